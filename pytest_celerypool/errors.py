@@ -1,0 +1,36 @@
+"""The errors that this plugin shows to its users, and the hint that most of them end with.
+
+Their texts are complete sentences for the person who runs pytest: what was given, what is valid, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class SettingError(ValueError):
+    """An option or ini value is wrong; the whole run stops with a usage error."""
+
+
+class MarkerError(ValueError):
+    """A marker of one test is wrong; that test fails, the others run."""
+
+
+class WorkerError(Exception):
+    """A worker could not start, died, or does not answer."""
+
+
+class BrokerError(Exception):
+    """The broker or the result backend could not start or cannot be reached."""
+
+
+def did_you_mean(given: str, valid: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the entry of ``valid`` closest to ``given``, or nothing.
+
+    The leading space lets the result be appended to a sentence; upper and lower case are alike.
+    """
+    import difflib
+
+    by_lower = {name.lower(): name for name in valid}
+    close = difflib.get_close_matches(given.strip().lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -1,0 +1,86 @@
+"""Durations and sizes: how users write them, and how reports show them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+_SECONDS: Mapping[str, float] = {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}  # noqa: RUF001 - keyboards give either sign for micro
+
+_BYTES: Mapping[str, int] = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+
+SECONDS_HELP = 'seconds, or a string such as "300us", "200ms", "1.5s", "2min" or "1h"'
+BYTES_HELP = 'bytes, or a string such as "100kB", "5MB", "20MiB" or "1GiB"'
+
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([^\W\d_]+)\s*")
+
+
+def parse_seconds(value: object) -> float:
+    """Return a duration in seconds from a number of seconds or a string with a unit.
+
+    Raises ValueError, without a text of its own, for anything else and for what is negative or not finite.
+    """
+    return _parse(value, _SECONDS)
+
+
+def parse_bytes(value: object) -> float:
+    """Return a size in bytes from a number of bytes or a string with a unit.
+
+    Raises ValueError, without a text of its own, for anything else and for what is negative or not finite.
+    """
+    return _parse(value, _BYTES)
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration with three figures or so: ``"212 ms"``, ``"1.20 s"``, ``"2 min 5 s"``."""
+    if seconds < 0:
+        return f"-{format_seconds(-seconds)}"
+    # Each border lies where the rounded figure would need one digit more: 999.6 ms is 1.00 s.
+    if seconds < 0.0009995:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 0.00995:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def format_bytes(size: float) -> str:
+    """Return a size in binary units: ``"512 B"``, ``"3.4 MiB"``."""
+    if size < 0:
+        return f"-{format_bytes(-size)}"
+    if size < 1023.5:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB"):
+        size /= 1024
+        if size < 1023.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} GiB"
+
+
+def _parse(value: object, units: Mapping[str, float]) -> float:
+    if isinstance(value, str):
+        match = _QUANTITY.fullmatch(value)
+        if match is None or match[2] not in units:
+            raise ValueError
+        return float(match[1]) * units[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError  # noqa: TRY004 - callers tell bad values apart from good ones, not from each other
+    if value < 0 or not math.isfinite(value):
+        raise ValueError
+    return float(value)
