@@ -1,0 +1,148 @@
+"""Install the agent in a subprocess worker, after Celery has patched and before it reads its command line."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_celerypool.agent import loading, publishing, waits
+from pytest_celerypool.agent.recorder import Recorder, Writer
+from pytest_celerypool.agent.redirect import redirect
+from pytest_celerypool.agent.stacks import StackWriter
+
+
+def install(config: Mapping[str, Any]) -> None:
+    """Prepare this process to become the worker that `config` describes.
+
+    :param config: what :mod:`pytest_celerypool.launch.subprocess` wrote for this worker.
+    """
+    faulthandler.enable()
+    writer = Writer(config["trace"])
+    writer.write("boot", pid=os.getpid())
+    recorder = Recorder(writer, green=config["green"])
+    waits.cap()
+    _load_through(config, recorder)
+    _report_readiness(config, recorder)
+
+
+def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
+    """Have ``celery -A`` find the application as the configuration says, already pointed at the run's broker.
+
+    Celery reads settings of the application while it parses its command line (``worker_pool``), so nothing
+    later than the application's own import would do.
+    """
+    import celery.bin.celery as command_line
+
+    def find_app(_name: str) -> Any:
+        app = loading.load(config["app"])
+        redirect(app, config["target"], **_settings(config))
+        _use_test_databases(config["databases"])
+        _consume_routed_queues(app)
+        publishing.watch(app, recorder.published, recorder.unpublished)
+        recorder.connect()
+        return app
+
+    command_line.find_app = find_app
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {
+        # ``-P prefork`` is also the default, for which Celery asks this setting again.
+        "worker_pool": "custom" if config["custom_pool"] else config["pool"],
+        "worker_state_db": None,  # a file of the user's
+        "task_always_eager": False,
+    }
+    if config["concurrency"] is not None:
+        settings["worker_concurrency"] = config["concurrency"]
+    return settings
+
+
+def _consume_routed_queues(app: Any) -> None:
+    """Let the worker consume the queues that the application's static routes name.
+
+    ``celery worker`` without ``-Q`` consumes ``task_queues`` only; a route's queue is created by whoever
+    publishes to it first, and nobody consumes it.
+    """
+    queues = app.amqp.queues
+    for name in static_routes(app.conf.task_routes):
+        if name not in queues:
+            queues.add(name)
+
+
+def static_routes(routes: Any) -> list[str]:
+    """Return the names of the queues that the maps in a ``task_routes`` setting name, in their order."""
+    if isinstance(routes, Mapping):
+        routes = [routes]
+    names: list[str] = []
+    for part in routes or ():
+        values = part.values() if isinstance(part, Mapping) else [pair[1] for pair in part if _is_pair(pair)]
+        for route in values if not callable(part) else ():
+            queue = route.get("queue") if isinstance(route, Mapping) else route
+            queue = getattr(queue, "name", queue)
+            if isinstance(queue, str) and queue not in names:
+                names.append(queue)
+    return names
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
+
+
+def _use_test_databases(names: Mapping[str, str]) -> None:
+    """Point Django at the test databases of the pytest process that owns this worker."""
+    if not names:
+        return
+    from django.db import connections
+
+    for alias, name in names.items():
+        for settings in (connections.databases[alias], connections[alias].settings_dict):
+            settings["NAME"] = name
+            settings.setdefault("TEST", {})["NAME"] = name
+        connections[alias].close()
+
+
+def _report_readiness(config: Mapping[str, Any], recorder: Recorder) -> None:
+    from celery import signals
+
+    stacks = StackWriter(config["folder"])
+
+    def register_stacks(**_: Any) -> None:
+        tracer = recorder._tracer
+        stacks.register(tracer.running if tracer is not None else None)
+
+    def on_ready(sender: Any = None, **_: Any) -> None:
+        register_stacks()
+        _ordinary_priority()
+        recorder.writer.write("ready", pid=os.getpid(), **describe(sender.controller))
+
+    signals.worker_process_init.connect(register_stacks, weak=False)
+    signals.worker_ready.connect(on_ready, weak=False)
+
+
+def _ordinary_priority() -> None:
+    """End the low priority at which a worker that nobody waits for yet is started."""
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) == os.SCHED_BATCH:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def describe(controller: Any) -> dict[str, Any]:
+    """Return what the test process checks of a worker that is ready, as plain data.
+
+    :param controller: Celery's ``WorkController``.
+    """
+    app, pool = controller.app, controller.pool
+    cls = type(pool)
+    return {
+        "hostname": controller.hostname,
+        "pool": f"{cls.__module__}:{cls.__qualname__}",
+        "concurrency": controller.concurrency,
+        "autoscale": bool(controller.autoscale),
+        "tasks": sorted(app.tasks),
+        "queues": sorted(app.amqp.queues.consume_from),
+        "read": app.connection_for_read().as_uri(),
+        "write": app.connection_for_write().as_uri(),
+        "backend": app.backend.as_uri(),
+        "prefix": (app.conf.broker_transport_options or {}).get("global_keyprefix"),
+    }

@@ -1,0 +1,82 @@
+"""See every message that one application publishes, before and after it is sent.
+
+Celery's ``before_task_publish`` signal does not say which application publishes and swallows what a receiver
+raises; the ``send_task_message`` of the application's own ``amqp`` does neither.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One message on its way to the broker.
+
+    ``published`` is monotonic seconds; ``eta`` is ISO 8601 text or ``None``; ``queue`` is the queue's name, or
+    ``None`` where only the broker knows it (an exchange and a routing key were given).
+    """
+
+    id: str
+    task: str
+    parent: str | None
+    retries: int
+    eta: str | None
+    queue: str | None
+    exchange: str | None
+    routing_key: str | None
+    published: float
+
+
+Before = Callable[[Publication, Any], None]
+Failed = Callable[[Publication], None]
+
+
+def watch(app: Any, before: Before, failed: Failed) -> Callable[[], None]:
+    """Call `before` with each :class:`Publication` and its producer, `failed` if it could not be sent.
+
+    What `before` raises stops the publication and reaches the publisher.
+
+    :returns: a function that ends the watch.
+    """
+    amqp = app.amqp
+    original = amqp.send_task_message
+
+    def send_task_message(producer: Any, name: str, message: Any, *args: Any, **options: Any) -> Any:
+        publication = _describe(amqp, name, message, options)
+        before(publication, producer)
+        try:
+            return original(producer, name, message, *args, **options)
+        except BaseException:
+            failed(publication)
+            raise
+
+    amqp.send_task_message = send_task_message
+
+    def unwatch() -> None:
+        if amqp.__dict__.get("send_task_message") is send_task_message:
+            amqp.send_task_message = original
+
+    return unwatch
+
+
+def _describe(amqp: Any, name: str, message: Any, options: dict[str, Any]) -> Publication:
+    # Protocol 2 keeps what describes the task in the headers, protocol 1 in the body.
+    about = message.headers if "id" in message.headers else message.body
+    queue, exchange = options.get("queue"), options.get("exchange")
+    if queue is None and exchange is None:
+        queue = amqp.default_queue
+    return Publication(
+        id=about["id"],
+        task=name,
+        parent=about.get("parent_id"),
+        retries=about.get("retries") or 0,
+        eta=about.get("eta"),
+        queue=getattr(queue, "name", queue),
+        exchange=getattr(exchange, "name", exchange),
+        routing_key=options.get("routing_key"),
+        published=time.monotonic(),
+    )

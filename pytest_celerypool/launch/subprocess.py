@@ -1,0 +1,307 @@
+"""Start a worker as Celery's own main with a real ``celery worker`` command line, in a process group of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_celerypool.agent.loading import spell
+from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.launch import Surroundings, WorkerSpec
+from pytest_celerypool.trace import TraceReader
+
+if TYPE_CHECKING:
+    from pytest_celerypool.reaper import Reaper
+
+#: Seconds until a worker must consume. Applications that import for longer exist, but nobody wants to wait.
+START_TIMEOUT_S = 60.0
+
+_POLL_S = 0.004
+_LOG_TAIL_LINES = 40
+
+
+class SubprocessWorker:
+    """A worker in a process of its own.
+
+    :param spec: what it is asked to be.
+    :param surroundings: its folder, application, broker.
+    :param hostname: its node name, without the host.
+    :param reaper: ends it if pytest dies first.
+    :param ahead: whether nobody waits for it yet: it then starts at low priority.
+    """
+
+    def __init__(
+        self, spec: WorkerSpec, surroundings: Surroundings, hostname: str, reaper: Reaper, *, ahead: bool = False
+    ) -> None:
+        self.spec = spec
+        self.target = surroundings.target
+        self.info: dict[str, Any] = {}
+        self._surroundings = surroundings
+        self._hostname = hostname
+        self._reaper = reaper
+        self._folder = surroundings.folder
+        self._log = self._folder / "worker.log"
+        self._folder.mkdir(mode=0o700)
+        self.reader = TraceReader(self._folder / "trace.jsonl")
+        self._environment = _environment()
+        self._start(ahead=ahead)
+
+    # -- start
+
+    def _start(self, *, ahead: bool) -> None:
+        config = self._folder / "worker.json"
+        config.write_text(json.dumps(self._configuration()), encoding="utf-8")
+        self._ready_at = self._log.stat().st_size if self._log.exists() else 0
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest_celerypool.agent", str(config), *self.command_line()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                process_group=0,
+            )
+        self._reaper.kill_group(self._process.pid)
+        if ahead:
+            _lower_priority(self._process.pid)
+        self.info = {}
+        self._started = time.monotonic()
+
+    def command_line(self) -> list[str]:
+        """Return the words behind ``celery`` with which this worker is started."""
+        spec = self.spec
+        words = ["-A", spell(self._surroundings.source), "worker"]
+        words += ["-P", "custom" if spec.pool.custom else spec.pool.name, "-n", f"{self._hostname}@%h"]
+        if spec.concurrency is not None:
+            words += ["-c", str(spec.concurrency)]
+        # Talking to other workers takes a second at start and serves nothing here.
+        words += ["-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat"]
+        return [*words, *spec.options]
+
+    def _configuration(self) -> dict[str, Any]:
+        spec, around = self.spec, self._surroundings
+        package = str(Path(__file__).parent.parent.parent)
+        path = [str(around.root), *(entry or os.getcwd() for entry in sys.path), package]
+        return {
+            "trace": str(self._folder / "trace.jsonl"),
+            "folder": str(self._folder),
+            "path": list(dict.fromkeys(path)),
+            "app": around.source,
+            "target": dict(around.target),
+            "pool": spec.pool.name,
+            "custom_pool": spec.pool.path if spec.pool.custom else None,
+            "green": spec.pool.green,
+            "concurrency": spec.concurrency,
+            "databases": dict(spec.databases),
+        }
+
+    @property
+    def pid(self) -> int:
+        """The process id of the worker's main process."""
+        return self._process.pid
+
+    def poll_ready(self) -> bool:
+        """Whether the worker is ready, without waiting; raises :exc:`WorkerError` if it never will be."""
+        if self.info:
+            return True
+        for record in self.reader.read():
+            if record["e"] == "ready" and record["pid"] == self.pid:
+                self.info = record
+                self._check()
+                return True
+        death = self.death()
+        if death is not None:
+            raise WorkerError(f"the {self.spec.pool} worker {death} before it was ready{self._log_tail()}")
+        return False
+
+    def wait_ready(self) -> None:
+        """Wait until the worker consumes.
+
+        :raises WorkerError: it ended, runs another pool than asked for, talks to another server, or is not
+            ready in :data:`START_TIMEOUT_S`.
+        """
+        while not self.poll_ready():
+            if time.monotonic() - self._started > START_TIMEOUT_S:
+                stacks = self.stacks()
+                self.end(0.0)
+                raise WorkerError(
+                    f"the {self.spec.pool} worker was not ready after {START_TIMEOUT_S:.0f} s. "
+                    f"It was here:\n{stacks}{self._log_tail()}"
+                )
+            time.sleep(_POLL_S)
+
+    def _check(self) -> None:
+        wanted, target = self.spec.pool.path, self.target
+        if self.info["pool"] != wanted:
+            self.end(0.0)
+            raise WorkerError(
+                f"the worker was asked to run the pool {self.spec.pool} ({wanted}) and runs {self.info['pool']}. "
+                "Something in the application chooses the pool itself (worker_pool, or a signal receiver)."
+            )
+        for name, url in (("read", target["broker_url"]), ("write", target["broker_url"])):
+            if url is not None and not same_server(self.info[name], url):
+                self.end(0.0)
+                raise WorkerError(
+                    f"the {self.spec.pool} worker would {name} at {self.info[name]} instead of the run's broker {url}; "
+                    "it was stopped before it consumed anything of yours. "
+                    "Something sets the broker after the application is configured."
+                )
+
+    def _log_tail(self) -> str:
+        lines = self.log(self._ready_at).rstrip().splitlines()
+        tail = lines[-_LOG_TAIL_LINES:]
+        return ". The end of its log:\n" + "\n".join(f"    {line}" for line in tail) if tail else ", and logged nothing"
+
+    # -- while it runs
+
+    def death(self) -> str | None:
+        """Say how the worker ended ("exited with status 1", "was killed by SIGKILL"), ``None`` while it lives."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        if code >= 0:
+            return f"exited with status {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"was killed by {name}"
+
+    def death_notice(self) -> str:
+        """Return :meth:`death` with the end of the log; empty while the worker lives."""
+        death = self.death()
+        return "" if death is None else f"the {self.spec.pool} worker (pid {self.pid}) {death}{self._log_tail()}"
+
+    def log_size(self) -> int:
+        """The length of the log in bytes so far."""
+        return self._log.stat().st_size
+
+    def log(self, start: int = 0) -> str:
+        """The log from byte `start` on."""
+        with self._log.open("rb") as file:
+            file.seek(start)
+            return file.read().decode(errors="replace")
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the worker: ``SIGKILL`` to all its processes, any other to the main one."""
+        if number == signal.SIGKILL:
+            self._kill_group()
+            self._process.wait(5)
+        else:
+            self._process.send_signal(number)
+
+    def processes(self) -> list[int]:
+        """The process ids of the worker: its main process, its children and theirs."""
+        import psutil
+
+        try:
+            main = psutil.Process(self.pid)
+            return [self.pid, *(child.pid for child in main.children(recursive=True))]
+        except psutil.NoSuchProcess:
+            return []
+
+    def memory(self) -> int | None:
+        """Bytes that only this worker's processes use (unique set size), ``None`` if the system does not tell."""
+        import psutil
+
+        total = 0
+        for pid in self.processes():
+            try:
+                total += psutil.Process(pid).memory_full_info().uss
+            except psutil.NoSuchProcess:
+                continue
+            except (psutil.AccessDenied, AttributeError):
+                return None
+        return total or None
+
+    def stacks(self) -> str:
+        """Where every slot is at this moment; text for people, at most half a second old."""
+        from pytest_celerypool.agent.stacks import SIGNAL
+
+        texts = []
+        for pid in self.processes():
+            file = self._folder / f"stacks-{pid}"
+            if not file.exists():  # not a process of the pool, or not ready: the signal would go unanswered
+                continue
+            before = file.stat().st_size
+            os.kill(pid, SIGNAL)
+            texts.append(f"process {pid}:\n{_answer(file, before)}")
+        return "\n".join(texts) or "(no process of the worker answered)"
+
+    # -- end
+
+    def restart(self) -> None:
+        """Start again in the same namespace, so that what is queued stays queued; to be called when it ended."""
+        self._environment = _environment()
+        self._start(ahead=False)
+        self.wait_ready()
+
+    def begin_stop(self) -> None:
+        """Ask for a warm shutdown."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def end(self, grace: float) -> None:
+        """Wait `grace` seconds for the worker to stop, then kill what is left of its process group."""
+        try:
+            self._process.wait(max(grace, 0.001))
+        except subprocess.TimeoutExpired:
+            pass
+        self._kill_group()
+        self._process.wait(5)
+        self._reaper.forget_group(self.pid)
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # macOS says "not permitted" of a group of zombies
+            pass
+
+
+def same_server(found: str, wanted: str) -> bool:
+    """Whether the URL that Celery shows is the server of the URL that it was given (passwords are masked)."""
+    return _bare(found) == _bare(wanted)
+
+
+def _bare(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    path = parts.path.strip("/") or parts.netloc.replace("%2F", "/").strip("/")
+    return f"{parts.hostname}:{parts.port or ''}/{path}".replace("%2F", "/").replace("%2f", "/").lower()
+
+
+def _environment() -> dict[str, str]:
+    environment = dict(os.environ)
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    return environment
+
+
+def _lower_priority(pid: int) -> None:
+    """Let the others go first until the worker is ready; a process may come back from ``SCHED_BATCH`` by itself."""
+    if hasattr(os, "sched_setscheduler"):
+        try:
+            os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+        except OSError:  # it ended already, or a sandbox forbids it: it is only a courtesy
+            pass
+
+
+def _answer(file: Path, before: int) -> str:
+    """Wait until the process has written its stacks, or half a second."""
+    deadline = time.monotonic() + 0.5
+    size = before
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        now = file.stat().st_size
+        if now > before and now == size:
+            break
+        size = now
+    with file.open("rb") as stream:
+        stream.seek(before)
+        return stream.read().decode(errors="replace") or "(no answer: its main thread never ran)"

@@ -1,0 +1,311 @@
+"""Read what the agent wrote: records become spans, and a ledger knows what of a test has not ended yet.
+
+A record is one JSON object on a line of the worker's trace file; ``e`` is its kind, ``t`` monotonic seconds:
+
+===============  ====================================================================================
+``boot``         the agent is installed: ``pid``
+``ready``        the worker consumes: ``hostname pool concurrency tasks queues read write backend prefix``
+``pub``          about to be published: ``id task parent retries eta queue``; ``unpub`` takes it back
+``recv``         received by the worker: ``id task retries eta``
+``start``        begins in a slot: ``id task retries args kwargs pid slot mem``
+``end``          leaves the slot: ``id task retries pid state exc cpu wait mem`` and ``hold`` in green pools
+``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
+``unknown``      not registered: ``id task``
+``agent-error``  the agent itself failed: ``where error``
+===============  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Ends of one execution after which the task itself goes on under the same id.
+PASSING_STATES = frozenset({"RETRY", "IGNORED"})
+
+#: The state of a span whose slot was left by ``SystemExit`` and the like, or died, and of which the worker
+#: told nobody: not one of Celery's states, since Celery knows none.
+LOST = "LOST"
+
+
+@dataclass
+class Span:
+    """The record of one execution of one task in one slot.
+
+    Times are monotonic seconds, durations seconds, sizes bytes; ``None`` where the thing did not happen or the
+    system does not tell. ``waited`` is how long the slot waited for a processor while it ran; ``hold`` the
+    longest the task kept its hub (green pools). ``args`` and ``kwargs`` are the values where their text says
+    them, else that text. ``exception`` is the text of what was raised, ``error`` the same as plain data.
+    """
+
+    id: str
+    task: str
+    retries: int
+    test: str
+    pool: str
+    args: Any = ()
+    kwargs: Any = None
+    slot: str | None = None
+    pid: int | None = None
+    published: float | None = None
+    received: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    state: str | None = None
+    cpu: float | None = None
+    hold: float | None = None
+    waited: float | None = None
+    memory_before: int | None = None
+    memory_after: int | None = None
+    exception: str | None = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def runtime(self) -> float | None:
+        """Seconds from start to end in the slot."""
+        return _difference(self.started, self.ended)
+
+    @property
+    def queued(self) -> float | None:
+        """Seconds from published to started."""
+        return _difference(self.published, self.started)
+
+    @property
+    def total(self) -> float | None:
+        """Seconds from published to ended."""
+        return _difference(self.published, self.ended)
+
+
+def _difference(begin: float | None, end: float | None) -> float | None:
+    return None if begin is None or end is None else end - begin
+
+
+@dataclass
+class TaskEntry:
+    """All that is known of one task id: how often it was published and received, and its spans."""
+
+    id: str
+    task: str
+    queue: str | None = None
+    eta: str | None = None
+    publications: list[tuple[int, float]] = field(default_factory=list)
+    receptions: list[float] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    unknown: bool = False
+
+    @property
+    def open_spans(self) -> list[Span]:
+        """The executions that have begun and not ended."""
+        return [span for span in self.spans if span.ended is None]
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether something of this task is still to come."""
+        closed = sum(span.ended is not None for span in self.spans)
+        begun = max(len(self.publications), len(self.receptions))
+        return not self.unknown and (closed < begun or bool(self.open_spans))
+
+    @property
+    def state(self) -> str | None:
+        """The state of the last span, ``None`` while the task has not ended."""
+        return None if self.outstanding or not self.spans else self.spans[-1].state
+
+
+class Ledger:
+    """What happened to the tasks of one test, from what the test published and what its worker recorded.
+
+    :param test: the node id of the test.
+    :param pool: the name of the pool.
+    """
+
+    def __init__(self, test: str, pool: str) -> None:
+        self.test = test
+        self.pool = pool
+        self.tasks: dict[str, TaskEntry] = {}
+        self.agent_errors: list[str] = []
+
+    @property
+    def spans(self) -> list[Span]:
+        """Every span, in the order in which they began (or, never begun, ended)."""
+        spans = [span for entry in self.tasks.values() for span in entry.spans]
+        return sorted(spans, key=lambda span: span.started if span.started is not None else span.ended or 0.0)
+
+    def outstanding(self) -> list[TaskEntry]:
+        """The tasks that have not ended."""
+        return [entry for entry in self.tasks.values() if entry.outstanding]
+
+    def unknown(self) -> list[TaskEntry]:
+        """The tasks that the worker refused because they are not registered in it."""
+        return [entry for entry in self.tasks.values() if entry.unknown]
+
+    def publish(
+        self, task_id: str, task: str, retries: int, published: float, queue: str | None, eta: str | None
+    ) -> None:
+        """Note a message that the test or one of its tasks publishes, before it is sent."""
+        entry = self._entry(task_id, task)
+        entry.publications.append((retries, published))
+        entry.queue, entry.eta = queue, eta
+
+    def unpublish(self, task_id: str) -> None:
+        """Take back the last :meth:`publish` of `task_id`: it could not be sent."""
+        entry = self.tasks.get(task_id)
+        if entry is not None and entry.publications:
+            entry.publications.pop()
+            if not entry.publications and not entry.receptions:
+                del self.tasks[task_id]
+
+    def feed(self, record: Mapping[str, Any]) -> None:
+        """Take in one record of the worker's trace; kinds that concern no task are passed over."""
+        handler = getattr(self, "_on_" + str(record["e"]).replace("-", "_"), None)
+        if handler is not None:
+            handler(record)
+
+    def close_dead(self, alive: Any) -> None:
+        """End as lost the spans whose process is gone without a word.
+
+        :param alive: called with a process id, tells whether it still runs.
+        """
+        for entry in self.tasks.values():
+            for span in entry.open_spans:
+                if span.pid is not None and not alive(span.pid):
+                    span.ended, span.state = span.started, LOST
+                    span.exception = f"process {span.pid} died"
+
+    # -- records
+
+    def _entry(self, task_id: str, task: str | None) -> TaskEntry:
+        entry = self.tasks.get(task_id)
+        if entry is None:
+            entry = self.tasks[task_id] = TaskEntry(task_id, task or "?")
+        elif task and entry.task == "?":
+            entry.task = task
+        return entry
+
+    def _on_pub(self, record: Mapping[str, Any]) -> None:
+        self.publish(
+            record["id"], record["task"], record["retries"], record["t"], record["queue"], record["eta"]
+        )
+
+    def _on_unpub(self, record: Mapping[str, Any]) -> None:
+        self.unpublish(record["id"])
+
+    def _on_recv(self, record: Mapping[str, Any]) -> None:
+        self._entry(record["id"], record["task"]).receptions.append(record["t"])
+
+    def _on_unknown(self, record: Mapping[str, Any]) -> None:
+        self._entry(record["id"], record["task"]).unknown = True
+
+    def _on_agent_error(self, record: Mapping[str, Any]) -> None:
+        self.agent_errors.append(f"{record['where']}: {record['error']}")
+
+    def _on_start(self, record: Mapping[str, Any]) -> None:
+        entry = self._entry(record["id"], record["task"])
+        retries = record["retries"]
+        published = [when for number, when in entry.publications if number == retries]
+        entry.spans.append(
+            Span(
+                id=entry.id,
+                task=record["task"],
+                retries=retries,
+                test=self.test,
+                pool=self.pool,
+                args=_value(record["args"], ()),
+                kwargs=_value(record["kwargs"], {}),
+                slot=record["slot"],
+                pid=record["pid"],
+                published=published[-1] if published else None,
+                received=entry.receptions[-1] if entry.receptions else None,
+                started=record["t"],
+                memory_before=record["mem"],
+            )
+        )
+
+    def _on_end(self, record: Mapping[str, Any]) -> None:
+        entry = self._entry(record["id"], record["task"])
+        candidates = [span for span in entry.open_spans if span.pid == record["pid"]] or entry.open_spans
+        if not candidates:
+            return
+        span = candidates[-1]
+        span.ended = record["t"]
+        span.state = record["state"] or LOST
+        span.cpu, span.hold, span.waited = record.get("cpu"), record.get("hold"), record.get("wait")
+        span.memory_after = record.get("mem")
+        _set_error(span, record["exc"])
+
+    def _on_settle(self, record: Mapping[str, Any]) -> None:
+        entry = self._entry(record["id"], record["task"])
+        last = entry.spans[-1] if entry.spans else None
+        closed = sum(span.ended is not None for span in entry.spans)
+        begun = max(len(entry.publications), len(entry.receptions))
+        if last is not None and last.ended is None:
+            last.ended = record["t"]
+        elif last is None or (last.state != LOST and closed < begun):
+            # Ended before a slot had it: revoked in the queue, expired, rejected.
+            retries = entry.publications[-1][0] if entry.publications else 0
+            last = Span(entry.id, entry.task, retries, self.test, self.pool, ended=record["t"])
+            last.published = entry.publications[-1][1] if entry.publications else None
+            last.received = entry.receptions[-1] if entry.receptions else None
+            entry.spans.append(last)
+        elif last.state != LOST:
+            return
+        last.state = record["state"]
+        _set_error(last, record["exc"])
+
+
+def _set_error(span: Span, error: dict[str, Any] | None) -> None:
+    if error is not None:
+        span.error, span.exception = error, error["text"]
+
+
+def _value(text: str | None, default: Any) -> Any:
+    """Return the value that Celery's ``argsrepr`` stands for, or the text where it stands for none."""
+    if text is None:
+        return default
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+class TraceReader:
+    """Reads a trace file from where it stopped last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._offset = 0
+        self._rest = b""
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield the records that were written since the last call; none while there is no file yet."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+        while data := os.pread(self._fd, 1 << 16, self._offset):
+            self._offset += len(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                record = _decode(line)
+                if record is not None:
+                    yield record
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:  # a process was killed in the middle of a write
+        return None
+    return record if isinstance(record, dict) else None
