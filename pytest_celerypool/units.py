@@ -6,7 +6,16 @@ import math
 import re
 from collections.abc import Mapping
 
-_SECONDS: Mapping[str, float] = {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}  # noqa: RUF001 - keyboards give either sign for micro
+#: Micro is there twice: keyboards give either of two characters that look alike.
+_SECONDS: Mapping[str, float] = {
+    "us": 1e-6,
+    "\u00b5s": 1e-6,
+    "\u03bcs": 1e-6,
+    "ms": 1e-3,
+    "s": 1,
+    "min": 60,
+    "h": 3600,
+}
 
 _BYTES: Mapping[str, int] = {
     "B": 1,
@@ -74,13 +83,22 @@ def format_bytes(size: float) -> str:
 
 
 def _parse(value: object, units: Mapping[str, float]) -> float:
+    """Return ``value`` in the unit that stands for 1, or raise a bare ValueError."""
+    number: float | str
+    factor: float = 1
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value)
         if match is None or match[2] not in units:
             raise ValueError
-        return float(match[1]) * units[match[2]]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError  # noqa: TRY004 - callers tell bad values apart from good ones, not from each other
-    if value < 0 or not math.isfinite(value):
+        number, factor = match[1], units[match[2]]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = value
+    else:
+        raise ValueError  # noqa: TRY004 - a caller has one message for every value that is not a quantity
+    try:
+        result = float(number) * factor
+    except OverflowError:
+        raise ValueError from None
+    if result < 0 or not math.isfinite(result):
         raise ValueError
-    return float(value)
+    return result

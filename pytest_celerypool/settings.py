@@ -1,0 +1,360 @@
+"""The options and ini values of a run, read once into one frozen `Settings`.
+
+Every option has an ini key of the same name. The command line beats the ini file, and of an option that is
+given twice the last counts. Each value is checked here, with a message that names where it came from.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+import pytest
+
+from .errors import SettingError, did_you_mean
+from .pools import POOLS, Pool, default_concurrency, parse_pools, pool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EMBEDDED = "embedded"
+APP: Final = "app"
+DEFAULT = "default"
+
+DEFAULT_TIMEOUT = 10.0
+
+# One text serves the flag and the ini key; the ini key's adds how it is written in a file.
+POOLS_HELP = (
+    "pools to run the tests under: a comma-separated list of prefork, solo, threads, gevent, eventlet and "
+    "pkg.module:TaskPool, or all (default: prefork, or the pools that a test's own marker names)"
+)
+APP_HELP = (
+    "the application, as for celery -A: MODULE:ATTR, or MODULE:FACTORY() to call a factory "
+    "(default: the celery_pool_app fixture)"
+)
+CONCURRENCY_HELP = (
+    "slots of a worker: N for every pool but solo, POOL=N,... for single pools, or app to let Celery and the "
+    "application decide (default: prefork as many as processors, at most 4; threads 8; gevent, eventlet 100)"
+)
+BROKER_HELP = (
+    "embedded for a private Valkey or Redis server, app for what the application is configured with, or the "
+    "URL of a broker (default: embedded)"
+)
+BACKEND_HELP = "the same for the result backend (default: embedded)"
+TIMEOUT_HELP = (
+    "seconds that handle calls and draining may take; a test's own get() without a timeout has six times as "
+    "long (default: 10)"
+)
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """How many slots a worker gets: a number for all pools, numbers for single ones, or the application's."""
+
+    #: What holds for every pool that is not named: a number, `APP`, or None for each pool's default.
+    others: int | Literal["app"] | None = None
+    named: Mapping[Pool, int] = field(default_factory=dict)
+    source: str = DEFAULT
+
+    def __str__(self) -> str:
+        parts = [] if self.others is None else [str(self.others)]
+        parts += [f"{each}={slots}" for each, slots in self.named.items()]
+        return ",".join(parts) or DEFAULT
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Concurrency:
+        """Read ``"4"``, ``"app"``, ``"gevent=200,prefork=2"`` or a mixture; raises SettingError."""
+        others: int | Literal["app"] | None = None
+        named: dict[Pool, int] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, equals, number = (piece.strip() for piece in part.rpartition("="))
+            if equals:
+                each = _named_pool(name, source)
+                if each in named:
+                    raise SettingError(f"{source}: {name!r} is given twice in {text!r}.")
+                named[each] = _slots(number, part, source)
+            elif others is not None:
+                raise SettingError(
+                    f"{source}: {text!r} says twice what holds for the pools that it does not name. "
+                    "Name a pool, as in gevent=200, or give one number."
+                )
+            else:
+                others = APP if part == APP else _slots(part, part, source)
+        if others is None and not named:
+            raise SettingError(f"{source}: no number is given. {_SLOTS_HELP}")
+        return cls(others, named, source)
+
+    def for_pool(self, pool: Pool, processors: int, xdist_nodes: int) -> int | None:
+        """Return the slots of a worker of that pool; None where Celery and the application shall decide.
+
+        ``processors`` is how many this machine has, ``xdist_nodes`` how many nodes share them (0: no xdist).
+        """
+        if pool in self.named:
+            return self.named[pool]
+        if isinstance(self.others, str):
+            return None
+        if self.others is None:
+            return default_concurrency(pool, processors, xdist_nodes)
+        return self.others if pool.takes_concurrency else 1
+
+    def check(self, pools: Iterable[Pool], processors: int) -> None:
+        """Refuse a number for all pools that is far too much for one of those that will run.
+
+        Raises SettingError, which shows how to name the pool if the number is meant for it.
+        """
+        if not isinstance(self.others, int):
+            return
+        for each in pools:
+            most = _plausible(each, processors)
+            if most is not None and self.others > most and each not in self.named:
+                raise SettingError(
+                    f"{self.source}: {self.others} slots are too many for {each}, which gets at most {most} "
+                    f"from a number for all pools. If you mean it, name the pool: {each}={self.others}"
+                )
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return a text for every number that is passed on, but that its pool ignores."""
+        return tuple(
+            f"{self.source}: {each}={slots} is passed on, but the pool {each} ignores it: "
+            "it runs one task at a time."
+            for each, slots in self.named.items()
+            if slots > 1 and not each.takes_concurrency
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options and the ini file ask for, each value checked."""
+
+    #: None where nobody chose pools: each test's marker decides, or the default.
+    pools: tuple[Pool, ...] | None = None
+    #: ``MODULE``, ``MODULE:ATTR`` or ``MODULE:FACTORY()``; None for the `celery_pool_app` fixture.
+    app: str | None = None
+    concurrency: Concurrency = Concurrency()
+    #: ``"embedded"``, ``"app"`` or a URL.
+    broker: str = EMBEDDED
+    backend: str = EMBEDDED
+    #: Seconds.
+    timeout: float = DEFAULT_TIMEOUT
+    #: Name of a field to where its value came from: ``"--celery-app"``, ``"celery_app in tox.ini"`` or
+    #: ``"default"``.
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def chosen(self) -> bool:
+        """Return whether anybody gave any of the values."""
+        return any(source != DEFAULT for source in self.sources.values())
+
+
+_OPTIONS: Mapping[str, tuple[str, str]] = {
+    "pools": ("LIST", POOLS_HELP),
+    "app": ("MODULE:ATTR", APP_HELP),
+    "concurrency": ("N|POOL=N,...|app", CONCURRENCY_HELP),
+    "broker": ("embedded|app|URL", BROKER_HELP),
+    "backend": ("embedded|app|URL", BACKEND_HELP),
+    "timeout": ("SECONDS", TIMEOUT_HELP),
+}
+
+_LISTS = frozenset({"pools", "concurrency"})
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the group ``celerypool`` with every option, and the ini key of each.
+
+    In an ini file, in setup.cfg and under ``[tool.pytest.ini_options]`` every value may be a string; the
+    lists may go over several lines or be a TOML list, the timeout a TOML number. In pytest 9's own TOML
+    tables (``[tool.pytest]``, ``pytest.toml``) pytest itself accepts one TOML type a key, a list of strings
+    or a string; `from_config` reads the other forms from the file. With ``-o`` every value is a string.
+    """
+    group = parser.getgroup("celerypool", "run Celery tasks under real workers of every pool")
+    for name, (metavar, text) in _OPTIONS.items():
+        group.addoption(f"--celery-{name}", metavar=metavar, default=None, help=text)
+        if name in _LISTS:
+            parser.addini(f"celery_{name}", f"{text}; a string or a list", type="linelist", default=None)
+        else:
+            parser.addini(f"celery_{name}", text, type="string", default=None)
+
+
+def from_config(config: pytest.Config) -> Settings:
+    """Read the options and the ini file; raises SettingError for the first value that is wrong."""
+    given = {name: _given(config, name) for name in _OPTIONS}
+    sources = {name: DEFAULT if value is None else value[1] for name, value in given.items()}
+    pools, app, concurrency = given["pools"], given["app"], given["concurrency"]
+    broker, backend, timeout = given["broker"], given["backend"], given["timeout"]
+    return Settings(
+        pools=None if pools is None else parse_pools(_texts(*pools), pools[1]),
+        app=None if app is None else _app(*app),
+        concurrency=(
+            Concurrency()
+            if concurrency is None
+            else Concurrency.parse(",".join(_texts(*concurrency)), concurrency[1])
+        ),
+        broker=EMBEDDED if broker is None else _broker(*broker),
+        backend=EMBEDDED if backend is None else _backend(*backend),
+        timeout=DEFAULT_TIMEOUT if timeout is None else _timeout(*timeout),
+        sources=sources,
+    )
+
+
+def hide_password(url: str) -> str:
+    """Return the URL, or several of them, as they may be shown: with ``***`` in place of a password."""
+    return _PASSWORD.sub(r"\1***@", url)
+
+
+def _given(config: pytest.Config, name: str) -> tuple[object, str] | None:
+    """Return a value as it was given and where it came from, or None if nobody gave it."""
+    value = config.getoption(f"celery_{name}")
+    if value is not None:
+        return value, f"--celery-{name}"
+    key = f"celery_{name}"
+    value = _ini(config, key)
+    if value is None:
+        return None
+    overrides = config.getoption("override_ini") or ()
+    if any(override.partition("=")[0] == key for override in overrides):
+        return value, f"-o {key}"
+    return value, f"{key} in {config.inipath.name}" if config.inipath else key
+
+
+def _ini(config: pytest.Config, key: str) -> object:
+    """Return an ini value, in whichever of the allowed types the file gives it."""
+    try:
+        value: object = config.getini(key)
+    except (TypeError, pytest.UsageError):
+        # pytest 9's own TOML tables allow one type a key: a list of strings for our lists, a string for the
+        # rest. `celery_pools = "solo"` and `celery_timeout = 10` are as clear, so they are read here. Unions
+        # of types came only with pytest 9.2, and without lists.
+        value = _from_toml(config.inipath, key)
+        if value is None:
+            raise
+    return value
+
+
+def _from_toml(path: Path | None, key: str) -> object:
+    """Return the value that a TOML file has for the key in one of pytest's own tables, or None."""
+    if path is None or path.suffix != ".toml":
+        return None
+    import tomllib
+
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    for table in (document.get("pytest", {}), document.get("tool", {}).get("pytest", {})):
+        if key in table:
+            return table[key]
+    return None
+
+
+def _texts(value: object, source: str) -> list[str]:
+    """Return the items of a list as strings; a single string or number is a list of one."""
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise SettingError(
+                f"{source}: {item!r} is neither a string nor a number. Valid: a string or a list."
+            )
+    return [str(item) for item in items]
+
+
+def _text(value: object, source: str) -> str:
+    """Return a single value as a string without surrounding blanks."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise SettingError(f"{source}: {value!r} is not a single value.")
+    return str(value).strip()
+
+
+_APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\(\))?)?")
+
+
+def _app(value: object, source: str) -> str:
+    text = _text(value, source)
+    if not _APP.fullmatch(text):
+        raise SettingError(
+            f"{source}: {text!r} does not name an application. Valid: MODULE, MODULE:ATTR or "
+            "MODULE:FACTORY(), as in proj.celery:app; a factory is called without arguments."
+        )
+    return text
+
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
+
+#: User and colon, then a password up to the last @ of a URL; several URLs are separated by semicolons.
+_PASSWORD = re.compile(r"((?:^|;)(?:[\w+.\-]+://)?[^:@/;\s]*:(?!//))[^;\s]*@")
+
+_BROKERS = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp")
+_BROKER_URLS = f"a URL that begins with one of {', '.join(f'{each}://' for each in _BROKERS)}"
+
+
+def _broker(value: object, source: str) -> str:
+    text = _url(value, source, _BROKER_URLS)
+    match = _SCHEME.match(text)
+    if match is None or match[1] in _BROKERS:
+        return text
+    if match[1] == "memory":
+        why = " A worker is a process of its own, and memory:// does not leave the process it is used in."
+    else:
+        why = did_you_mean(match[1], _BROKERS)
+    raise SettingError(
+        f"{source}: {match[1]}:// is not a broker that tests can run on. "
+        f"Valid: {EMBEDDED}, {APP}, or {_BROKER_URLS}.{why}"
+    )
+
+
+def _backend(value: object, source: str) -> str:
+    return _url(value, source, "a URL, such as redis://…, rpc:// or db+postgresql://…")
+
+
+def _url(value: object, source: str, urls: str) -> str:
+    """Return ``embedded``, ``app`` or something with a scheme; ``urls`` says which URLs are valid."""
+    text = _text(value, source)
+    if text in (EMBEDDED, APP) or (_SCHEME.match(text) and not re.search(r"\s", text)):
+        return text
+    shown = hide_password(text)
+    raise SettingError(
+        f"{source}: {shown!r} is neither {EMBEDDED} nor {APP} nor a URL. Valid: {EMBEDDED}, {APP}, or {urls}."
+        f"{did_you_mean(text, (EMBEDDED, APP, *(f'{each}://' for each in _BROKERS)))}"
+    )
+
+
+def _timeout(value: object, source: str) -> float:
+    text = _text(value, source)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise SettingError(
+            f"{source}: {text!r} is not a timeout. Valid: a number of seconds above 0, as in 10 or 2.5."
+        )
+    return seconds
+
+
+_SLOTS_HELP = "Valid: a number above 0, app, or POOL=NUMBER for single pools, as in gevent=200,prefork=2."
+
+
+def _slots(number: str, part: str, source: str) -> int:
+    """Return a number of slots; ``part`` is what it stands in, for the message."""
+    # int() alone would take "+4", "1_000" and digits of other scripts.
+    if not (number.isascii() and number.isdigit() and int(number) > 0):
+        raise SettingError(f"{source}: {part!r} is not a concurrency. {_SLOTS_HELP}")
+    return int(number)
+
+
+def _named_pool(name: str, source: str) -> Pool:
+    try:
+        return pool(name)
+    except KeyError:
+        names = [each.name for each in POOLS]
+        raise SettingError(
+            f"{source}: {name!r} is not a pool. Valid pools: {', '.join(names)}, or pkg.module:TaskPool."
+            f"{did_you_mean(name, names)}"
+        ) from None
+
+
+def _plausible(pool: Pool, processors: int) -> int | None:
+    """Return how many slots of that pool a number meant for all pools may ask for; None if any."""
+    if not pool.takes_concurrency or pool.custom:
+        return None
+    if pool.forks:
+        return 4 * max(1, processors)
+    return 5000 if pool.green else 500
