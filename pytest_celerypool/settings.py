@@ -259,7 +259,7 @@ def _texts(value: object, source: str) -> list[str]:
 def _text(value: object, source: str) -> str:
     """Return a single value as a string without surrounding blanks."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise SettingError(f"{source}: {value!r} is not a single value.")
+        raise SettingError(f"{source}: {value!r} is not a single value. Valid: a string or a number.")
     return str(value).strip()
 
 
