@@ -200,7 +200,7 @@ def from_config(config: pytest.Config) -> Settings:
 
 def hide_password(url: str) -> str:
     """Return the URL, or several of them, as they may be shown: with ``***`` in place of a password."""
-    return _PASSWORD.sub(r"\1***@", url)
+    return re.sub(_PASSWORD, r"\1***@", url)
 
 
 def _given(config: pytest.Config, name: str) -> tuple[object, str] | None:
@@ -263,12 +263,13 @@ def _text(value: object, source: str) -> str:
     return str(value).strip()
 
 
-_APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\(\))?)?")
+# Patterns are compiled when they are first used: this module is loaded in every pytest run.
+_APP = r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\(\))?)?"
 
 
 def _app(value: object, source: str) -> str:
     text = _text(value, source)
-    if not _APP.fullmatch(text):
+    if not re.fullmatch(_APP, text):
         raise SettingError(
             f"{source}: {text!r} does not name an application. Valid: MODULE, MODULE:ATTR or "
             "MODULE:FACTORY(), as in proj.celery:app; a factory is called without arguments."
@@ -276,10 +277,10 @@ def _app(value: object, source: str) -> str:
     return text
 
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
+_SCHEME = r"([A-Za-z][A-Za-z0-9+.\-]*)://"
 
 #: User and colon, then a password up to the last @ of a URL; several URLs are separated by semicolons.
-_PASSWORD = re.compile(r"((?:^|;)(?:[\w+.\-]+://)?[^:@/;\s]*:(?!//))[^;\s]*@")
+_PASSWORD = r"((?:^|;)(?:[\w+.\-]+://)?[^:@/;\s]*:(?!//))[^;\s]*@"
 
 _BROKERS = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp")
 _BROKER_URLS = f"a URL that begins with one of {', '.join(f'{each}://' for each in _BROKERS)}"
@@ -287,7 +288,7 @@ _BROKER_URLS = f"a URL that begins with one of {', '.join(f'{each}://' for each 
 
 def _broker(value: object, source: str) -> str:
     text = _url(value, source, _BROKER_URLS)
-    match = _SCHEME.match(text)
+    match = re.match(_SCHEME, text)
     if match is None or match[1] in _BROKERS:
         return text
     if match[1] == "memory":
@@ -307,7 +308,7 @@ def _backend(value: object, source: str) -> str:
 def _url(value: object, source: str, urls: str) -> str:
     """Return ``embedded``, ``app`` or something with a scheme; ``urls`` says which URLs are valid."""
     text = _text(value, source)
-    if text in (EMBEDDED, APP) or (_SCHEME.match(text) and not re.search(r"\s", text)):
+    if text in (EMBEDDED, APP) or (re.match(_SCHEME, text) and not re.search(r"\s", text)):
         return text
     shown = hide_password(text)
     raise SettingError(

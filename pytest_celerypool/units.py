@@ -31,7 +31,7 @@ _BYTES: Mapping[str, int] = {
 SECONDS_HELP = 'seconds, or a string such as "300us", "200ms", "1.5s", "2min" or "1h"'
 BYTES_HELP = 'bytes, or a string such as "100kB", "5MB", "20MiB" or "1GiB"'
 
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([^\W\d_]+)\s*")
+_QUANTITY = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([^\W\d_]+)\s*"
 
 
 def parse_seconds(value: object) -> float:
@@ -87,7 +87,7 @@ def _parse(value: object, units: Mapping[str, float]) -> float:
     number: float | str
     factor: float = 1
     if isinstance(value, str):
-        match = _QUANTITY.fullmatch(value)
+        match = re.fullmatch(_QUANTITY, value)
         if match is None or match[2] not in units:
             raise ValueError
         number, factor = match[1], units[match[2]]
