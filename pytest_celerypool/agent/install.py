@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_celerypool.agent import loading, publishing, waits
 from pytest_celerypool.agent.recorder import Recorder, Writer
-from pytest_celerypool.agent.redirect import redirect
+from pytest_celerypool.agent.redirect import Redirection
 from pytest_celerypool.agent.stacks import StackWriter
 
 
@@ -22,7 +22,9 @@ def install(config: Mapping[str, Any]) -> None:
     writer = Writer(config["trace"])
     writer.write("boot", pid=os.getpid())
     recorder = Recorder(writer, green=config["green"])
-    waits.cap()
+    waits.cap(redis=config["target"]["transport"] is None)
+    if config["pool"] == "prefork":
+        waits.shorten_prefork_exit()
     _load_through(config, recorder)
     _report_readiness(config, recorder)
 
@@ -37,7 +39,7 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
 
     def find_app(_name: str) -> Any:
         app = loading.load(config["app"])
-        redirect(app, config["target"], **_settings(config))
+        Redirection(app, config["target"], **_settings(config)).enter()
         _use_test_databases(config["databases"])
         _consume_routed_queues(app)
         publishing.watch(app, recorder.published, recorder.unpublished)

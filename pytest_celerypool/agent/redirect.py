@@ -29,38 +29,97 @@ _BACKEND_BEHAVIOUR = ("result_chord_ordered", "visibility_timeout", "retry_polic
 _MISSING = object()
 
 
-def redirect(app: Any, target: Mapping[str, Any], **settings: Any) -> Callable[[], None]:
-    """Make `app` talk to `target` whatever its own configuration or the environment says.
+class Redirection:
+    """One application pointed at one target; entered and left as often as wanted.
+
+    The connections opened in between are kept for the next time: a test that reuses a worker reuses these.
 
     :param app: a Celery application.
     :param target: a :class:`pytest_celerypool.broker.Target`; where a URL is ``None`` the application's own
         server is kept and only the isolation is added.
     :param settings: further settings to hold meanwhile.
-    :returns: a function that restores the configuration and the connections the application had.
     """
-    conf = app.conf.finalize()  # until then the settings are a promise that the first read replaces
-    original_class = conf.__class__
-    saved = dict(conf.changes)
-    values = {**_broker(conf, target), **_backend(conf, target), **settings}
-    for key, value in values.items():
-        conf[key] = value
-    written = dict(conf.changes)
-    conf.__class__ = _ignoring_environment(original_class, values)
-    undo_connections = _swap_connections(app, fixed_backend="result_backend" in values)
 
-    def restore() -> None:
-        undo_connections()
-        conf.__class__ = original_class
-        for key, value in written.items():
-            before = saved.get(key, _MISSING)
-            if before is value:
-                continue
-            if before is _MISSING:
-                conf.changes.pop(key, None)
-            else:
-                conf.changes[key] = before
+    def __init__(self, app: Any, target: Mapping[str, Any], **settings: Any) -> None:
+        # Not at module level: the agent's entry point may not import it before a green library has patched.
+        import threading
 
-    return restore
+        self.app = app
+        self._target = target
+        self._settings = settings
+        self._connections: dict[str, Any] = {"_pool": None, "_local": threading.local(), "_backend_cache": None}
+        self._producer_pool: Any = None
+        self._restore: Callable[[], None] | None = None
+
+    def enter(self) -> None:
+        """Make the application talk to the target whatever its own configuration or the environment says."""
+        if self._restore is None:
+            restore_settings, fixed_backend = self._change_settings()
+            self._swap_connections()
+            backend_cls = self.app.backend_cls
+            if fixed_backend:
+                self.app.backend_cls = None
+
+            def restore() -> None:
+                self.app.backend_cls = backend_cls
+                self._swap_connections()
+                restore_settings()
+
+            self._restore = restore
+
+    def leave(self) -> None:
+        """Give the application its own configuration and connections back."""
+        if self._restore is not None:
+            self._restore()
+            self._restore = None
+
+    def _change_settings(self) -> tuple[Callable[[], None], bool]:
+        conf = self.app.conf.finalize()  # until then the settings are a promise that the first read replaces
+        original_class = conf.__class__
+        saved = dict(conf.changes)
+        values = {**_broker(conf, self._target), **_backend(conf, self._target), **self._settings}
+        for key, value in values.items():
+            conf[key] = value
+        written = dict(conf.changes)
+        conf.__class__ = _ignoring_environment(original_class, values)
+
+        def restore() -> None:
+            conf.__class__ = original_class
+            for key, value in written.items():
+                before = saved.get(key, _MISSING)
+                if before is _MISSING:
+                    conf.changes.pop(key, None)
+                elif before is not value:
+                    conf.changes[key] = before
+
+        return restore, "result_backend" in values
+
+    def _swap_connections(self) -> None:
+        """Exchange the application's pools and backend for those kept here."""
+        app = self.app
+        for name, ours in self._connections.items():
+            if hasattr(app, name):
+                self._connections[name] = getattr(app, name)
+                setattr(app, name, ours)
+        app.amqp._producer_pool, self._producer_pool = self._producer_pool, app.amqp._producer_pool
+
+    def close(self) -> None:
+        """Leave, and close the connections to the target."""
+        self.leave()
+        for pool in (self._producer_pool, self._connections["_pool"]):
+            if pool is not None:
+                pool.force_close_all()
+        for backend in (getattr(self._connections["_local"], "backend", None), self._connections["_backend_cache"]):
+            _close_backend(backend)
+
+
+def _close_backend(backend: Any) -> None:
+    consumer = getattr(backend, "result_consumer", None)
+    if consumer is not None:
+        consumer.stop()
+    client = getattr(backend, "__dict__", {}).get("client")
+    if hasattr(client, "connection_pool"):
+        client.connection_pool.disconnect()
 
 
 def _broker(conf: Any, target: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,33 +179,3 @@ def _ignoring_environment(cls: type[Any], values: Mapping[str, Any]) -> type[Any
         return property(lambda self: self[name])
 
     return type(cls.__name__, (cls,), {name: reader(name) for name in names if name in values})
-
-
-def _swap_connections(app: Any, *, fixed_backend: bool) -> Callable[[], None]:
-    """Take away the pools and the backend that `app` opened so far; return what puts them back."""
-    # Not at module level: the agent's entry point may not import it before a green library has patched.
-    import threading
-
-    amqp = app.amqp
-    saved = {
-        "_pool": app._pool,
-        "_local": app._local,
-        "_backend_cache": app.__dict__.get("_backend_cache", _MISSING),
-        "backend_cls": app.backend_cls,
-    }
-    producer_pool = amqp._producer_pool
-    app._pool = None
-    app._local = threading.local()
-    if saved["_backend_cache"] is not _MISSING:
-        app._backend_cache = None
-    if fixed_backend:
-        app.backend_cls = None
-    amqp._producer_pool = None
-
-    def put_back() -> None:
-        for name, value in saved.items():
-            if value is not _MISSING:
-                setattr(app, name, value)
-        amqp._producer_pool = producer_pool
-
-    return put_back

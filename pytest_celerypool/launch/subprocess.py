@@ -230,7 +230,10 @@ class SubprocessWorker:
             if not file.exists():  # not a process of the pool, or not ready: the signal would go unanswered
                 continue
             before = file.stat().st_size
-            os.kill(pid, SIGNAL)
+            try:
+                os.kill(pid, SIGNAL)
+            except ProcessLookupError:
+                continue
             texts.append(f"process {pid}:\n{_answer(file, before)}")
         return "\n".join(texts) or "(no process of the worker answered)"
 

@@ -1,0 +1,154 @@
+"""The application under test, seen from the test process: where it comes from, and how its waits are watched."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pytest_celerypool.agent.loading import Source
+from pytest_celerypool.errors import WorkerError
+
+
+def locate(app: Any) -> Source:
+    """Find out how a new process can import `app`.
+
+    :param app: a Celery application that exists in this process.
+    :returns: a module attribute that holds it; of several the one whose module defines most tasks, because
+        a worker that imports it knows these.
+    :raises WorkerError: no importable module holds it.
+    """
+    found = [
+        (module, name)
+        for module in list(sys.modules.values())
+        if isinstance(module, types.ModuleType) and _importable(module)
+        for name, value in list(vars(module).items())
+        if value is app
+    ]
+    if not found:
+        raise WorkerError(
+            f"the application {app.main or app!r} lives in no module that a worker could import: it was made inside "
+            "a function or a fixture. Keep it at the top of a module, or put what makes it into a function there "
+            "and name that: --celery-app=MODULE:FACTORY()."
+        )
+    defined: dict[str, int] = {}
+    for task in list(app.tasks.values()):
+        defined[task.__module__] = defined.get(task.__module__, 0) + 1
+    module, name = min(found, key=lambda pair: _preference(pair[0], pair[1], defined))
+    return Source(module=module.__name__, attribute=name, call=False, file=module.__file__)
+
+
+def _importable(module: types.ModuleType) -> bool:
+    name = module.__name__
+    if name == "__main__" or name.partition(".")[0] in ("celery", "kombu", "pytest_celerypool"):
+        return False
+    return bool(getattr(module, "__file__", None))
+
+
+def _preference(module: types.ModuleType, name: str, defined: dict[str, int]) -> tuple[Any, ...]:
+    file = os.path.basename(module.__file__ or "")
+    of_tests = file.startswith(("test_", "conftest")) or file.endswith("_test.py")
+    return of_tests, -defined.get(module.__name__, 0), len(module.__name__), name
+
+
+def put_on_path(root: Path) -> None:
+    """Put the project's root on ``sys.path``, as ``celery`` does with the folder it is started in."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+
+
+class WaitWatch:
+    """Lets somebody look after the waits for results of one application.
+
+    Covers ``AsyncResult.get()``, ``GroupResult.get()``, ``join()`` and ``join_native()``, which all end in
+    two methods of the backend.
+
+    :param interval: called at least every tenth of a second during a wait with the ids waited for; what it
+        raises ends the wait.
+    :param expired: called with the ids and the exception when a wait ended by its timeout.
+    :param limit: seconds for a wait that has no timeout of its own.
+    """
+
+    def __init__(
+        self,
+        interval: Callable[[list[str]], None],
+        expired: Callable[[list[str], BaseException, bool], None],
+        limit: float,
+    ) -> None:
+        self._interval = interval
+        self._expired = expired
+        self._limit = limit
+
+    def install(self, app: Any) -> Callable[[], None]:
+        """Watch every backend that `app` has or will make; returns what ends the watch."""
+        make = app._get_backend
+        watched: list[Any] = []
+
+        def get_backend() -> Any:
+            backend = make()
+            self._watch(backend, watched)
+            return backend
+
+        app._get_backend = get_backend
+        self._watch(app.backend, watched)
+
+        def uninstall() -> None:
+            app.__dict__.pop("_get_backend", None)
+            for owner, name in watched:
+                owner.__dict__.pop(name, None)
+
+        return uninstall
+
+    def _watch(self, backend: Any, watched: list[Any]) -> None:
+        for name in ("wait_for_pending", "iter_native"):
+            setattr(backend, name, self._wrapped(getattr(backend, name), generator=name == "iter_native"))
+            watched.append((backend, name))
+        consumer = getattr(backend, "result_consumer", None)
+        if consumer is not None:
+            drain = consumer.drain_events
+            consumer.drain_events = lambda timeout=None: drain(timeout=min(timeout or 0.1, 0.1))
+            watched.append((consumer, "drain_events"))
+
+    def _wrapped(self, wait: Callable[..., Any], *, generator: bool) -> Callable[..., Any]:
+        def options(result: Any, timeout: float | None, on_interval: Any) -> dict[str, Any]:
+            ids = list(_ids(result))
+
+            def interval() -> None:
+                self._interval(ids)
+                if on_interval is not None:
+                    on_interval()
+
+            return {"timeout": self._limit if timeout is None else timeout, "on_interval": interval}
+
+        def wait_for_pending(result: Any, timeout: float | None = None, on_interval: Any = None, **rest: Any) -> Any:
+            try:
+                return wait(result, **options(result, timeout, on_interval), **rest)
+            except Exception as exc:
+                self._note(result, exc, timeout is None)
+                raise
+
+        def iter_native(result: Any, timeout: float | None = None, on_interval: Any = None, **rest: Any) -> Any:
+            try:
+                yield from wait(result, **options(result, timeout, on_interval), **rest)
+            except Exception as exc:
+                self._note(result, exc, timeout is None)
+                raise
+
+        return iter_native if generator else wait_for_pending
+
+    def _note(self, result: Any, exc: Exception, ours: bool) -> None:
+        # celery.exceptions.TimeoutError is not Python's.
+        if type(exc).__name__ == "TimeoutError":
+            self._expired(list(_ids(result)), exc, ours)
+
+
+def _ids(result: Any) -> Iterable[str]:
+    children = getattr(result, "results", None)
+    if children is None:
+        yield result.id
+    else:
+        for child in children:
+            yield from _ids(child)

@@ -1,0 +1,58 @@
+"""Django's test databases: a worker writes to those of its pytest process, or does not start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_celerypool.errors import WorkerError
+
+
+def databases_of_tests(request: Any) -> dict[str, str]:
+    """Return the names of the test databases by alias, created if need be; empty without pytest-django.
+
+    :param request: a pytest request.
+    :raises WorkerError: a test database exists only inside this process.
+    """
+    if not _django_is_active(request.config):
+        return {}
+    request.getfixturevalue("django_db_setup")
+    from django.db import connections
+
+    names = {}
+    for alias in connections:
+        connection = connections[alias]
+        engine = connection.settings_dict.get("ENGINE", "")
+        if engine.endswith(".dummy"):
+            continue
+        name = str(connection.settings_dict["NAME"])
+        if connection.vendor == "sqlite" and connection.is_in_memory_db():
+            raise WorkerError(
+                f"no worker is started: the test database {alias!r} is an in-memory SQLite database, which no other "
+                "process can open, and the worker must not write to the real one. Give the test database a file: "
+                f"DATABASES[{alias!r}]['TEST'] = {{'NAME': BASE_DIR / 'test.sqlite3'}}."
+            )
+        names[alias] = name
+    return names
+
+
+def hidden_rows(config: Any) -> str:
+    """Say that the current test's open transaction hides its rows from the worker; empty if it does not."""
+    if not _django_is_active(config):
+        return ""
+    from django.db import connections
+
+    hidden = [alias for alias in connections if connections[alias].in_atomic_block]
+    if not hidden:
+        return ""
+    return (
+        f"This test runs inside a database transaction ({', '.join(hidden)}): the worker, another process, sees none "
+        "of the rows that the test wrote. Mark it django_db(transaction=True), or use transactional_db."
+    )
+
+
+def _django_is_active(config: Any) -> bool:
+    if not config.pluginmanager.hasplugin("django"):
+        return False
+    from django.conf import settings
+
+    return bool(settings.configured)

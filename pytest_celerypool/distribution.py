@@ -1,0 +1,77 @@
+"""Spread tests over xdist's nodes so that the tests of one pool prefer to stay together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScheduling
+
+from pytest_celerypool.pools import POOLS
+
+
+class PoolScheduling(LoadScheduling):  # type: ignore[misc]
+    """xdist's ``load`` distribution, but a node gets tests of the pools whose workers it already has.
+
+    Tests without a pool are handed out exactly as xdist does it.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any, names: tuple[str, ...]) -> None:
+        super().__init__(config, log)
+        self._names = names
+        self._pools_of: dict[Any, set[str]] = {}
+
+    def _send_tests(self, node: Any, num: int) -> None:
+        chosen = self._choose(node, num)
+        if chosen:
+            for index in chosen:
+                self.pending.remove(index)
+            self.node2pending[node].extend(chosen)
+            node.send_runtest_some(chosen)
+
+    def _choose(self, node: Any, num: int) -> list[int]:
+        """Return up to `num` of the pending tests for a node."""
+        mine = self._pools_of.setdefault(node, set())
+        pools = {index: self._pool(index) for index in self.pending}
+        own = [index for index in self.pending if pools[index] is None or pools[index] in mine]
+        if len(own) >= num or len(own) == len(self.pending):
+            chosen = own[:num]
+        else:
+            chosen = own + self._of_a_new_pool(node, pools, num - len(own))
+        mine.update(pool for index in chosen if (pool := pools[index]) is not None)
+        return chosen
+
+    def _of_a_new_pool(self, node: Any, pools: dict[int, str | None], num: int) -> list[int]:
+        """Take the tests of pools that no other node has; only then help another with its own."""
+        taken = set().union(*(found for other, found in self._pools_of.items() if other is not node))
+        mine = self._pools_of[node]
+        counts = Counter(pool for pool in pools.values() if pool is not None and pool not in mine)
+        order = sorted(counts, key=lambda pool: (pool in taken, -counts[pool]))
+        chosen: list[int] = []
+        for pool in order[:1]:
+            chosen += [index for index in self.pending if pools[index] == pool]
+        return chosen[:num]
+
+    def _pool(self, index: int) -> str | None:
+        """Return the pool in a test's id, ``None`` if there is none."""
+        assert self.collection is not None
+        _, bracket, ids = self.collection[index].partition("[")
+        if not bracket:
+            return None
+        parts = ids.rstrip("]").split("-")
+        return next((name for name in self._names if name in parts or name in ids), None)
+
+
+class XdistHooks:
+    """The hooks of xdist's own that this plugin implements; registered only where xdist is."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Replace the plain ``load`` distribution; any other was chosen on purpose."""
+        if config.getvalue("dist") != "load":
+            return None
+        from pytest_celerypool.keys import SETTINGS
+
+        chosen = config.stash[SETTINGS].pools or POOLS
+        return PoolScheduling(config, log, tuple(pool.name for pool in chosen))

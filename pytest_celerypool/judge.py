@@ -1,0 +1,166 @@
+"""Judge a test at the end of its call phase: drain, compare the spans with the markers, raise there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_celerypool import databases, markers
+from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, RESULT
+from pytest_celerypool.lease import Observed
+from pytest_celerypool.trace import TaskEntry
+from pytest_celerypool.units import format_seconds
+from pytest_celerypool.verdict import Failure, agreement, budgets, expectations
+from pytest_celerypool.worker import TaskTimeout, WorkerHandle
+
+#: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
+_FAILED_DRAIN_S = 1.0
+
+
+def judge(item: pytest.Item, failed: bool) -> list[Failure]:
+    """Drain and judge the test that just ran.
+
+    :param item: the test; nothing is judged unless it has a worker.
+    :param failed: whether the test itself failed: then nothing more is demanded of it.
+    :returns: what its tasks did that they must not do, in the order in which it is to be read.
+    """
+    handle = item.stash.get(HANDLE, None)
+    if handle is None:
+        return []
+    read, observed = item.stash[MARKERS], item.stash[OBSERVED]
+    failures = _eager(observed)
+    failures += _drained(handle, observed, failed)
+    tasks = list(handle.ledger.tasks.values())
+    failures += [
+        failure for spec in read.expects for failure in expectations.judge(spec, tasks, handle.pool.name, handle.waits_for)
+    ]
+    nearest = _judge_budgets(read, observed, handle, tasks, failures)
+    _note_result(item, handle, read, tasks, nearest)
+    return [] if failed else failures
+
+
+def _eager(observed: Observed) -> list[Failure]:
+    if not observed.eager:
+        return []
+    names = ", ".join(dict.fromkeys(observed.eager))
+    return [
+        Failure(
+            f"ran eagerly in the test's process, so that no worker saw it: {names}. "
+            "Something set task_always_eager during the test; without that it runs in the worker."
+        )
+    ]
+
+
+def _drained(handle: WorkerHandle, observed: Observed, failed: bool) -> list[Failure]:
+    """Wait for the end of the test's tasks; a death that the test did not cause is a failure of its own."""
+    if handle.ended_by_test and handle.launched.death() is not None:
+        handle.pump()
+        return []
+    try:
+        handle.drain(min(handle.timeout, _FAILED_DRAIN_S) if failed else None)
+    except TaskTimeout:
+        pass  # what was not ended, and why, is said by the expectation that demands it
+    except WorkerError as exc:
+        first, _, rest = str(exc).partition("\n")
+        return [Failure(first, rest)]
+    unknown = [entry for entry in handle.ledger.unknown() if entry.id not in observed.awaited]
+    return [Failure(handle.waits_for(entry)) for entry in unknown]
+
+
+def _judge_budgets(
+    read: markers.Markers,
+    observed: Observed,
+    handle: WorkerHandle,
+    tasks: list[TaskEntry],
+    failures: list[Failure],
+) -> budgets.Nearest | None:
+    growth = None
+    if observed.memory_before is not None and not handle.ended_by_test:
+        after = handle.launched.memory()
+        growth = None if after is None else after - observed.memory_before
+    outcomes = [
+        budgets.judge(spec, tasks, handle.pool.name, green=handle.pool.green, memory_growth=growth)
+        for spec in read.budgets
+    ]
+    for outcome in outcomes:
+        failures += outcome.failures
+    found = [outcome.nearest for outcome in outcomes if outcome.nearest is not None]
+    return max(found, key=lambda nearest: nearest.share, default=None)
+
+
+def _note_result(
+    item: pytest.Item,
+    handle: WorkerHandle,
+    read: markers.Markers,
+    tasks: list[TaskEntry],
+    nearest: budgets.Nearest | None,
+) -> None:
+    result: dict[str, Any] = {"agent_errors": handle.ledger.agent_errors, "agree": []}
+    if nearest is not None:
+        result["nearest"] = f"{nearest.share:.0%} {nearest.measure}"
+        result["share"] = nearest.share
+    for number, spec in enumerate(read.expects):
+        if spec.agree and (spec.pools is None or handle.pool in spec.pools):
+            stored = _stored_results(handle, tasks) if "result" in spec.agree else {}
+            facts = agreement.facts(tasks, spec.agree, stored, spec.tasks)
+            result["agree"].append({"number": number, "facts": facts})
+    item.stash[RESULT] = result
+    item.user_properties += _properties(item, handle)
+
+
+def _stored_results(handle: WorkerHandle, tasks: list[TaskEntry]) -> dict[str, str]:
+    """Return the text of each task's result as the backend has it."""
+    backend = handle.app.backend
+    return {
+        entry.id: repr(backend.get_task_meta(entry.id).get("result")) if entry.state is not None else "not ended"
+        for entry in tasks
+    }
+
+
+def _properties(item: pytest.Item, handle: WorkerHandle) -> list[tuple[str, object]]:
+    """Return the figures of the spans for JUnit and other readers of ``user_properties``; seconds."""
+    spans = [span for span in handle.ledger.spans if span.ended is not None]
+    properties: list[tuple[str, object]] = [
+        ("celery_pool", item.stash[PLACE].column if PLACE in item.stash else handle.pool.name),
+        ("celery_concurrency", handle.concurrency),
+        ("celery_spans", len(spans)),
+    ]
+    for name in ("runtime", "queued", "total", "cpu", "hold"):
+        figures = [value for span in spans if (value := getattr(span, name)) is not None]
+        if figures:
+            properties.append((f"celery_{name}_max_s", round(max(figures), 6)))
+    return properties
+
+
+def render(failures: list[Failure]) -> str:
+    """Return the text of a failed verdict."""
+    return "\n\n".join(str(failure) for failure in failures)
+
+
+def sections(item: pytest.Item) -> list[tuple[str, str]]:
+    """Return what a failing test's report shows of its worker: its log of just this test, and hints."""
+    handle = item.stash.get(HANDLE, None)
+    if handle is None:
+        return []
+    found = []
+    hint = databases.hidden_rows(item.config)
+    if hint:
+        found.append(("Celery: database", hint))
+    log = handle.log.rstrip()
+    if log:
+        found.append((f"Celery worker log ({handle.pool}, this test only)", log))
+    spans = handle.ledger.spans
+    if spans:
+        lines = [
+            f"{span.task}[{span.id}] {span.state or 'not ended'}"
+            f" in {span.slot or 'no slot'}"
+            + (f", {format_seconds(span.runtime)}" if span.runtime is not None else "")
+            + (f", {span.exception}" if span.exception else "")
+            for span in spans[:50]
+        ]
+        if len(spans) > 50:
+            lines.append(f"… and {len(spans) - 50} more")
+        found.append((f"Celery spans ({handle.pool})", "\n".join(lines)))
+    return found

@@ -1,0 +1,242 @@
+"""Lend a worker to one test: point the application at it, watch what the test does, take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from pytest_celerypool import markers
+from pytest_celerypool.agent import loading, publishing
+from pytest_celerypool.application import WaitWatch, locate
+from pytest_celerypool.databases import databases_of_tests
+from pytest_celerypool.errors import BrokerError, WorkerError
+from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, OBSERVED, REMAINING, SETTINGS, WORKERS
+from pytest_celerypool.launch import WorkerSpec
+from pytest_celerypool.launch.subprocess import same_server
+from pytest_celerypool.pools import POOLS
+from pytest_celerypool.variants import AXIS, Need, Variant, need_of, slots_of, variant
+from pytest_celerypool.worker import TaskTimeout, WorkerHandle
+from pytest_celerypool.workers import Workers, make_spec
+
+#: How much longer than a handle's call a test's own ``get()`` without a timeout may wait.
+OWN_WAIT_FACTOR = 6
+
+
+class Observed:
+    """What the test process saw while a test ran."""
+
+    def __init__(self) -> None:
+        self.eager: list[str] = []
+        self.awaited: set[str] = set()
+        self.memory_before: int | None = None
+
+
+def workers_of(config: pytest.Config) -> Workers:
+    """Return the workers of this process, made at the first use."""
+    if WORKERS not in config.stash:
+        config.stash[WORKERS] = Workers(config.stash[SETTINGS], config.rootpath)
+    return config.stash[WORKERS]
+
+
+def variant_of(request: pytest.FixtureRequest) -> Variant:
+    """Return the variant that a test runs under.
+
+    A test that reaches the axis dynamically, or from a ``unittest.TestCase``, is not multiplied: it runs under
+    the first pool of the run.
+    """
+    value = getattr(request, "param", None)
+    if isinstance(value, Variant):
+        return value
+    if value is not None:  # parametrised by hand, with names
+        from pytest_celerypool.pools import parse_pools
+
+        return variant(parse_pools(str(value), AXIS)[0])
+    chosen = request.config.stash[SETTINGS].pools
+    return variant((chosen or POOLS)[0])
+
+
+@contextmanager
+def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
+    """Lend a worker to the test of `request`.
+
+    :param app: the application under test.
+    :returns: a context whose value is the :class:`~pytest_celerypool.worker.WorkerHandle`.
+    """
+    __tracebackhide__ = True
+    item, config = request.node, request.config
+    try:
+        borrower = _Borrower(request, app)
+        worker = borrower.borrow()
+    except (WorkerError, BrokerError) as exc:
+        pytest.fail(str(exc), pytrace=False)
+    handle = WorkerHandle(app, worker, item.nodeid, config.stash[SETTINGS].timeout)
+    observed = Observed()
+    with ExitStack() as stack:
+        stack.callback(borrower.give_back, handle)
+        try:
+            _observe(stack, app, handle, observed, borrower.workers.redirection(app, worker.target))
+        except WorkerError as exc:
+            pytest.fail(str(exc), pytrace=False)
+        if any("memory" in budget.limits for budget in borrower.markers.budgets):
+            observed.memory_before = worker.memory()
+        item.stash[HANDLE], item.stash[OBSERVED] = handle, observed
+        yield handle
+
+
+class _Borrower:
+    """Works out which worker a test needs, and gets it."""
+
+    def __init__(self, request: pytest.FixtureRequest, app: Any) -> None:
+        self._item, self._config = request.node, request.config
+        self._app = app
+        self.settings = self._config.stash[SETTINGS]
+        self.workers = workers_of(self._config)
+        self.markers = self._item.stash.get(MARKERS, markers.Markers())
+        self._spec = self.markers.pools or markers.PoolsSpec()
+        self.source = loading.parse(self.settings.app) if self.settings.app else locate(app)
+        self._databases = databases_of_tests(request)
+        callspec = getattr(self._item, "callspec", None)
+        self._dynamic = callspec is None or AXIS not in callspec.params
+        value = request.getfixturevalue(AXIS) if self._dynamic else callspec.params[AXIS]
+        self._variant = value if isinstance(value, Variant) else variant(value)
+
+    def borrow(self) -> Any:
+        spec = self._worker_spec((self._variant, slots_of(self._variant, self._spec), self._spec.options))
+        timed = any(budget.timed for budget in self.markers.budgets)
+        upcoming = self._upcoming()
+        if not timed:
+            self._start_ahead(spec, upcoming)
+        worker = self.workers.acquire(spec, self.source, self._app, fresh=self._spec.fresh or self._dynamic)
+        if timed:
+            self.workers.settle()
+        if upcoming is not None and not _is_xdist_node(self._config):
+            self.workers.retire([spec, *upcoming])
+        return worker
+
+    def give_back(self, handle: WorkerHandle) -> None:
+        """Take the worker back; it serves others only if this test left nothing in it."""
+        handle.pump()
+        clean = not (
+            self._spec.fresh
+            or self._dynamic
+            or handle.ended_by_test
+            or handle.ledger.outstanding()
+            or handle.launched.death()
+        )
+        self.workers.release(handle.launched, clean=clean)
+
+    def _worker_spec(self, need: Need) -> WorkerSpec:
+        value, slots, options = need
+        nodes = int(getattr(self._config, "workerinput", {}).get("workercount", 0))
+        return make_spec(self.settings, self.source, value.pool, slots, options, nodes, self._databases)
+
+    def _upcoming(self) -> list[WorkerSpec] | None:
+        """The workers that later tests of this process will need; ``None`` if that cannot be known."""
+        if _is_xdist_node(self._config):
+            following = self._item.session.stash.get(NEXT_ITEM, None)
+            needs = [] if following is None or not self._same_app(following) else [need_of(following)]
+        else:
+            remaining = self._item.session.stash.get(REMAINING, None)
+            if remaining is None:
+                return None
+            needs = [need for need, count in remaining.items() if count > 0]
+        return [self._worker_spec(need) for need in needs if need is not None]
+
+    def _start_ahead(self, spec: WorkerSpec, upcoming: list[WorkerSpec] | None) -> None:
+        if upcoming and (self.settings.app or not self._overridden_app()):
+            if self.workers.is_idle(spec):
+                self.workers.start_ahead([other for other in upcoming if other != spec], self.source, self._app)
+            else:
+                # The one that the test waits for begins first.
+                self.workers.start_ahead([spec], self.source, self._app, low_priority=False)
+                self.workers.start_ahead([other for other in upcoming if other != spec], self.source, self._app)
+
+    def _overridden_app(self) -> bool:
+        """Whether tests of this run may have different applications: the fixture is overridden in a module."""
+        manager = getattr(self._item.session, "_fixturemanager", None)
+        definitions = getattr(manager, "_arg2fixturedefs", {}).get("celery_pool_app", ())
+        return len(definitions) > 2
+
+    def _same_app(self, _other: pytest.Item) -> bool:
+        return bool(self.settings.app) or not self._overridden_app()
+
+
+def _is_xdist_node(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _observe(stack: ExitStack, app: Any, handle: WorkerHandle, observed: Observed, redirection: Any) -> None:
+    """Point the application at the worker's namespace, and see what the test does with it."""
+    redirection.enter()
+    stack.callback(redirection.leave)
+    target = handle.launched.target
+    _check_servers(app, target)
+    stack.callback(_watch_publications(app, handle, target))
+    stack.callback(_watch_waits(app, handle, observed))
+    stack.callback(_watch_eager(app, observed))
+
+
+def _check_servers(app: Any, target: Any) -> None:
+    """Refuse to let the test publish anything unless the application points at the run's servers."""
+    found = {
+        "reading": (app.connection_for_read().as_uri(), target["broker_url"]),
+        "writing": (app.connection_for_write().as_uri(), target["broker_url"]),
+        "results": (app.backend.as_uri(), target["backend_url"]),
+    }
+    for purpose, (actual, wanted) in found.items():
+        if wanted is not None and not same_server(actual, wanted):
+            raise WorkerError(
+                f"the application's connection for {purpose} points at {actual} instead of the run's server {wanted}: "
+                "nothing was sent. Something other than its configuration decides where it connects."
+            )
+
+
+def _watch_publications(app: Any, handle: WorkerHandle, target: Any) -> Callable[[], None]:
+    checked: list[Any] = []
+
+    def before(publication: publishing.Publication, producer: Any) -> None:
+        connection = getattr(getattr(producer, "channel", None), "connection", None)
+        client = getattr(connection, "client", None)
+        if client is not None and not any(client is known for known in checked):
+            if target["broker_url"] is not None and not same_server(client.as_uri(), target["broker_url"]):
+                raise WorkerError(
+                    f"{publication.task} would be published to {client.as_uri()} instead of the run's broker "
+                    f"{target['broker_url']}: it was not sent. Publish it without a connection of your own."
+                )
+            checked.append(client)
+        handle.publishing(publication)
+
+    return publishing.watch(app, before, lambda publication: handle.ledger.unpublish(publication.id))
+
+
+def _watch_waits(app: Any, handle: WorkerHandle, observed: Observed) -> Callable[[], None]:
+    limit = OWN_WAIT_FACTOR * handle.timeout
+
+    def interval(ids: list[str]) -> None:
+        observed.awaited.update(ids)
+        handle.check(ids)
+
+    def expired(ids: list[str], exc: BaseException, ours: bool) -> None:
+        observed.awaited.update(ids)
+        handle.pump()
+        text = handle.diagnosis()
+        if ours:
+            raise TaskTimeout(f"no result after {limit:g} s ({OWN_WAIT_FACTOR} × --celery-timeout)\n{text}") from exc
+        exc.add_note(text)
+
+    return WaitWatch(interval, expired, limit).install(app)
+
+
+def _watch_eager(app: Any, observed: Observed) -> Callable[[], None]:
+    """Notice tasks that run in the test process because something switched ``task_always_eager`` on again."""
+    from celery import signals
+
+    def on_prerun(task: Any = None, **_: Any) -> None:
+        if task.app is app and task.request.is_eager and app.conf.task_always_eager:
+            observed.eager.append(task.name)
+
+    signals.task_prerun.connect(on_prerun, weak=False)
+    return lambda: signals.task_prerun.disconnect(on_prerun)

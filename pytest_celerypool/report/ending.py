@@ -1,0 +1,52 @@
+"""The end of a session: what only all pools together can show, and the matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_celerypool.keys import NOTES, SETTINGS, SUMMARY
+
+
+def report_disagreements(session: pytest.Session) -> None:
+    """Report a failure for every test and pool that took part in a disagreement, so that --lf runs them again."""
+    summary = session.config.stash.get(SUMMARY, None)
+    if summary is None or session.config.option.collectonly:
+        return
+    for nodeid, location, text in summary.disagreements():
+        report = pytest.TestReport(
+            nodeid=nodeid,
+            location=location,
+            keywords={},
+            outcome="failed",
+            longrepr=text,
+            when="call",
+        )
+        session.ihook.pytest_runtest_logreport(report=report)
+
+
+def write_summary(reporter: Any) -> None:
+    """Write the matrix and what else a session says of pools; nothing where no pool was chosen or used."""
+    config = reporter.config
+    summary = config.stash.get(SUMMARY, None)
+    if summary is None or config.option.collectonly:
+        return
+    settings = config.stash[SETTINGS]
+    if not summary.used and settings.pools is None:
+        return
+    for note in config.stash.get(NOTES, []):
+        if note not in summary.notes:
+            summary.notes.append(note)
+    writer = reporter._tw
+    lines = summary.lines(
+        width=writer.fullwidth,
+        verbosity=config.get_verbosity(),
+        color=writer.hasmarkup,
+        chosen=None if settings.pools is None else [pool.name for pool in settings.pools],
+    )
+    if lines:
+        if config.get_verbosity() >= 0:
+            reporter.write_sep("=", "celery pools")
+        for line in lines:
+            reporter.write_line(line)

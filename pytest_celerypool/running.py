@@ -1,0 +1,85 @@
+"""What happens around one test: its markers are checked, its worker is judged, its report is completed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from pytest_celerypool import markers
+from pytest_celerypool.errors import MarkerError
+from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, PLACE, REMAINING, RESULT
+from pytest_celerypool.report.summary import ATTRIBUTE
+from pytest_celerypool.variants import need_of
+
+
+def note_next(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Note which tests are still to come: their workers may start ahead, others may stop."""
+    session = item.session
+    session.stash[NEXT_ITEM] = nextitem
+    if hasattr(item.config, "workerinput"):
+        return  # a node of xdist collects all tests and runs some
+    if REMAINING not in session.stash:
+        session.stash[REMAINING] = Counter(need_of(other) for other in session.items)
+    session.stash[REMAINING][need_of(item)] -= 1
+
+
+def check_markers(item: pytest.Item) -> None:
+    """Read the markers of a test; a wrong one fails it here, with its name."""
+    for key in (HANDLE, OBSERVED, RESULT):  # of an earlier run of the same item, by pytest-rerunfailures
+        if key in item.stash:
+            del item.stash[key]
+    try:
+        item.stash[MARKERS] = markers.read(lambda name: item.iter_markers(name=name))
+    except MarkerError as exc:
+        pytest.fail(f"{item.nodeid}: {exc}", pytrace=False)
+
+
+def judge_passed(item: pytest.Item) -> None:
+    """Judge the tasks of a test that passed; what they did wrong fails it."""
+    if HANDLE in item.stash:
+        from pytest_celerypool.judge import judge, render
+
+        failures = judge(item, failed=False)
+        if failures:
+            pytest.fail(render(failures), pytrace=False)
+
+
+def judge_failed(item: pytest.Item, exc: BaseException) -> None:
+    """Judge the tasks of a test that failed: nothing more is demanded of it, but its figures are kept."""
+    if HANDLE in item.stash and isinstance(exc, Exception | pytest.fail.Exception):
+        from pytest_celerypool.judge import judge
+
+        judge(item, failed=True)
+
+
+def complete(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Attach the worker's log to a failing test's report, and what the end of the session needs to every one."""
+    if report.failed and HANDLE in item.stash and report.when != "teardown":
+        from pytest_celerypool.judge import sections
+
+        report.sections += sections(item)
+    data = _data(item, report)
+    if data:
+        setattr(report, ATTRIBUTE, data)
+
+
+def _data(item: pytest.Item, report: pytest.TestReport) -> dict[str, Any]:
+    """Return plain data about this phase of a test; empty for a test that is none of ours."""
+    data: dict[str, Any] = {}
+    place = item.stash.get(PLACE, None)
+    if place is not None:
+        data |= {"test": place.test, "column": place.column}
+    elif HANDLE in item.stash:
+        data["dynamic"] = True
+    else:
+        return data
+    if report.when == "call":
+        data |= item.stash.get(RESULT, {})
+    notes = item.config.stash.get(NOTES, [])
+    if notes:
+        data["notes"] = list(notes)
+    return data
+
+

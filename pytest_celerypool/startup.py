@@ -1,0 +1,137 @@
+"""The beginning of a session: check the settings, say what they are, give the application."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from pytest_celerypool import markers, pools
+from pytest_celerypool.errors import SettingError
+from pytest_celerypool.keys import NOTES, SETTINGS, SUMMARY
+from pytest_celerypool.settings import Settings, from_config
+
+
+def configure(config: pytest.Config) -> None:
+    """Check the settings and register the markers.
+
+    :raises pytest.UsageError: a setting is wrong, or the system is Windows.
+    """
+    for line in markers.MARKERS:
+        config.addinivalue_line("markers", line)
+    try:
+        settings = from_config(config)
+        settings.concurrency.check(settings.pools or pools.POOLS, os.cpu_count() or 1)
+        if settings.app is not None:
+            _find_module(settings, config)
+    except SettingError as exc:
+        raise pytest.UsageError(str(exc)) from None
+    if sys.platform == "win32" and settings.chosen():
+        raise pytest.UsageError(
+            "pytest-celerypool runs on Linux and macOS: prefork needs fork(), and a worker's processes are ended "
+            "through their process group. Run these tests under WSL."
+        )
+    config.stash[SETTINGS] = settings
+    config.stash[NOTES] = list(settings.concurrency.warnings())
+    if not hasattr(config, "workerinput"):
+        from pytest_celerypool.report.summary import Summary
+
+        config.stash[SUMMARY] = Summary([pool.name for pool in settings.pools or pools.POOLS])
+    if config.pluginmanager.hasplugin("dsession") or config.pluginmanager.hasplugin("xdist"):
+        from pytest_celerypool.distribution import XdistHooks
+
+        config.pluginmanager.register(XdistHooks(), "celerypool-xdist")
+
+
+def _find_module(settings: Settings, config: pytest.Config) -> None:
+    """Put the root on the path, and refuse a module that does not exist before a thousand tests do."""
+    from pytest_celerypool.application import put_on_path
+
+    put_on_path(config.rootpath)
+    assert settings.app is not None
+    package = settings.app.partition(":")[0].partition(".")[0]
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        raise SettingError(
+            f"{settings.sources['app']}: there is no module {package!r} on the path (asked for {settings.app!r}). "
+            f"The root of the project is {config.rootpath}; give MODULE:ATTR as for celery -A, seen from there."
+        )
+
+
+def header(config: pytest.Config) -> list[str]:
+    """Return the lines for pytest's header; none if nobody chose anything."""
+    settings = config.stash[SETTINGS]
+    if not settings.chosen():
+        return []
+    chosen = settings.pools or (pools.POOLS[0],)
+    names = ", ".join(pool.name for pool in chosen)
+    versions = [f"celery {_version('celery')}", f"kombu {_version('kombu')}"]
+    versions += [f"{pool.library} {_version(pool.library)}" for pool in chosen if pool.library]
+    app = settings.app or "fixture celery_pool_app"
+    wins = "; wins over the fixture celery_pool_app" if settings.app else ""
+    return [
+        f"celery pools: {names} ({settings.sources['pools']}), concurrency {settings.concurrency} "
+        f"({settings.sources['concurrency']}), {', '.join(versions)}",
+        f"celery app: {app} ({settings.sources['app']}{wins}), launch: subprocess, "
+        f"broker: {_url(settings.broker)} ({settings.sources['broker']}), "
+        f"backend: {_url(settings.backend)} ({settings.sources['backend']}), "
+        f"timeout: {settings.timeout:g} s ({settings.sources['timeout']})",
+    ]
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _url(text: str) -> str:
+    from pytest_celerypool.settings import hide_password
+
+    return hide_password(text)
+
+
+def give_application(fixturedef: Any, request: Any) -> Any:
+    """Set the fixture ``celery_pool_app`` to the application of ``--celery-app``, whoever overrides it.
+
+    :returns: the application, ``None`` if the option was not given.
+    """
+    settings = request.config.stash[SETTINGS]
+    if settings.app is None:
+        return None
+    app = _load(settings, request.config)
+    fixturedef.cached_result = (app, fixturedef.cache_key(request), None)
+    return app
+
+
+def _load(settings: Settings, config: pytest.Config) -> Any:
+    from pytest_celerypool.agent import loading
+
+    assert settings.app is not None
+    loaded = config.stash.get(_APPLICATION, None)
+    if loaded is None:
+        try:
+            loaded = loading.load(loading.parse(settings.app))
+        except Exception as exc:  # noqa: BLE001 - the user's module may raise anything
+            pytest.fail(f"{settings.sources['app']}={settings.app}: {_own_traceback(exc)}", pytrace=False)
+        config.stash[_APPLICATION] = loaded
+    return loaded
+
+
+_APPLICATION = pytest.StashKey[Any]()
+
+
+def _own_traceback(exc: BaseException) -> str:
+    """Return the traceback of an import from the user's first frame on."""
+    import traceback
+
+    frames = exc.__traceback__
+    own = (os.path.dirname(__file__), os.path.dirname(importlib.__file__), "<frozen")
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(own):
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(exc), exc, frames)).rstrip()
+    return f"the application could not be imported:\n{text}"

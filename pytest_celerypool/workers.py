@@ -1,0 +1,221 @@
+"""The workers of one pytest process: one for all tests that can share it, ended side by side.
+
+Everything that a run starts or creates is owned here: the private folder, the reaper, the broker, the workers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_celerypool.agent.loading import Source, spell
+from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.launch import Surroundings, WorkerSpec
+from pytest_celerypool.worker import STOP_GRACE_S
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.redirect import Redirection
+    from pytest_celerypool.broker import Broker
+    from pytest_celerypool.launch.subprocess import SubprocessWorker
+    from pytest_celerypool.reaper import Reaper
+    from pytest_celerypool.settings import Settings
+
+#: A socket's path may have about 100 characters; the broker's and a margin must fit behind the folder.
+_LONGEST_FOLDER = 70
+
+
+class Workers:
+    """Starts, hands out and ends the workers of this process.
+
+    :param settings: the run's settings.
+    :param root: the project's root.
+    """
+
+    def __init__(self, settings: Settings, root: Path) -> None:
+        self._settings = settings
+        self._root = root
+        self._run_id = uuid.uuid4().hex[:10]
+        self._folder: Path | None = None
+        self._reaper: Reaper | None = None
+        self._brokers: dict[str, Broker] = {}
+        self._idle: dict[WorkerSpec, SubprocessWorker] = {}
+        self._all: list[SubprocessWorker] = []
+        self._leaving: list[SubprocessWorker] = []
+        self._redirections: dict[tuple[int, str], Redirection] = {}
+        self._count = 0
+        #: What the run should say of its servers, once.
+        self.notes: list[str] = []
+
+    # -- what workers need
+
+    @property
+    def folder(self) -> Path:
+        """The run's private folder, made at the first use."""
+        if self._folder is None:
+            base = tempfile.gettempdir()
+            if len(base) > _LONGEST_FOLDER - 25:
+                base = "/tmp"  # noqa: S108 - mkdtemp makes a folder that only its owner can enter
+            self._folder = Path(tempfile.mkdtemp(prefix="celerypool-", dir=base))
+            self.reaper.remove_folder(self._folder)
+        return self._folder
+
+    @property
+    def reaper(self) -> Reaper:
+        """The process that cleans up if this one cannot."""
+        if self._reaper is None:
+            from pytest_celerypool.reaper import Reaper
+
+            self._reaper = Reaper.start()
+        return self._reaper
+
+    def broker_for(self, app: Any) -> Broker:
+        """Return the broker that `app` and its workers talk to, started and checked at the first use.
+
+        :raises BrokerError: it cannot start, or does not answer.
+        """
+        settings = self._settings
+        key = "run" if "app" not in (settings.broker, settings.backend) else f"app-{id(app)}"
+        if key not in self._brokers:
+            from pytest_celerypool.broker import AppUrls, open_broker
+
+            broker = open_broker(
+                settings.broker, settings.backend, self._run_id, self.folder, self.reaper, AppUrls.of(app)
+            )
+            self._brokers[key] = broker
+            broker.check()
+            self.notes += broker.notes
+        return self._brokers[key]
+
+    def redirection(self, app: Any, target: Mapping[str, Any]) -> Redirection:
+        """Return what points `app` in this process at the namespace of a worker."""
+        key = (id(app), str(target["prefix"]))
+        if key not in self._redirections:
+            from pytest_celerypool.agent.redirect import Redirection
+
+            self._redirections[key] = Redirection(app, target, task_always_eager=False)
+        return self._redirections[key]
+
+    # -- handing out
+
+    def acquire(self, spec: WorkerSpec, source: Source, app: Any, *, fresh: bool) -> SubprocessWorker:
+        """Return a ready worker of that specification that nobody else uses.
+
+        :param fresh: whether it must be a new one.
+        :raises WorkerError: it cannot start.
+        :raises BrokerError: it has no broker.
+        """
+        worker = None if fresh else self._idle.pop(spec, None)
+        if worker is not None and worker.death() is not None and worker.info:
+            self.discard(worker)
+            worker = None
+        if worker is None:
+            worker = self._start(spec, source, app, ahead=False)
+        try:
+            worker.wait_ready()
+        except WorkerError:
+            self.discard(worker)
+            raise
+        return worker
+
+    def release(self, worker: SubprocessWorker, *, clean: bool) -> None:
+        """Take a worker back: a clean one serves the next test, any other is taken away with what it still has."""
+        if clean and worker.death() is None and worker.spec not in self._idle:
+            self._idle[worker.spec] = worker
+        else:
+            self.discard(worker)
+
+    def discard(self, worker: SubprocessWorker) -> None:
+        """Kill a worker; its namespace dies with it, so that nothing it had can reach another test."""
+        worker.end(0.0)
+        worker.reader.close()
+        if worker in self._all:
+            self._all.remove(worker)
+
+    def is_idle(self, spec: WorkerSpec) -> bool:
+        """Whether a worker of that specification runs, or starts, and serves nobody."""
+        return spec in self._idle
+
+    def start_ahead(
+        self, specs: Iterable[WorkerSpec], source: Source, app: Any, *, low_priority: bool = True
+    ) -> None:
+        """Start the workers that later tests will need, without waiting for them."""
+        for spec in specs:
+            if spec not in self._idle:
+                self._idle[spec] = self._start(spec, source, app, ahead=low_priority)
+
+    def settle(self) -> None:
+        """Wait until no worker is starting, so that none disturbs a measurement; failures wait for their test."""
+        for worker in list(self._idle.values()):
+            try:
+                worker.wait_ready()
+            except WorkerError:
+                self._idle.pop(worker.spec, None)
+                self.discard(worker)
+
+    def retire(self, needed: Iterable[WorkerSpec]) -> None:
+        """Ask the idle workers that no later test needs to stop, and do not wait for it."""
+        keep = set(needed)
+        for spec, worker in list(self._idle.items()):
+            if spec not in keep and worker.info:
+                del self._idle[spec]
+                worker.begin_stop()
+                self._leaving.append(worker)
+
+    def _start(self, spec: WorkerSpec, source: Source, app: Any, *, ahead: bool) -> SubprocessWorker:
+        from pytest_celerypool.launch.subprocess import SubprocessWorker
+
+        self._count += 1
+        name = f"{spec.pool.name if not spec.pool.custom else 'custom'}-{self._count}"
+        surroundings = Surroundings(
+            folder=self.folder / name, source=source, target=self.broker_for(app).target(), root=self._root
+        )
+        worker = SubprocessWorker(spec, surroundings, f"{name}.{self._run_id}", self.reaper, ahead=ahead)
+        self._all.append(worker)
+        return worker
+
+    # -- the end
+
+    def close(self) -> None:
+        """End everything side by side: workers, connections, brokers, folder; every wait has a deadline."""
+        for redirection in self._redirections.values():
+            redirection.close()
+        for worker in self._all:
+            worker.begin_stop()
+        deadline = time.monotonic() + STOP_GRACE_S
+        for worker in list(self._all):
+            worker.end(deadline - time.monotonic())
+            worker.reader.close()
+        self._all.clear()
+        for broker in self._brokers.values():
+            broker.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._reaper is not None:
+            self._reaper.close()
+
+
+def make_spec(
+    settings: Settings, source: Source, pool: Any, wanted: int | None, options: tuple[str, ...], nodes: int,
+    databases: Mapping[str, str],
+) -> WorkerSpec:
+    """Return the specification of the worker for a test.
+
+    :param wanted: the slots that the test's marker asks for, ``None`` if it does not.
+    :param nodes: how many pytest processes share the machine.
+    """
+    concurrency = wanted
+    if concurrency is None:
+        concurrency = settings.concurrency.for_pool(pool, os.cpu_count() or 1, nodes)
+    return WorkerSpec(
+        source=f"{spell(source)} {source['file'] or ''}",
+        pool=pool,
+        concurrency=concurrency,
+        options=options,
+        databases=tuple(sorted(databases.items())),
+    )
