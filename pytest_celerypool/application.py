@@ -24,7 +24,7 @@ def locate(app: Any) -> Source:
     found = [
         (module, name)
         for module in list(sys.modules.values())
-        if isinstance(module, types.ModuleType) and _importable(module)
+        if _importable(module)
         for name, value in list(vars(module).items())
         if value is app
     ]
@@ -41,7 +41,9 @@ def locate(app: Any) -> Source:
     return Source(module=module.__name__, attribute=name, call=False, file=module.__file__)
 
 
-def _importable(module: types.ModuleType) -> bool:
+def _importable(module: Any) -> bool:
+    if not isinstance(module, types.ModuleType):  # sys.modules may hold anything
+        return False
     name = module.__name__
     if name == "__main__" or name.partition(".")[0] in ("celery", "kombu", "pytest_celerypool"):
         return False

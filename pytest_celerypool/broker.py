@@ -199,9 +199,7 @@ class EmbeddedServer:
         """
         binary = find_server()
         if len(os.fsencode(folder / "s")) > _LONGEST_SOCKET_PATH:
-            raise BrokerError(
-                f"the path of the folder {folder} is too long for a Unix socket; set a shorter TMPDIR."
-            )
+            raise BrokerError(f"the path of the folder {folder} is too long for a Unix socket; set a shorter TMPDIR.")
         with open(folder / "server.log", "wb") as log:
             process = _launch(binary, folder, log)
         reaper.kill_group(process.pid)
@@ -471,9 +469,7 @@ class Broker:
         redis: list[tuple[Place, str]] = []
         for end in (self._broker, self._backend):
             if end.kind == "redis":
-                redis += [
-                    (place, end.own_prefix) for place in end.places if (place, end.own_prefix) not in redis
-                ]
+                redis += [(place, end.own_prefix) for place in end.places if (place, end.own_prefix) not in redis]
         amqp = list(self._broker.places) if self._broker.kind == "amqp" else []
         return Remains(redis=redis, amqp=amqp, prefix=prefix, logs=logs)
 
@@ -490,9 +486,7 @@ class Broker:
         self._reaper.run_at_end([sys.executable, "-m", "pytest_celerypool.broker", "remove"], env)
 
 
-def open_broker(
-    broker: str, backend: str, run_id: str, folder: Path, reaper: Reaper, app_urls: AppUrls
-) -> Broker:
+def open_broker(broker: str, backend: str, run_id: str, folder: Path, reaper: Reaper, app_urls: AppUrls) -> Broker:
     """Return the broker of a run, with the embedded server started if it needs one.
 
     :param broker: ``embedded``, ``app`` or a URL, as ``--celery-broker``.
@@ -558,9 +552,7 @@ def _backend_end(given: str, app: AppUrls, notes: list[str]) -> _End:
         place = _place(own, app.backend_transport_options, app.backend_ssl)
         return _End("redis", said, (place,), kept=True)
     if _scheme(own) != "rpc":
-        notes.append(
-            f"--celery-backend=app: results are kept in {_masked(own)}, and stay there after the run."
-        )
+        notes.append(f"--celery-backend=app: results are kept in {_masked(own)}, and stay there after the run.")
     return _End("other", said, (_place(own),), kept=True)
 
 
@@ -706,10 +698,7 @@ def _remove(remains: Remains) -> None:
     failed = _side_by_side(jobs)
     if failed:
         raise BrokerError(
-            "\n".join(
-                f"{_masked(url)}: what begins with {remains['prefix']} may remain: {why}"
-                for url, why in failed
-            )
+            "\n".join(f"{_masked(url)}: what begins with {remains['prefix']} may remain: {why}" for url, why in failed)
         )
 
 

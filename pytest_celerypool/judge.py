@@ -13,7 +13,7 @@ from pytest_celerypool.lease import Observed
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
 from pytest_celerypool.verdict import Failure, agreement, budgets, expectations
-from pytest_celerypool.worker import TaskTimeout, WorkerHandle
+from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 
 #: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
 _FAILED_DRAIN_S = 1.0
@@ -34,7 +34,9 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     failures += _drained(handle, observed, failed)
     tasks = list(handle.ledger.tasks.values())
     failures += [
-        failure for spec in read.expects for failure in expectations.judge(spec, tasks, handle.pool.name, handle.waits_for)
+        failure
+        for spec in read.expects
+        for failure in expectations.judge(spec, tasks, handle.pool.name, handle.waits_for)
     ]
     nearest = _judge_budgets(read, observed, handle, tasks, failures)
     _note_result(item, handle, read, tasks, nearest)
@@ -60,7 +62,7 @@ def _drained(handle: WorkerHandle, observed: Observed, failed: bool) -> list[Fai
         return []
     try:
         handle.drain(min(handle.timeout, _FAILED_DRAIN_S) if failed else None)
-    except TaskTimeout:
+    except TaskTimeoutError:
         pass  # what was not ended, and why, is said by the expectation that demands it
     except WorkerError as exc:
         first, _, rest = str(exc).partition("\n")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from pytest_celerypool.lease import Observed
     from pytest_celerypool.markers import Markers
     from pytest_celerypool.report.summary import Summary
@@ -17,22 +18,25 @@ if TYPE_CHECKING:
     from pytest_celerypool.workers import Workers
 
 # In ``config.stash``.
-SETTINGS = pytest.StashKey["Settings"]()
-WORKERS = pytest.StashKey["Workers"]()
-SUMMARY = pytest.StashKey["Summary"]()
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
+SUMMARY: pytest.StashKey[Summary] = pytest.StashKey()
 #: What the run should say once at its end.
-NOTES = pytest.StashKey[list[str]]()
+NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
+#: The application that ``--celery-app`` names, once it was imported.
+APPLICATION: pytest.StashKey[Any] = pytest.StashKey()
 
 # In ``session.stash``.
 #: How many tests of each kind of worker are still to come in this process.
-REMAINING = pytest.StashKey["Counter[Need | None]"]()
-NEXT_ITEM = pytest.StashKey["pytest.Item | None"]()
+REMAINING: pytest.StashKey[Counter[Need | None]] = pytest.StashKey()
+NEXT_ITEM: pytest.StashKey[pytest.Item | None] = pytest.StashKey()
 
 # In ``item.stash``.
-MARKERS = pytest.StashKey["Markers"]()
-PLACE = pytest.StashKey["Place"]()
+MARKERS: pytest.StashKey[Markers] = pytest.StashKey()
+PLACE: pytest.StashKey[Place] = pytest.StashKey()
 #: Set while the test has a worker.
-HANDLE = pytest.StashKey["WorkerHandle"]()
-OBSERVED = pytest.StashKey["Observed"]()
+HANDLE: pytest.StashKey[WorkerHandle] = pytest.StashKey()
+#: What the test did that its verdict must know of.
+OBSERVED: pytest.StashKey[Observed] = pytest.StashKey()
 #: Plain data of a judged test for the matrix and for agreement; it travels with the report.
-RESULT = pytest.StashKey[dict[str, Any]]()
+RESULT: pytest.StashKey[dict[str, Any]] = pytest.StashKey()

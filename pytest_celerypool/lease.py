@@ -18,7 +18,7 @@ from pytest_celerypool.launch import WorkerSpec
 from pytest_celerypool.launch.subprocess import same_server
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.variants import AXIS, Need, Variant, need_of, slots_of, variant
-from pytest_celerypool.worker import TaskTimeout, WorkerHandle
+from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 from pytest_celerypool.workers import Workers, make_spec
 
 #: How much longer than a handle's call a test's own ``get()`` without a timeout may wait.
@@ -99,9 +99,9 @@ class _Borrower:
         self.source = loading.parse(self.settings.app) if self.settings.app else locate(app)
         self._databases = databases_of_tests(request)
         callspec = getattr(self._item, "callspec", None)
-        self._dynamic = callspec is None or AXIS not in callspec.params
-        value = request.getfixturevalue(AXIS) if self._dynamic else callspec.params[AXIS]
-        self._variant = value if isinstance(value, Variant) else variant(value)
+        value = None if callspec is None else callspec.params.get(AXIS)
+        self._dynamic = not isinstance(value, Variant)
+        self._variant = value if isinstance(value, Variant) else variant(request.getfixturevalue(AXIS))
 
     def borrow(self) -> Any:
         spec = self._worker_spec((self._variant, slots_of(self._variant, self._spec), self._spec.options))
@@ -224,7 +224,8 @@ def _watch_waits(app: Any, handle: WorkerHandle, observed: Observed) -> Callable
         handle.pump()
         text = handle.diagnosis()
         if ours:
-            raise TaskTimeout(f"no result after {limit:g} s ({OWN_WAIT_FACTOR} × --celery-timeout)\n{text}") from exc
+            waited = f"no result after {limit:g} s ({OWN_WAIT_FACTOR} times --celery-timeout)"
+            raise TaskTimeoutError(f"{waited}\n{text}") from exc
         exc.add_note(text)
 
     return WaitWatch(interval, expired, limit).install(app)

@@ -66,9 +66,7 @@ _WITH_WORKER = ("celery_pools", "celery_expect", "celery_budget")
 _OWNED: Mapping[str, str] = {
     **dict.fromkeys(("-P", "--pool"), "the pool is the axis that the test runs on: name it in the marker"),
     **dict.fromkeys(("-c", "--concurrency"), "use the argument concurrency= of the marker"),
-    **dict.fromkeys(
-        ("-A", "--app"), "the application comes from --celery-app or the celery_pool_app fixture"
-    ),
+    **dict.fromkeys(("-A", "--app"), "the application comes from --celery-app or the celery_pool_app fixture"),
     **dict.fromkeys(("-n", "--hostname"), "every worker has a name of its own, by which the test reaches it"),
     **dict.fromkeys(("-D", "--detach"), "a detached worker could be neither watched nor stopped"),
     **dict.fromkeys(("-b", "--broker"), "the broker comes from --celery-broker"),
@@ -270,9 +268,7 @@ def _arguments(mark: pytest.Mark, valid: Sequence[str]) -> Mapping[str, Any]:
 def _no_positional(mark: pytest.Mark, meant: str) -> None:
     """Refuse positional arguments; ``meant`` shows how the first would be given by name."""
     if mark.args:
-        raise MarkerError(
-            f"{mark.name}: {mark.args[0]!r} has to be given by the name of its argument, as in {meant}."
-        )
+        raise MarkerError(f"{mark.name}: {mark.args[0]!r} has to be given by the name of its argument, as in {meant}.")
 
 
 def _pools(mark: pytest.Mark, argument: str, given: object) -> tuple[Pool, ...]:
@@ -306,9 +302,7 @@ def _launch(mark: pytest.Mark, given: object) -> str | None:
     if given is None or given == "subprocess":
         return None if given is None else "subprocess"
     if given == "inprocess":
-        raise MarkerError(
-            f"{mark.name}: launch='inprocess' does not exist in this version yet. Valid: 'subprocess'."
-        )
+        raise MarkerError(f"{mark.name}: launch='inprocess' does not exist in this version yet. Valid: 'subprocess'.")
     raise _wrong(mark, "launch", given, "'subprocess'", did_you_mean(str(given), ["subprocess"]))
 
 
@@ -338,15 +332,11 @@ def _worker_options(mark: pytest.Mark, given: object) -> tuple[str, ...]:
         try:
             words = shlex.split(given)
         except ValueError as error:
-            raise MarkerError(
-                f"{mark.name}: options={given!r} cannot be split into words: {error}."
-            ) from None
+            raise MarkerError(f"{mark.name}: options={given!r} cannot be split into words: {error}.") from None
     elif isinstance(given, tuple | list) and all(isinstance(word, str) for word in given):
         words = list(given)
     else:
-        raise _wrong(
-            mark, "options", given, 'words of the `celery worker` command line, as in ("-Q", "mail")'
-        )
+        raise _wrong(mark, "options", given, 'words of the `celery worker` command line, as in ("-Q", "mail")')
     for word in words:
         # Celery takes a value with the option (-Pgevent, --pool=gevent) or as the next word.
         name = word.partition("=")[0] if word.startswith("--") else word[:2]

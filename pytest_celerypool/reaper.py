@@ -113,8 +113,7 @@ class Reaper:
         text = os.path.abspath(path)
         if not removable(text):
             raise ValueError(
-                f"{text} is not a folder of ours in {tempfile.gettempdir()}: "
-                f"its name must begin with {FOLDER_PREFIX!r}"
+                f"{text} is not a folder of ours in {tempfile.gettempdir()}: its name must begin with {FOLDER_PREFIX!r}"
             )
         self._send({"do": "remove", "path": text})
 

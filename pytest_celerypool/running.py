@@ -27,13 +27,21 @@ def note_next(item: pytest.Item, nextitem: pytest.Item | None) -> None:
 
 def check_markers(item: pytest.Item) -> None:
     """Read the markers of a test; a wrong one fails it here, with its name."""
-    for key in (HANDLE, OBSERVED, RESULT):  # of an earlier run of the same item, by pytest-rerunfailures
-        if key in item.stash:
-            del item.stash[key]
+    forget(item)
     try:
         item.stash[MARKERS] = markers.read(lambda name: item.iter_markers(name=name))
     except MarkerError as exc:
         pytest.fail(f"{item.nodeid}: {exc}", pytrace=False)
+
+
+def forget(item: pytest.Item) -> None:
+    """Forget an earlier run of the same item: pytest-rerunfailures runs it again."""
+    if HANDLE in item.stash:
+        del item.stash[HANDLE]
+    if OBSERVED in item.stash:
+        del item.stash[OBSERVED]
+    if RESULT in item.stash:
+        del item.stash[RESULT]
 
 
 def judge_passed(item: pytest.Item) -> None:
@@ -76,10 +84,8 @@ def _data(item: pytest.Item, report: pytest.TestReport) -> dict[str, Any]:
     else:
         return data
     if report.when == "call":
-        data |= item.stash.get(RESULT, {})
+        data.update(item.stash[RESULT] if RESULT in item.stash else {})
     notes = item.config.stash.get(NOTES, [])
     if notes:
         data["notes"] = list(notes)
     return data
-
-

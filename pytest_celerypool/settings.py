@@ -118,8 +118,7 @@ class Concurrency:
     def warnings(self) -> tuple[str, ...]:
         """Return a text for every number that is passed on, but that its pool ignores."""
         return tuple(
-            f"{self.source}: {each}={slots} is passed on, but the pool {each} ignores it: "
-            "it runs one task at a time."
+            f"{self.source}: {each}={slots} is passed on, but the pool {each} ignores it: it runs one task at a time."
             for each, slots in self.named.items()
             if slots > 1 and not each.takes_concurrency
         )
@@ -187,9 +186,7 @@ def from_config(config: pytest.Config) -> Settings:
         pools=None if pools is None else parse_pools(_texts(*pools), pools[1]),
         app=None if app is None else _app(*app),
         concurrency=(
-            Concurrency()
-            if concurrency is None
-            else Concurrency.parse(",".join(_texts(*concurrency)), concurrency[1])
+            Concurrency() if concurrency is None else Concurrency.parse(",".join(_texts(*concurrency)), concurrency[1])
         ),
         broker=EMBEDDED if broker is None else _broker(*broker),
         backend=EMBEDDED if backend is None else _backend(*backend),
@@ -250,9 +247,7 @@ def _texts(value: object, source: str) -> list[str]:
     items = value if isinstance(value, list) else [value]
     for item in items:
         if isinstance(item, bool) or not isinstance(item, str | int):
-            raise SettingError(
-                f"{source}: {item!r} is neither a string nor a number. Valid: a string or a list."
-            )
+            raise SettingError(f"{source}: {item!r} is neither a string nor a number. Valid: a string or a list.")
     return [str(item) for item in items]
 
 
@@ -324,9 +319,7 @@ def _timeout(value: object, source: str) -> float:
     except ValueError:
         seconds = math.nan
     if not (seconds > 0 and math.isfinite(seconds)):
-        raise SettingError(
-            f"{source}: {text!r} is not a timeout. Valid: a number of seconds above 0, as in 10 or 2.5."
-        )
+        raise SettingError(f"{source}: {text!r} is not a timeout. Valid: a number of seconds above 0, as in 10 or 2.5.")
     return seconds
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_celerypool import markers, pools
 from pytest_celerypool.errors import SettingError
-from pytest_celerypool.keys import NOTES, SETTINGS, SUMMARY
+from pytest_celerypool.keys import APPLICATION, NOTES, SETTINGS, SUMMARY
 from pytest_celerypool.settings import Settings, from_config
 
 
@@ -112,17 +112,14 @@ def _load(settings: Settings, config: pytest.Config) -> Any:
     from pytest_celerypool.agent import loading
 
     assert settings.app is not None
-    loaded = config.stash.get(_APPLICATION, None)
+    loaded = config.stash.get(APPLICATION, None)
     if loaded is None:
         try:
             loaded = loading.load(loading.parse(settings.app))
         except Exception as exc:  # noqa: BLE001 - the user's module may raise anything
             pytest.fail(f"{settings.sources['app']}={settings.app}: {_own_traceback(exc)}", pytrace=False)
-        config.stash[_APPLICATION] = loaded
+        config.stash[APPLICATION] = loaded
     return loaded
-
-
-_APPLICATION = pytest.StashKey[Any]()
 
 
 def _own_traceback(exc: BaseException) -> str:

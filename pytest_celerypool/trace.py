@@ -187,9 +187,7 @@ class Ledger:
         return entry
 
     def _on_pub(self, record: Mapping[str, Any]) -> None:
-        self.publish(
-            record["id"], record["task"], record["retries"], record["t"], record["queue"], record["eta"]
-        )
+        self.publish(record["id"], record["task"], record["retries"], record["t"], record["queue"], record["eta"])
 
     def _on_unpub(self, record: Mapping[str, Any]) -> None:
         self.unpublish(record["id"])

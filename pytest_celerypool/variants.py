@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import unittest
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,30 +108,27 @@ def place(item: pytest.Item, order: Sequence[Pool]) -> None:
 
     :param order: the pools of the run in their order.
     """
-    callspec = getattr(item, "callspec", None)
+    if not isinstance(item, pytest.Function):
+        return
+    callspec: Any = getattr(item, "callspec", None)
     value = callspec.params.get(AXIS) if callspec is not None else None
     if not isinstance(value, Variant):
-        if isinstance(item, pytest.Function) and has_worker(item.fixturenames, item):
+        if has_worker(item.fixturenames, item):
             _place_without_variant(item)
         return
     if WORKER not in item.fixturenames and markers.wants_worker(lambda name: item.iter_markers(name=name)):
-        item.fixturenames.append(WORKER)  # type: ignore[attr-defined]
+        item.fixturenames.append(WORKER)
     item.stash[PLACE] = Place(_without(item.nodeid, callspec.id, value.id), value.id)
     # pytest groups by the index in each test's own list, and these lists differ.
     callspec.indices[AXIS] = _rank(value, order)
 
 
-def _place_without_variant(item: pytest.Item) -> None:
-    if item.cls is not None and not hasattr(item, "callspec") and _is_unittest(item):  # type: ignore[attr-defined]
+def _place_without_variant(item: pytest.Function) -> None:
+    """Skip a test that no pool is left for; a ``unittest.TestCase`` is not multiplied, and not skipped either."""
+    if item.cls is not None and issubclass(item.cls, unittest.TestCase):
         return
     if any(True for _ in item.iter_markers(name="celery_pools")):
         item.add_marker(pytest.mark.skip(reason="celery_pools leaves none of the pools that this run chose"))
-
-
-def _is_unittest(item: pytest.Item) -> bool:
-    import unittest
-
-    return issubclass(item.cls, unittest.TestCase)  # type: ignore[attr-defined]
 
 
 def _rank(value: Variant, order: Sequence[Pool]) -> int:
@@ -156,7 +154,7 @@ def need_of(item: pytest.Item) -> Need | None:
         return None
     try:
         spec = markers.read(lambda name: item.iter_markers(name=name)).pools or markers.PoolsSpec()
-    except markers.MarkerError:
+    except MarkerError:
         return None
     if spec.fresh or any(mark.name == "skip" for mark in item.iter_markers()):
         return None

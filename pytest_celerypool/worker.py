@@ -6,6 +6,7 @@ import os
 import signal as signals
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.errors import WorkerError
@@ -24,7 +25,7 @@ _SHORTEST_POLL_S = 0.0005
 _LONGEST_POLL_S = 0.005
 
 
-class TaskTimeout(TimeoutError):
+class TaskTimeoutError(TimeoutError):
     """Something of a test's tasks did not happen in time; the text says what the worker was doing instead."""
 
 
@@ -111,7 +112,7 @@ class WorkerHandle:
 
         :param timeout: seconds; ``--celery-timeout`` if not given.
         :returns: the task's result.
-        :raises TaskTimeout: it did not end in time.
+        :raises TaskTimeoutError: it did not end in time.
         :raises WorkerError: the worker died, or does not know the task.
         :raises TypeError: the task takes an argument ``timeout`` itself.
         :raises Exception: what the task raised.
@@ -135,7 +136,7 @@ class WorkerHandle:
         """Wait until everything published in this test, with its retries and children, has ended.
 
         :param timeout: seconds; ``--celery-timeout`` if not given.
-        :raises TaskTimeout: something had not ended in time, or cannot end: it says what, and why.
+        :raises TaskTimeoutError: something had not ended in time, or cannot end: it says what, and why.
         :raises WorkerError: the worker died.
         """
         self._wait(lambda: not self.ledger.outstanding(), self._deadline(timeout), self._hopeless)
@@ -176,7 +177,7 @@ class WorkerHandle:
             if over():
                 return
             if hopeless() or time.monotonic() >= deadline:
-                raise TaskTimeout(self.diagnosis())
+                raise TaskTimeoutError(self.diagnosis())
             time.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_POLL_S)
 
@@ -217,9 +218,9 @@ class WorkerHandle:
         if span.state == "SUCCESS":
             return None
         if span.error is None:
-            raise TaskTimeout(f"{span.task}[{span.id}] ended as {span.state} and left no result")
+            raise TaskTimeoutError(f"{span.task}[{span.id}] ended as {span.state} and left no result")
         if span.state == "LOST":
-            raise TaskTimeout(
+            raise TaskTimeoutError(
                 f"{span.task}[{span.id}] left its slot by {span.exception}: the {self.pool} pool told nobody, "
                 "and whoever waits for the result waits for ever"
             )
@@ -290,9 +291,7 @@ class WorkerHandle:
 
     def _unregistered(self, name: str, task: Any) -> str:
         known = [known for known in self.launched.info.get("tasks", ()) if not known.startswith("celery.")]
-        text = (
-            f"is not registered in the {self.pool} worker, which knows {', '.join(known) or 'no task of yours'}."
-        )
+        text = f"is not registered in the {self.pool} worker, which knows {', '.join(known) or 'no task of yours'}."
         task = task if task is not None else self.app.tasks.get(name)
         function = getattr(task, "run", None)
         if "<locals>" in getattr(function, "__qualname__", ""):
@@ -393,11 +392,11 @@ def _far(entry: TaskEntry, timeout: float) -> bool:
     """Whether a task waits for an ETA that lies beyond the deadline of a drain."""
     if entry.eta is None or entry.open_spans:
         return False
-    from datetime import datetime, timezone
+    from datetime import datetime
 
     try:
         eta = datetime.fromisoformat(entry.eta)
     except ValueError:
         return False
-    now = datetime.now(timezone.utc) if eta.tzinfo else datetime.now()
+    now = datetime.now(UTC) if eta.tzinfo else datetime.now()
     return (eta - now).total_seconds() > timeout

@@ -60,7 +60,7 @@ class Workers:
         if self._folder is None:
             base = tempfile.gettempdir()
             if len(base) > _LONGEST_FOLDER - 25:
-                base = "/tmp"  # noqa: S108 - mkdtemp makes a folder that only its owner can enter
+                base = "/tmp"  # mkdtemp makes a folder there that only its owner can enter
             self._folder = Path(tempfile.mkdtemp(prefix="celerypool-", dir=base))
             self.reaper.remove_folder(self._folder)
         return self._folder
@@ -141,9 +141,7 @@ class Workers:
         """Whether a worker of that specification runs, or starts, and serves nobody."""
         return spec in self._idle
 
-    def start_ahead(
-        self, specs: Iterable[WorkerSpec], source: Source, app: Any, *, low_priority: bool = True
-    ) -> None:
+    def start_ahead(self, specs: Iterable[WorkerSpec], source: Source, app: Any, *, low_priority: bool = True) -> None:
         """Start the workers that later tests will need, without waiting for them."""
         for spec in specs:
             if spec not in self._idle:
@@ -201,7 +199,12 @@ class Workers:
 
 
 def make_spec(
-    settings: Settings, source: Source, pool: Any, wanted: int | None, options: tuple[str, ...], nodes: int,
+    settings: Settings,
+    source: Source,
+    pool: Any,
+    wanted: int | None,
+    options: tuple[str, ...],
+    nodes: int,
     databases: Mapping[str, str],
 ) -> WorkerSpec:
     """Return the specification of the worker for a test.

@@ -159,9 +159,7 @@ class Channel(_Channel):
             args = self._mapped(sig, list(args), positions, content)
         return super().send_method(sig, format, args, content, **kwargs)
 
-    def _mapped(
-        self, sig: tuple[int, int], args: list[Any], positions: tuple[int, ...], content: Any
-    ) -> list[Any]:
+    def _mapped(self, sig: tuple[int, int], args: list[Any], positions: tuple[int, ...], content: Any) -> list[Any]:
         names = self._namespace
         if sig == spec.Queue.Declare:
             args[_QUEUE_ARGUMENTS] = self._queue_arguments(args[_QUEUE_ARGUMENTS])
@@ -196,9 +194,7 @@ class Channel(_Channel):
         if "x-dead-letter-exchange" in mapped:
             exchange = mapped["x-dead-letter-exchange"]
             if not exchange and mapped.get("x-dead-letter-routing-key"):
-                mapped["x-dead-letter-routing-key"] = self._namespace.wire(
-                    mapped["x-dead-letter-routing-key"]
-                )
+                mapped["x-dead-letter-routing-key"] = self._namespace.wire(mapped["x-dead-letter-routing-key"])
             self._own_built_in(exchange)
             mapped["x-dead-letter-exchange"] = self._namespace.wire(exchange)
         return mapped
@@ -240,9 +236,7 @@ class Channel(_Channel):
     ) -> None:
         own = self._namespace.own
         self._strip_deaths(msg)
-        super()._on_basic_deliver(
-            consumer_tag, delivery_tag, redelivered, own(exchange), own(routing_key), msg
-        )
+        super()._on_basic_deliver(consumer_tag, delivery_tag, redelivered, own(exchange), own(routing_key), msg)
 
     def _on_get_ok(
         self,
@@ -255,13 +249,9 @@ class Channel(_Channel):
     ) -> Any:
         own = self._namespace.own
         self._strip_deaths(msg)
-        return super()._on_get_ok(
-            delivery_tag, redelivered, own(exchange), own(routing_key), message_count, msg
-        )
+        return super()._on_get_ok(delivery_tag, redelivered, own(exchange), own(routing_key), message_count, msg)
 
-    def _on_basic_return(
-        self, reply_code: int, reply_text: str, exchange: str, routing_key: str, message: Any
-    ) -> None:
+    def _on_basic_return(self, reply_code: int, reply_text: str, exchange: str, routing_key: str, message: Any) -> None:
         own = self._namespace.own
         super()._on_basic_return(reply_code, reply_text, own(exchange), own(routing_key), message)
 

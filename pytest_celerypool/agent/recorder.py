@@ -174,10 +174,14 @@ class Recorder:
             self._settle(task_id, "FAILURE", getattr(sender, "name", None), exc=described)
 
     def _settle(self, task_id: str, state: str, task: str | None, *, exc: Any = None, text: str = "") -> None:
-        if exc is None:
-            kind, _, rest = text.partition("(")
-            exc = {"type": kind, "module": "celery.exceptions", "args": [rest.rstrip(")").strip("'")], "text": text}
-        self.writer.write("settle", t=time.monotonic(), id=task_id, task=task, state=state, exc=exc)
+        kind, _, rest = text.partition("(")
+        described = exc or {
+            "type": kind,
+            "module": "celery.exceptions",
+            "args": [rest.rstrip(")").strip("'")],
+            "text": text,
+        }
+        self.writer.write("settle", t=time.monotonic(), id=task_id, task=task, state=state, exc=described)
 
     # -- signals of the slot
 
@@ -223,7 +227,8 @@ class Recorder:
         ended = time.monotonic()
         if task.request.is_eager:
             return
-        _, meter = self._open.pop(self._key(), (None, None))
+        running = self._open.pop(self._key(), None)
+        meter = None if running is None else running[1]
         measured: dict[str, Any] = {}
         if isinstance(meter, GreenMeter) and self._tracer is not None:
             measured = self._tracer.stop(meter)

@@ -117,7 +117,7 @@ def _close_backend(backend: Any) -> None:
     consumer = getattr(backend, "result_consumer", None)
     if consumer is not None:
         consumer.stop()
-    client = getattr(backend, "__dict__", {}).get("client")
+    client: Any = getattr(backend, "__dict__", {}).get("client")
     if hasattr(client, "connection_pool"):
         client.connection_pool.disconnect()
 
