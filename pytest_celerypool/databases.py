@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from pytest_celerypool.errors import WorkerError
@@ -51,8 +52,6 @@ def hidden_rows(config: Any) -> str:
 
 
 def _django_is_active(config: Any) -> bool:
-    if not config.pluginmanager.hasplugin("django"):
-        return False
-    from django.conf import settings
-
-    return bool(settings.configured)
+    # pytest-django may be installed for another project of the environment, without Django even.
+    conf = sys.modules.get("django.conf")
+    return config.pluginmanager.hasplugin("django") and conf is not None and bool(conf.settings.configured)

@@ -107,8 +107,7 @@ class _Borrower:
         spec = self._worker_spec((self._variant, slots_of(self._variant, self._spec), self._spec.options))
         timed = any(budget.timed for budget in self.markers.budgets)
         upcoming = self._upcoming()
-        if not timed:
-            self._start_ahead(spec, upcoming)
+        self.workers.plan([] if timed else [other for other in upcoming or () if other != spec], self.source, self._app)
         worker = self.workers.acquire(spec, self.source, self._app, fresh=self._spec.fresh or self._dynamic)
         if timed:
             self.workers.settle()
@@ -134,34 +133,22 @@ class _Borrower:
         return make_spec(self.settings, self.source, value.pool, slots, options, nodes, self._databases)
 
     def _upcoming(self) -> list[WorkerSpec] | None:
-        """The workers that later tests of this process will need; ``None`` if that cannot be known."""
+        """The workers that later tests of this process will need, the next first; ``None`` if that is not known."""
+        if not self.settings.app and self._has_several_apps():
+            return None
         if _is_xdist_node(self._config):
             following = self._item.session.stash.get(NEXT_ITEM, None)
-            needs = [] if following is None or not self._same_app(following) else [need_of(following)]
+            needs = [] if following is None else [need_of(following)]
+        elif REMAINING in self._item.session.stash:
+            needs = [need for need, count in self._item.session.stash[REMAINING].items() if count > 0]
         else:
-            remaining = self._item.session.stash.get(REMAINING, None)
-            if remaining is None:
-                return None
-            needs = [need for need, count in remaining.items() if count > 0]
+            return None
         return [self._worker_spec(need) for need in needs if need is not None]
 
-    def _start_ahead(self, spec: WorkerSpec, upcoming: list[WorkerSpec] | None) -> None:
-        if upcoming and (self.settings.app or not self._overridden_app()):
-            if self.workers.is_idle(spec):
-                self.workers.start_ahead([other for other in upcoming if other != spec], self.source, self._app)
-            else:
-                # The one that the test waits for begins first.
-                self.workers.start_ahead([spec], self.source, self._app, low_priority=False)
-                self.workers.start_ahead([other for other in upcoming if other != spec], self.source, self._app)
-
-    def _overridden_app(self) -> bool:
-        """Whether tests of this run may have different applications: the fixture is overridden in a module."""
+    def _has_several_apps(self) -> bool:
+        """Whether tests of this run may have different applications: the fixture is overridden more than once."""
         manager = getattr(self._item.session, "_fixturemanager", None)
-        definitions = getattr(manager, "_arg2fixturedefs", {}).get("celery_pool_app", ())
-        return len(definitions) > 2
-
-    def _same_app(self, _other: pytest.Item) -> bool:
-        return bool(self.settings.app) or not self._overridden_app()
+        return len(getattr(manager, "_arg2fixturedefs", {}).get("celery_pool_app", ())) > 2
 
 
 def _is_xdist_node(config: pytest.Config) -> bool:

@@ -8,7 +8,7 @@ A record is one JSON object on a line of the worker's trace file; ``e`` is its k
 ``pub``          about to be published: ``id task parent retries eta queue``; ``unpub`` takes it back
 ``recv``         received by the worker: ``id task retries eta``
 ``start``        begins in a slot: ``id task retries args kwargs pid slot mem``
-``end``          leaves the slot: ``id task retries pid state exc cpu wait mem`` and ``hold`` in green pools
+``end``          leaves the slot: ``id task retries pid slot state exc cpu wait mem``, ``hold`` in green pools
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
 ``unknown``      not registered: ``id task``
 ``agent-error``  the agent itself failed: ``where error``
@@ -225,7 +225,9 @@ class Ledger:
 
     def _on_end(self, record: Mapping[str, Any]) -> None:
         entry = self._entry(record["id"], record["task"])
-        candidates = [span for span in entry.open_spans if span.pid == record["pid"]] or entry.open_spans
+        # A retry may begin in another slot before the first execution has left its own.
+        place = (record["pid"], record["slot"])
+        candidates = [span for span in entry.open_spans if (span.pid, span.slot) == place] or entry.open_spans
         if not candidates:
             return
         span = candidates[-1]

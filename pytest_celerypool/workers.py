@@ -48,6 +48,7 @@ class Workers:
         self._all: list[SubprocessWorker] = []
         self._leaving: list[SubprocessWorker] = []
         self._redirections: dict[tuple[int, str], Redirection] = {}
+        self._planned: list[tuple[WorkerSpec, Source, Any]] = []
         self._count = 0
         #: What the run should say of its servers, once.
         self.notes: list[str] = []
@@ -117,7 +118,7 @@ class Workers:
         if worker is None:
             worker = self._start(spec, source, app, ahead=False)
         try:
-            worker.wait_ready()
+            worker.wait_ready(meanwhile=self._advance)
         except WorkerError:
             self.discard(worker)
             raise
@@ -137,18 +138,26 @@ class Workers:
         if worker in self._all:
             self._all.remove(worker)
 
-    def is_idle(self, spec: WorkerSpec) -> bool:
-        """Whether a worker of that specification runs, or starts, and serves nobody."""
-        return spec in self._idle
+    def plan(self, specs: Iterable[WorkerSpec], source: Source, app: Any) -> None:
+        """Say which workers later tests will need, the next first: they start ahead, at low priority.
 
-    def start_ahead(self, specs: Iterable[WorkerSpec], source: Source, app: Any, *, low_priority: bool = True) -> None:
-        """Start the workers that later tests will need, without waiting for them."""
-        for spec in specs:
+        No more start at a time than there are processors, so that the first is not held up by the last.
+        """
+        self._planned = [(spec, source, app) for spec in specs]
+        self._advance()
+
+    def _advance(self) -> None:
+        """Start the next planned worker, unless enough are starting."""
+        starting = sum(not _is_up(worker) for worker in self._all)
+        while self._planned and starting < (os.cpu_count() or 1):
+            spec, source, app = self._planned.pop(0)
             if spec not in self._idle:
-                self._idle[spec] = self._start(spec, source, app, ahead=low_priority)
+                self._idle[spec] = self._start(spec, source, app, ahead=True)
+                starting += 1
 
     def settle(self) -> None:
         """Wait until no worker is starting, so that none disturbs a measurement; failures wait for their test."""
+        self._planned.clear()
         for worker in list(self._idle.values()):
             try:
                 worker.wait_ready()
@@ -222,3 +231,11 @@ def make_spec(
         options=options,
         databases=tuple(sorted(databases.items())),
     )
+
+
+def _is_up(worker: SubprocessWorker) -> bool:
+    """Whether a worker has finished to start, well or badly."""
+    try:
+        return worker.poll_ready()
+    except WorkerError:  # whoever needs it is told
+        return True

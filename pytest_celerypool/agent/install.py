@@ -51,8 +51,8 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = {
-        # ``-P prefork`` is also the default, for which Celery asks this setting again.
-        "worker_pool": "custom" if config["custom_pool"] else config["pool"],
+        # ``-P prefork`` is also the default, for which Celery asks this setting again; it warns of a green one.
+        "worker_pool": "prefork",
         "worker_state_db": None,  # a file of the user's
         "task_always_eager": False,
     }

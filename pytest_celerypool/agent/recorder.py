@@ -64,7 +64,7 @@ class Recorder:
         self.writer = writer
         self._clocks = Clocks()
         self._tracer = SwitchTracer(self._clocks) if green else None
-        self._open: dict[Any, tuple[str, ThreadMeter | GreenMeter]] = {}
+        self._open: dict[Any, tuple[str, str, ThreadMeter | GreenMeter]] = {}
         self._greenlets = 0
         self._failed: set[str] = set()
 
@@ -207,7 +207,7 @@ class Recorder:
             return
         slot = self._slot()
         meter = self._tracer.start() if self._tracer is not None else ThreadMeter(self._clocks)
-        self._open[self._key()] = (task_id, meter)
+        self._open[self._key()] = (task_id, slot, meter)
         self.writer.write(
             "start",
             t=time.monotonic(),
@@ -222,13 +222,13 @@ class Recorder:
         )
 
     def _on_postrun(
-        self, task_id: str = "", task: Any = None, state: str | None = None, retval: Any = None, **_: Any
+        self, task_id: str = "", task: Any = None, state: str | None = None, retval: Any = None, **__: Any
     ) -> None:
         ended = time.monotonic()
         if task.request.is_eager:
             return
         running = self._open.pop(self._key(), None)
-        meter = None if running is None else running[1]
+        _, slot, meter = running if running is not None else (None, None, None)
         measured: dict[str, Any] = {}
         if isinstance(meter, GreenMeter) and self._tracer is not None:
             measured = self._tracer.stop(meter)
@@ -241,6 +241,7 @@ class Recorder:
             task=task.name,
             retries=task.request.retries or 0,
             pid=os.getpid(),
+            slot=slot,
             state=state,
             exc=describe_exception(_raised(state, retval)),
             **measured,

@@ -114,6 +114,11 @@ class Redirection:
 
 
 def _close_backend(backend: Any) -> None:
+    if backend is None:
+        return
+    # Results that outlive the run tell their backend when they are collected; with the server gone it would try
+    # for minutes to reach it (AsyncResult.__del__).
+    backend.remove_pending_result = lambda result: result
     consumer = getattr(backend, "result_consumer", None)
     if consumer is not None:
         consumer.stop()

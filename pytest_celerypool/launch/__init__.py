@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,7 +57,7 @@ class Launched(Protocol):
     def pid(self) -> int:
         """The process id of the worker's main process."""
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, meanwhile: Callable[[], None] = ...) -> None:
         """Wait until the worker consumes; raise :exc:`~pytest_celerypool.errors.WorkerError` if it never will."""
 
     def death(self) -> str | None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,9 +121,10 @@ class SubprocessWorker:
             raise WorkerError(f"the {self.spec.pool} worker {death} before it was ready{self._log_tail()}")
         return False
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until the worker consumes.
 
+        :param meanwhile: called again and again during the wait.
         :raises WorkerError: it ended, runs another pool than asked for, talks to another server, or is not
             ready in :data:`START_TIMEOUT_S`.
         """
@@ -134,6 +136,7 @@ class SubprocessWorker:
                     f"the {self.spec.pool} worker was not ready after {START_TIMEOUT_S:.0f} s. "
                     f"It was here:\n{stacks}{self._log_tail()}"
                 )
+            meanwhile()
             time.sleep(_POLL_S)
 
     def _check(self) -> None:

@@ -47,7 +47,7 @@ def test_warehouse_answers_in_time(celery_pool_worker):
     assert celery_pool_worker.run(ask_warehouse, "apple")["stock"] == 3
 
 
-@pytest.mark.celery_budget(overlap=4, makespan="2s")
-@pytest.mark.celery_pools(exclude=["solo"], concurrency=4)
+@pytest.mark.celery_budget(overlap=2, makespan="2s")
+@pytest.mark.celery_pools(exclude=["solo"])
 def test_questions_overlap(celery_pool_worker):
-    celery_pool_worker.map(ask_warehouse, ["apple", "pear", "plum", "fig", "lime", "kiwi", "date", "leek"])
+    celery_pool_worker.map(ask_warehouse, ["apple", "pear", "plum", "fig"])
