@@ -126,6 +126,7 @@ class WaitWatch:
             return {"timeout": self._limit if timeout is None else timeout, "on_interval": interval}
 
         def wait_for_pending(result: Any, timeout: float | None = None, on_interval: Any = None, **rest: Any) -> Any:
+            __tracebackhide__ = True
             try:
                 return wait(result, **options(result, timeout, on_interval), **rest)
             except Exception as exc:
@@ -133,6 +134,7 @@ class WaitWatch:
                 raise
 
         def iter_native(result: Any, timeout: float | None = None, on_interval: Any = None, **rest: Any) -> Any:
+            __tracebackhide__ = True
             try:
                 yield from wait(result, **options(result, timeout, on_interval), **rest)
             except Exception as exc:

@@ -84,7 +84,8 @@ def _data(item: pytest.Item, report: pytest.TestReport) -> dict[str, Any]:
     else:
         return data
     if report.when == "call":
-        data.update(item.stash[RESULT] if RESULT in item.stash else {})
+        result: dict[str, Any] = item.stash.get(RESULT, {})
+        data.update(result)
     notes = item.config.stash.get(NOTES, [])
     if notes:
         data["notes"] = list(notes)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,10 @@ PASSING_STATES = frozenset({"RETRY", "IGNORED"})
 #: The state of a span whose slot was left by ``SystemExit`` and the like, or died, and of which the worker
 #: told nobody: not one of Celery's states, since Celery knows none.
 LOST = "LOST"
+
+#: Seconds within which a worker notices a lost slot and says so. Celery's prefork pool looks once a second at
+#: most; the other pools say nothing, ever.
+SETTLING_S = 1.5
 
 
 @dataclass
@@ -108,7 +113,18 @@ class TaskEntry:
         """Whether something of this task is still to come."""
         closed = sum(span.ended is not None for span in self.spans)
         begun = max(len(self.publications), len(self.receptions))
-        return not self.unknown and (closed < begun or bool(self.open_spans))
+        return not self.unknown and (closed < begun or bool(self.open_spans) or self._unsettled)
+
+    @property
+    def _unsettled(self) -> bool:
+        """Whether the last slot was lost so lately that the worker may still say what becomes of the task."""
+        last = self.spans[-1] if self.spans else None
+        return (
+            last is not None
+            and last.state == LOST
+            and last.ended is not None
+            and time.monotonic() - last.ended < SETTLING_S
+        )
 
     @property
     def state(self) -> str | None:
@@ -166,14 +182,14 @@ class Ledger:
             handler(record)
 
     def close_dead(self, alive: Any) -> None:
-        """End as lost the spans whose process is gone without a word.
+        """End as lost the spans whose process is gone.
 
         :param alive: called with a process id, tells whether it still runs.
         """
         for entry in self.tasks.values():
             for span in entry.open_spans:
                 if span.pid is not None and not alive(span.pid):
-                    span.ended, span.state = span.started, LOST
+                    span.ended, span.state = time.monotonic(), LOST
                     span.exception = f"process {span.pid} died"
 
     # -- records

@@ -95,6 +95,7 @@ class WorkerHandle:
         :returns: Celery's result object.
         :raises WorkerError: the task is of another application, or not registered in the worker.
         """
+        __tracebackhide__ = True
         from celery.canvas import Signature
 
         if isinstance(task, str):
@@ -117,6 +118,7 @@ class WorkerHandle:
         :raises TypeError: the task takes an argument ``timeout`` itself.
         :raises Exception: what the task raised.
         """
+        __tracebackhide__ = True
         if timeout is not None:
             self._refuse_ambiguous_timeout(task, timeout)
         return self._result(self.submit(task, *args, **kwargs), self._deadline(timeout))
@@ -127,6 +129,7 @@ class WorkerHandle:
         :param timeout: seconds for all of them together; ``--celery-timeout`` if not given.
         :returns: the results in the order of `iterable`; the first exception is raised.
         """
+        __tracebackhide__ = True
         deadline = self._deadline(timeout)
         return [self._result(result, deadline) for result in [self.submit(task, element) for element in iterable]]
 
@@ -139,6 +142,7 @@ class WorkerHandle:
         :raises TaskTimeoutError: something had not ended in time, or cannot end: it says what, and why.
         :raises WorkerError: the worker died.
         """
+        __tracebackhide__ = True
         self._wait(lambda: not self.ledger.outstanding(), self._deadline(timeout), self._hopeless)
 
     def pump(self) -> None:
@@ -150,6 +154,7 @@ class WorkerHandle:
 
     def check(self, ids: Iterable[str] = ()) -> None:
         """Raise :exc:`WorkerError` if waiting for `ids` is in vain: the worker is dead, or nobody consumes them."""
+        __tracebackhide__ = True
         self.pump()
         death = self.launched.death()
         if death is not None:
@@ -167,6 +172,7 @@ class WorkerHandle:
         return notice + (f"\nIt had not ended: {', '.join(running)}" if notice and running else "")
 
     def _wait(self, over: Callable[[], bool], deadline: float, hopeless: Callable[[], bool]) -> None:
+        __tracebackhide__ = True
         pause = _SHORTEST_POLL_S
         while True:
             self.pump()
@@ -191,6 +197,7 @@ class WorkerHandle:
             self.ledger.close_dead(_alive)
 
     def _result(self, result: Any, deadline: float) -> Any:
+        __tracebackhide__ = True
         children = getattr(result, "results", None)
         if children is not None:
             return [self._result(child, deadline) for child in children]
@@ -215,6 +222,7 @@ class WorkerHandle:
         return entry is not None and self._unconsumed(entry)
 
     def _from_span(self, span: Span) -> Any:
+        __tracebackhide__ = True
         if span.state == "SUCCESS":
             return None
         if span.error is None:
@@ -279,6 +287,7 @@ class WorkerHandle:
         return any(option.startswith(owned) for option in self.launched.spec.options)
 
     def _check_registered(self, name: str, task: Any) -> None:
+        __tracebackhide__ = True
         known = self.launched.info.get("tasks", ())
         if name in known or name.startswith("celery."):
             return
@@ -305,6 +314,7 @@ class WorkerHandle:
         )
 
     def _refuse_ambiguous_timeout(self, task: Any, timeout: float) -> None:
+        __tracebackhide__ = True
         import inspect
 
         function = getattr(task, "run", None)

@@ -46,3 +46,32 @@ class StackWriter:
                 stack = "".join(traceback.format_stack(frame))
                 self._file.write(f"Greenlet {id(greenlet):#x} (most recent call last):\n{stack}\n")
         self._file.flush()
+
+
+#: Where Celery hands over to the task: what lies below is the same for every task.
+_TRACER = "celery/app/trace.py"
+_IDLE_FRAMES = 2
+
+
+def shorten(text: str) -> str:
+    """Keep of each stack what tells the slots apart: a task's own frames, or the top of an idle one.
+
+    :param text: what :class:`StackWriter` wrote: blocks that begin with a line on their thread or greenlet.
+    """
+    blocks: list[list[str]] = []
+    for line in text.splitlines():
+        if not line.startswith(" ") and line:
+            blocks.append([line])
+        elif line and blocks:
+            blocks[-1].append(line)
+    return "\n".join(line for block in blocks for line in _shortened(block))
+
+
+def _shortened(block: list[str]) -> list[str]:
+    head, frames = block[0], block[1:]
+    tracers = [number for number, line in enumerate(frames) if _TRACER in line]
+    if "most recent call last" in head:
+        return [head, *frames[tracers[-1] + 1 :]] if tracers else block
+    if tracers:
+        return [head, *frames[: tracers[0]]]
+    return [head + " idle", *frames[:_IDLE_FRAMES]]

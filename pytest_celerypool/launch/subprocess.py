@@ -225,7 +225,7 @@ class SubprocessWorker:
 
     def stacks(self) -> str:
         """Where every slot is at this moment; text for people, at most half a second old."""
-        from pytest_celerypool.agent.stacks import SIGNAL
+        from pytest_celerypool.agent.stacks import SIGNAL, shorten
 
         texts = []
         for pid in self.processes():
@@ -237,7 +237,7 @@ class SubprocessWorker:
                 os.kill(pid, SIGNAL)
             except ProcessLookupError:
                 continue
-            texts.append(f"process {pid}:\n{_answer(file, before)}")
+            texts.append(f"process {pid}:\n{shorten(_answer(file, before))}")
         return "\n".join(texts) or "(no process of the worker answered)"
 
     # -- end
