@@ -62,6 +62,19 @@ def put_on_path(root: Path) -> None:
         sys.path.insert(0, str(root))
 
 
+def eager_note(app: Any) -> str | None:
+    """Return what to say of an application whose own configuration runs tasks eagerly, ``None`` of any other.
+
+    To be asked before the application is pointed at the run's broker.
+    """
+    if not app.conf.task_always_eager:
+        return None
+    return (
+        f"task_always_eager is on in the application {app.main or app!r}: it is switched off for its tests, "
+        "so that workers run its tasks"
+    )
+
+
 class WaitWatch:
     """Lets somebody look after the waits for results of one application.
 

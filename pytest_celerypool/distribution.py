@@ -75,3 +75,9 @@ class XdistHooks:
 
         chosen = config.stash[SETTINGS].pools or POOLS
         return PoolScheduling(config, log, tuple(pool.name for pool in chosen))
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a node had to say at its end."""
+        from pytest_celerypool.keys import NOTES_OF_NODE, SUMMARY
+
+        node.config.stash[SUMMARY].note(getattr(node, "workeroutput", {}).get(NOTES_OF_NODE, ()))

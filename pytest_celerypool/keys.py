@@ -23,6 +23,8 @@ WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
 SUMMARY: pytest.StashKey[Summary] = pytest.StashKey()
 #: What the run should say once at its end.
 NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
+#: The entry of ``config.workeroutput`` in which a node of xdist sends them.
+NOTES_OF_NODE = "celerypool_notes"
 #: The application that ``--celery-app`` names, once it was imported.
 APPLICATION: pytest.StashKey[Any] = pytest.StashKey()
 

@@ -10,10 +10,10 @@ import pytest
 
 from pytest_celerypool import markers
 from pytest_celerypool.agent import loading, publishing
-from pytest_celerypool.application import WaitWatch, locate
+from pytest_celerypool.application import WaitWatch, eager_note, locate
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, WorkerError
-from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, OBSERVED, REMAINING, SETTINGS, WORKERS
+from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, REMAINING, SETTINGS, WORKERS
 from pytest_celerypool.launch import WorkerSpec
 from pytest_celerypool.launch.subprocess import same_server
 from pytest_celerypool.pools import POOLS
@@ -37,7 +37,7 @@ class Observed:
 def workers_of(config: pytest.Config) -> Workers:
     """Return the workers of this process, made at the first use."""
     if WORKERS not in config.stash:
-        config.stash[WORKERS] = Workers(config.stash[SETTINGS], config.rootpath)
+        config.stash[WORKERS] = Workers(config.stash[SETTINGS], config.rootpath, config.stash[NOTES])
     return config.stash[WORKERS]
 
 
@@ -72,7 +72,11 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
         worker = borrower.borrow()
     except (WorkerError, BrokerError) as exc:
         pytest.fail(str(exc), pytrace=False)
-    handle = WorkerHandle(app, worker, item.nodeid, config.stash[SETTINGS].timeout)
+    note = eager_note(app)
+    if note is not None and note not in config.stash[NOTES]:
+        config.stash[NOTES].append(note)
+    broker = borrower.workers.broker_for(app)
+    handle = WorkerHandle(app, worker, broker, item.nodeid, config.stash[SETTINGS].timeout)
     observed = Observed()
     with ExitStack() as stack:
         stack.callback(borrower.give_back, handle)

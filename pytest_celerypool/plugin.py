@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_celerypool.fixtures import celery_pool, celery_pool_app, celery_pool_worker
-from pytest_celerypool.keys import SETTINGS, SUMMARY, WORKERS
+from pytest_celerypool.keys import NOTES, NOTES_OF_NODE, SETTINGS, SUMMARY, WORKERS
 
 if TYPE_CHECKING:
     from pytest_celerypool.report.summary import Summary
@@ -46,6 +46,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     from pytest_celerypool import startup
 
     return startup.header(config)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Add to the header what is known only once the tests have been imported."""
+    from pytest_celerypool import startup
+
+    return startup.header_of_application(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -162,3 +169,6 @@ def _close(config: pytest.Config) -> None:
     if workers is not None:
         del config.stash[WORKERS]
         workers.close()
+    output = getattr(config, "workeroutput", None)
+    if output is not None:
+        output[NOTES_OF_NODE] = config.stash.get(NOTES, [])

@@ -82,6 +82,28 @@ def header(config: pytest.Config) -> list[str]:
     ]
 
 
+def header_of_application(config: pytest.Config) -> list[str]:
+    """Return what to say of the application of ``--celery-app``, if the tests have imported it already.
+
+    It is not imported for this: an application may read at its import what a session fixture has still to set.
+    """
+    from pytest_celerypool.agent import loading
+    from pytest_celerypool.application import eager_note
+
+    settings = config.stash[SETTINGS]
+    source = None if settings.app is None else loading.parse(settings.app)
+    if source is None or source["call"] or source["module"] not in sys.modules:
+        return []
+    try:
+        note = eager_note(loading.load(source))
+    except Exception:  # noqa: BLE001 - the user's configuration may raise anything; the first test reports it
+        return []
+    if note is None:
+        return []
+    config.stash[NOTES].append(note)
+    return [f"celery {note}"]
+
+
 def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)

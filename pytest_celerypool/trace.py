@@ -33,8 +33,7 @@ PASSING_STATES = frozenset({"RETRY", "IGNORED"})
 #: told nobody: not one of Celery's states, since Celery knows none.
 LOST = "LOST"
 
-#: Seconds within which a worker notices a lost slot and says so. Celery's prefork pool looks once a second at
-#: most; the other pools say nothing, ever.
+#: Seconds within which a pool that reports lost slots does so: Celery's prefork looks about once a second.
 SETTLING_S = 1.5
 
 
@@ -102,6 +101,8 @@ class TaskEntry:
     receptions: list[float] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     unknown: bool = False
+    #: Until when (monotonic seconds) the worker may still say what becomes of a lost slot's task.
+    settles_until: float | None = None
 
     @property
     def open_spans(self) -> list[Span]:
@@ -117,13 +118,8 @@ class TaskEntry:
 
     @property
     def _unsettled(self) -> bool:
-        """Whether the last slot was lost so lately that the worker may still say what becomes of the task."""
-        last = self.spans[-1] if self.spans else None
         return (
-            last is not None
-            and last.state == LOST
-            and last.ended is not None
-            and time.monotonic() - last.ended < SETTLING_S
+            self.settles_until is not None and self.spans[-1].state == LOST and time.monotonic() < self.settles_until
         )
 
     @property
@@ -137,11 +133,13 @@ class Ledger:
 
     :param test: the node id of the test.
     :param pool: the name of the pool.
+    :param reports_lost: whether that pool tells what becomes of a task whose slot was lost.
     """
 
-    def __init__(self, test: str, pool: str) -> None:
+    def __init__(self, test: str, pool: str, *, reports_lost: bool) -> None:
         self.test = test
         self.pool = pool
+        self._reports_lost = reports_lost
         self.tasks: dict[str, TaskEntry] = {}
         self.agent_errors: list[str] = []
 
@@ -189,8 +187,14 @@ class Ledger:
         for entry in self.tasks.values():
             for span in entry.open_spans:
                 if span.pid is not None and not alive(span.pid):
-                    span.ended, span.state = time.monotonic(), LOST
+                    span.ended = time.monotonic()
                     span.exception = f"process {span.pid} died"
+                    self._lose(entry, span)
+
+    def _lose(self, entry: TaskEntry, span: Span) -> None:
+        span.state = LOST
+        if self._reports_lost:
+            entry.settles_until = time.monotonic() + SETTLING_S
 
     # -- records
 
@@ -248,7 +252,9 @@ class Ledger:
             return
         span = candidates[-1]
         span.ended = record["t"]
-        span.state = record["state"] or LOST
+        span.state = record["state"]
+        if span.state is None:
+            self._lose(entry, span)
         span.cpu, span.hold, span.waited = record.get("cpu"), record.get("hold"), record.get("wait")
         span.memory_after = record.get("mem")
         _set_error(span, record["exc"])

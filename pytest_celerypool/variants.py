@@ -124,8 +124,10 @@ def place(item: pytest.Item, order: Sequence[Pool]) -> None:
 
 
 def _place_without_variant(item: pytest.Function) -> None:
-    """Skip a test that no pool is left for; a ``unittest.TestCase`` is not multiplied, and not skipped either."""
+    """Skip a test that no pool is left for; a ``unittest.TestCase`` is not multiplied, but has its worker."""
     if item.cls is not None and issubclass(item.cls, unittest.TestCase):
+        if WORKER not in item.fixturenames and markers.wants_worker(lambda name: item.iter_markers(name=name)):
+            item.fixturenames.append(WORKER)
         return
     if any(True for _ in item.iter_markers(name="celery_pools")):
         item.add_marker(pytest.mark.skip(reason="celery_pools leaves none of the pools that this run chose"))

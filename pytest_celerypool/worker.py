@@ -10,11 +10,12 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.trace import Ledger, Span, TaskEntry
+from pytest_celerypool.trace import LOST, Ledger, Span, TaskEntry
 from pytest_celerypool.units import format_seconds
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.publishing import Publication
+    from pytest_celerypool.broker import Broker
     from pytest_celerypool.launch.subprocess import SubprocessWorker
     from pytest_celerypool.pools import Pool
 
@@ -38,12 +39,13 @@ class WorkerHandle:
     :ivar timeout: the deadline in seconds of calls that are given none.
     """
 
-    def __init__(self, app: Any, launched: SubprocessWorker, test: str, timeout: float) -> None:
+    def __init__(self, app: Any, launched: SubprocessWorker, broker: Broker, test: str, timeout: float) -> None:
         self.app = app
+        self._broker = broker
         self.pool: Pool = launched.spec.pool
         self.launch = launched.spec.launch
         self.launched = launched
-        self.ledger = Ledger(test, self.pool.name)
+        self.ledger = Ledger(test, self.pool.name, reports_lost=self.pool.reports_system_exit)
         self.ended_by_test = False
         self.timeout = timeout
         self._log_start = launched.log_size()
@@ -153,13 +155,14 @@ class WorkerHandle:
                 self._consume(record["queue"])
 
     def check(self, ids: Iterable[str] = ()) -> None:
-        """Raise :exc:`WorkerError` if waiting for `ids` is in vain: the worker is dead, or nobody consumes them."""
+        """Raise :exc:`WorkerError` if waiting for `ids` is in vain: worker or server dead, or nobody consumes them."""
         __tracebackhide__ = True
         self.pump()
-        death = self.launched.death()
-        if death is not None:
+        if self.launched.death() is not None:
             self.pump()
             raise WorkerError(self.death_notice())
+        if not self._broker.alive():
+            raise WorkerError("the embedded server, which is broker and result backend of this run, was killed")
         for task_id in ids:
             entry = self.ledger.tasks.get(task_id)
             if entry is not None and entry.outstanding and self._unconsumed(entry):
@@ -167,7 +170,7 @@ class WorkerHandle:
 
     def death_notice(self) -> str:
         """Say how the worker died and which tasks it had; empty while it lives."""
-        notice = self.launched.death_notice()
+        notice = self.launched.death_notice(self._log_start)
         running = [f"{entry.task}[{entry.id}]" for entry in self.ledger.outstanding()]
         return notice + (f"\nIt had not ended: {', '.join(running)}" if notice and running else "")
 
@@ -225,13 +228,13 @@ class WorkerHandle:
         __tracebackhide__ = True
         if span.state == "SUCCESS":
             return None
-        if span.error is None:
-            raise TaskTimeoutError(f"{span.task}[{span.id}] ended as {span.state} and left no result")
-        if span.state == "LOST":
+        if span.state == LOST:
             raise TaskTimeoutError(
-                f"{span.task}[{span.id}] left its slot by {span.exception}: the {self.pool} pool told nobody, "
+                f"{span.task}[{span.id}] was lost ({span.exception}): the {self.pool} pool told nobody, "
                 "and whoever waits for the result waits for ever"
             )
+        if span.error is None:
+            raise TaskTimeoutError(f"{span.task}[{span.id}] ended as {span.state} and left no result")
         error = span.error
         raise self.app.backend.exception_to_python(
             {"exc_type": error["type"], "exc_message": error["args"], "exc_module": error["module"]}

@@ -35,11 +35,13 @@ class Workers:
 
     :param settings: the run's settings.
     :param root: the project's root.
+    :param notes: is given what the run should say of its servers, once.
     """
 
-    def __init__(self, settings: Settings, root: Path) -> None:
+    def __init__(self, settings: Settings, root: Path, notes: list[str]) -> None:
         self._settings = settings
         self._root = root
+        self._notes = notes
         self._run_id = uuid.uuid4().hex[:10]
         self._folder: Path | None = None
         self._reaper: Reaper | None = None
@@ -50,8 +52,6 @@ class Workers:
         self._redirections: dict[tuple[int, str], Redirection] = {}
         self._planned: list[tuple[WorkerSpec, Source, Any]] = []
         self._count = 0
-        #: What the run should say of its servers, once.
-        self.notes: list[str] = []
 
     # -- what workers need
 
@@ -82,6 +82,8 @@ class Workers:
         """
         settings = self._settings
         key = "run" if "app" not in (settings.broker, settings.backend) else f"app-{id(app)}"
+        if key in self._brokers and not self._brokers[key].alive():
+            self._abandon_brokers()
         if key not in self._brokers:
             from pytest_celerypool.broker import AppUrls, open_broker
 
@@ -89,9 +91,22 @@ class Workers:
                 settings.broker, settings.backend, self._run_id, self.folder, self.reaper, AppUrls.of(app)
             )
             self._brokers[key] = broker
+            self._notes += broker.notes
+            broker.notes.clear()
             broker.check()
-            self.notes += broker.notes
         return self._brokers[key]
+
+    def _abandon_brokers(self) -> None:
+        """Take away everything that talks to a server that is gone, so that the next test gets all anew."""
+        for worker in list(self._all):
+            self.discard(worker)
+        self._idle.clear()
+        for redirection in self._redirections.values():
+            redirection.close()
+        self._redirections.clear()
+        for broker in self._brokers.values():
+            broker.close()
+        self._brokers.clear()
 
     def redirection(self, app: Any, target: Mapping[str, Any]) -> Redirection:
         """Return what points `app` in this process at the namespace of a worker."""
@@ -111,6 +126,7 @@ class Workers:
         :raises WorkerError: it cannot start.
         :raises BrokerError: it has no broker.
         """
+        self.broker_for(app)
         worker = None if fresh else self._idle.pop(spec, None)
         if worker is not None and worker.death() is not None and worker.info:
             self.discard(worker)
@@ -201,6 +217,7 @@ class Workers:
         self._all.clear()
         for broker in self._brokers.values():
             broker.close()
+            self._notes += broker.notes
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._reaper is not None:

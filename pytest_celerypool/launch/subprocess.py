@@ -58,7 +58,7 @@ class SubprocessWorker:
     def _start(self, *, ahead: bool) -> None:
         config = self._folder / "worker.json"
         config.write_text(json.dumps(self._configuration()), encoding="utf-8")
-        self._ready_at = self._log.stat().st_size if self._log.exists() else 0
+        self._starts_at = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pytest_celerypool.agent", str(config), *self.command_line()],
@@ -156,8 +156,8 @@ class SubprocessWorker:
                     "Something sets the broker after the application is configured."
                 )
 
-    def _log_tail(self) -> str:
-        lines = self.log(self._ready_at).rstrip().splitlines()
+    def _log_tail(self, start: int | None = None) -> str:
+        lines = self.log(self._starts_at if start is None else start).rstrip().splitlines()
         tail = lines[-_LOG_TAIL_LINES:]
         return ". The end of its log:\n" + "\n".join(f"    {line}" for line in tail) if tail else ", and logged nothing"
 
@@ -176,10 +176,10 @@ class SubprocessWorker:
             name = f"signal {-code}"
         return f"was killed by {name}"
 
-    def death_notice(self) -> str:
-        """Return :meth:`death` with the end of the log; empty while the worker lives."""
+    def death_notice(self, start: int) -> str:
+        """Return :meth:`death` with the end of the log from byte `start` on; empty while the worker lives."""
         death = self.death()
-        return "" if death is None else f"the {self.spec.pool} worker (pid {self.pid}) {death}{self._log_tail()}"
+        return "" if death is None else f"the {self.spec.pool} worker (pid {self.pid}) {death}{self._log_tail(start)}"
 
     def log_size(self) -> int:
         """The length of the log in bytes so far."""

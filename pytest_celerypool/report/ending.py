@@ -35,9 +35,7 @@ def write_summary(reporter: Any) -> None:
     settings = config.stash[SETTINGS]
     if not summary.used and settings.pools is None:
         return
-    for note in config.stash.get(NOTES, []):
-        if note not in summary.notes:
-            summary.notes.append(note)
+    summary.note(config.stash.get(NOTES, []))
     writer = reporter._tw
     lines = summary.lines(
         width=writer.fullwidth,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pytest_celerypool.report import matrix
@@ -30,9 +30,11 @@ class Summary:
         data = getattr(report, ATTRIBUTE, None)
         if data is None:
             return
-        for note in data.get("notes", ()):
-            if note not in self.notes:
-                self.notes.append(note)
+        self.note(data.get("notes", ()))
+        self.note(
+            f"the agent failed during {report.nodeid}, so that what it recorded may be incomplete: {error}"
+            for error in data.get("agent_errors", ())
+        )
         if "column" not in data:
             if data.get("dynamic"):
                 self.unmultiplied.add(report.nodeid)
@@ -41,6 +43,10 @@ class Summary:
         for entry in data.get("agree", ()):
             sides = self._agree.setdefault((data["test"], entry["number"]), {})
             sides[data["column"]] = (report.nodeid, entry["facts"], report.location)
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Have the summary say each of `notes` once."""
+        self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
 
     def _add_cell(self, report: Any, data: dict[str, Any]) -> None:
         outcome = _outcome(report)

@@ -1,0 +1,228 @@
+"""Records of the agent become spans, and the ledger knows what has not ended."""
+
+import json
+import time
+
+import pytest
+
+from pytest_celerypool.trace import LOST, SETTLING_S, Ledger, TraceReader
+
+ERROR = {"type": "ValueError", "module": "builtins", "args": ["no"], "text": "ValueError('no')"}
+
+
+def received(task_id="1", t=2.0, retries=0):
+    return {"e": "recv", "t": t, "id": task_id, "task": "proj.add", "retries": retries, "eta": None}
+
+
+def started(task_id="1", t=3.0, retries=0, slot="child 0", pid=10, args="(1, 2)", kwargs="{}"):
+    return {
+        "e": "start",
+        "t": t,
+        "id": task_id,
+        "task": "proj.add",
+        "retries": retries,
+        "args": args,
+        "kwargs": kwargs,
+        "pid": pid,
+        "slot": slot,
+        "mem": 100,
+    }
+
+
+def ended(task_id="1", t=5.0, retries=0, slot="child 0", pid=10, state="SUCCESS", exc=None):
+    return {
+        "e": "end",
+        "t": t,
+        "id": task_id,
+        "task": "proj.add",
+        "retries": retries,
+        "pid": pid,
+        "slot": slot,
+        "state": state,
+        "exc": exc,
+        "cpu": 0.5,
+        "wait": 0.25,
+        "mem": 150,
+    }
+
+
+def settled(task_id="1", t=6.0, state="FAILURE", exc=ERROR):
+    return {"e": "settle", "t": t, "id": task_id, "task": "proj.add", "state": state, "exc": exc}
+
+
+def published(task_id="1", t=1.0, retries=0):
+    return {"e": "pub", "t": t, "id": task_id, "task": "proj.add", "retries": retries, "queue": "celery", "eta": None}
+
+
+def ledger(*records, reports_lost=False):
+    made = Ledger("test_x", "prefork", reports_lost=reports_lost)
+    for record in records:
+        made.feed(record)
+    return made
+
+
+def test_an_execution_becomes_a_span_with_its_times_and_figures():
+    (span,) = ledger(published(), received(), started(), ended()).spans
+    assert (span.published, span.received, span.started, span.ended) == (1.0, 2.0, 3.0, 5.0)
+    assert (span.queued, span.runtime, span.total) == (2.0, 2.0, 4.0)
+    assert (span.cpu, span.waited, span.hold) == (0.5, 0.25, None)
+    assert (span.memory_before, span.memory_after) == (100, 150)
+    assert (span.state, span.retries, span.slot, span.pid, span.pool, span.test) == (
+        "SUCCESS",
+        0,
+        "child 0",
+        10,
+        "prefork",
+        "test_x",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("(1, 'a')", (1, "a")), ("[<object at 0x1>]", "[<object at 0x1>]"), (None, ()), ("(1, 2, ...", "(1, 2, ...")],
+)
+def test_arguments_are_values_where_their_text_says_them(text, value):
+    (span,) = ledger(published(), started(args=text)).spans
+    assert span.args == value
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_a_task_is_outstanding_until_its_span_has_ended(count):
+    records = [published(), received(), started(), ended()]
+    assert ledger(*records[:count]).outstanding() or count == 0
+
+
+def test_an_ended_task_is_not_outstanding():
+    assert not ledger(published(), received(), started(), ended()).outstanding()
+
+
+def test_a_task_is_outstanding_while_its_retry_is_to_come():
+    made = ledger(published(), started(), published(retries=1, t=4.0), ended(state="RETRY"))
+    assert made.tasks["1"].outstanding
+
+
+def test_a_retry_is_a_second_span_of_the_same_id():
+    made = ledger(
+        published(),
+        started(),
+        published(retries=1, t=4.0),
+        ended(state="RETRY"),
+        started(t=6.0, retries=1),
+        ended(t=7.0),
+    )
+    assert [(span.id, span.retries, span.state, span.published) for span in made.spans] == [
+        ("1", 0, "RETRY", 1.0),
+        ("1", 1, "SUCCESS", 4.0),
+    ]
+
+
+def test_a_retry_that_begins_before_the_first_has_left_ends_its_own_span():
+    made = ledger(
+        published(),
+        started(slot="child 0", pid=10),
+        published(retries=1),
+        started(slot="child 1", pid=11, retries=1, t=4.0),
+        ended(slot="child 0", pid=10, state="RETRY"),
+    )
+    assert [(span.slot, span.state) for span in made.spans] == [("child 0", "RETRY"), ("child 1", None)]
+
+
+def test_a_message_that_could_not_be_sent_is_forgotten():
+    made = ledger(published(), {"e": "unpub", "t": 1.1, "id": "1"})
+    assert not made.tasks
+
+
+def test_a_task_that_is_not_registered_is_known_as_such_and_not_waited_for():
+    made = ledger(published(), {"e": "unknown", "t": 2.0, "id": "1", "task": "proj.add"})
+    assert [entry.id for entry in made.unknown()] == ["1"]
+    assert not made.outstanding()
+
+
+def test_a_task_revoked_in_the_queue_has_a_span_that_never_started():
+    (span,) = ledger(published(), received(), settled(state="REVOKED")).spans
+    assert (span.state, span.started, span.runtime, span.ended) == ("REVOKED", None, None, 6.0)
+
+
+def test_a_settlement_ends_the_open_span():
+    (span,) = ledger(published(), received(), started(), settled()).spans
+    assert (span.state, span.ended, span.exception) == ("FAILURE", 6.0, "ValueError('no')")
+
+
+def test_a_failure_that_the_slot_reported_is_not_counted_again():
+    made = ledger(published(), received(), started(), ended(state="FAILURE", exc=ERROR), settled())
+    assert len(made.spans) == 1
+
+
+def test_a_slot_left_without_a_state_is_lost():
+    made = ledger(published(), started(), ended(state=None))
+    assert made.spans[0].state == LOST
+    assert not made.outstanding()
+
+
+def test_where_the_pool_reports_lost_slots_the_ledger_waits_for_it():
+    made = ledger(published(), started(), ended(state=None), reports_lost=True)
+    assert made.outstanding()
+    made.feed(settled())
+    assert not made.outstanding()
+    assert made.spans[0].state == "FAILURE"
+
+
+def test_the_wait_for_a_report_of_a_lost_slot_has_an_end(monkeypatch):
+    made = ledger(published(), started(), ended(state=None), reports_lost=True)
+    later = time.monotonic() + SETTLING_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert not made.outstanding()
+
+
+def test_a_span_whose_process_is_gone_is_lost():
+    made = ledger(published(), started(pid=10))
+    made.close_dead(lambda pid: pid != 10)
+    assert (made.spans[0].state, made.spans[0].exception) == (LOST, "process 10 died")
+
+
+def test_a_failure_of_the_agent_is_kept():
+    assert ledger({"e": "agent-error", "where": "on_x", "error": "Oops()"}).agent_errors == ["on_x: Oops()"]
+
+
+def test_records_that_concern_no_task_are_passed_over():
+    assert not ledger({"e": "boot", "pid": 1}, {"e": "from-the-future", "t": 1.0}).tasks
+
+
+@pytest.fixture
+def reader(tmp_path):
+    made = TraceReader(tmp_path / "trace")
+    yield made
+    made.close()
+
+
+def test_a_reader_yields_nothing_before_there_is_a_file(reader):
+    assert not list(reader.read())
+
+
+def test_a_reader_yields_each_record_once(reader, tmp_path):
+    with (tmp_path / "trace").open("a") as file:
+        for number in range(3):
+            file.write(json.dumps({"e": "x", "n": number}) + "\n")
+            file.flush()
+            assert [record["n"] for record in reader.read()] == [number]
+
+
+def test_a_reader_waits_for_the_end_of_a_line(reader, tmp_path):
+    with (tmp_path / "trace").open("a") as file:
+        file.write('{"e": "x", ')
+        file.flush()
+        assert not list(reader.read())
+        file.write('"n": 1}\n')
+        file.flush()
+        assert [record["n"] for record in reader.read()] == [1]
+
+
+def test_a_reader_passes_over_a_line_cut_off_by_a_kill(reader, tmp_path):
+    (tmp_path / "trace").write_text('{"e": "x", "n"\n{"e": "y"}\n"text"\n')
+    assert [record["e"] for record in reader.read()] == ["y"]
+
+
+def test_a_reader_can_skip_what_was_written(reader, tmp_path):
+    (tmp_path / "trace").write_text('{"e": "x"}\n')
+    reader.skip()
+    assert not list(reader.read())
