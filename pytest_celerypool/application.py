@@ -83,18 +83,19 @@ class WaitWatch:
 
     :param interval: called at least every tenth of a second during a wait with the ids waited for; what it
         raises ends the wait.
-    :param expired: called with the ids and the exception when a wait ended by its timeout.
+    :param failed: called with the ids, the exception and the wait's own timeout when a wait raised; what it raises
+        is raised instead.
     :param limit: seconds for a wait that has no timeout of its own.
     """
 
     def __init__(
         self,
         interval: Callable[[list[str]], None],
-        expired: Callable[[list[str], BaseException, bool], None],
+        failed: Callable[[list[str], Exception, float | None], None],
         limit: float,
     ) -> None:
         self._interval = interval
-        self._expired = expired
+        self._failed = failed
         self._limit = limit
 
     def install(self, app: Any) -> Callable[[], None]:
@@ -143,7 +144,7 @@ class WaitWatch:
             try:
                 return wait(result, **options(result, timeout, on_interval), **rest)
             except Exception as exc:
-                self._note(result, exc, timeout is None)
+                self._failed(list(_ids(result)), exc, timeout)
                 raise
 
         def iter_native(result: Any, timeout: float | None = None, on_interval: Any = None, **rest: Any) -> Any:
@@ -151,15 +152,10 @@ class WaitWatch:
             try:
                 yield from wait(result, **options(result, timeout, on_interval), **rest)
             except Exception as exc:
-                self._note(result, exc, timeout is None)
+                self._failed(list(_ids(result)), exc, timeout)
                 raise
 
         return iter_native if generator else wait_for_pending
-
-    def _note(self, result: Any, exc: Exception, ours: bool) -> None:
-        # celery.exceptions.TimeoutError is not Python's.
-        if type(exc).__name__ == "TimeoutError":
-            self._expired(list(_ids(result)), exc, ours)
 
 
 def _ids(result: Any) -> Iterable[str]:

@@ -12,7 +12,7 @@ from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, RESULT
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
-from pytest_celerypool.verdict import Failure, agreement, budgets, expectations
+from pytest_celerypool.verdict import Failure, agreement, budgets, expectations, matching
 from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 
 #: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
@@ -31,15 +31,24 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
         return []
     read, observed = item.stash[MARKERS], item.stash[OBSERVED]
     failures = _eager(observed)
-    failures += _drained(handle, observed, failed)
+    failures += _drained(handle, failed)
     tasks = list(handle.ledger.tasks.values())
     failures += [
         failure
         for spec in read.expects
         for failure in expectations.judge(spec, tasks, handle.pool.name, handle.waits_for)
     ]
-    nearest = _judge_budgets(read, observed, handle, tasks, failures)
-    _note_result(item, handle, read, tasks, nearest)
+    outcomes = _judge_budgets(read, observed, handle, tasks)
+    failures += [failure for outcome in outcomes for failure in outcome.failures]
+    failures += _unknown(handle, read, observed)
+    item.stash[RESULT] = {
+        "agent_errors": handle.ledger.agent_errors,
+        "left": [entry.task for entry in handle.ledger.outstanding()],
+        "unjudged": [note for outcome in outcomes for note in outcome.notes],
+        "agree": [] if failed else _facts(handle, read, tasks),
+        **_nearest(outcomes),
+    }
+    item.user_properties += _properties(item, handle)
     return [] if failed else failures
 
 
@@ -55,7 +64,7 @@ def _eager(observed: Observed) -> list[Failure]:
     ]
 
 
-def _drained(handle: WorkerHandle, observed: Observed, failed: bool) -> list[Failure]:
+def _drained(handle: WorkerHandle, failed: bool) -> list[Failure]:
     """Wait for the end of the test's tasks; a death that the test did not cause is a failure of its own."""
     if handle.ended_by_test and handle.launched.death() is not None:
         handle.pump()
@@ -63,12 +72,22 @@ def _drained(handle: WorkerHandle, observed: Observed, failed: bool) -> list[Fai
     try:
         handle.drain(min(handle.timeout, _FAILED_DRAIN_S) if failed else None)
     except TaskTimeoutError:
-        pass  # what was not ended, and why, is said by the expectation that demands it
+        pass  # what has not ended, and why, is said by the expectation that demands it
     except WorkerError as exc:
         first, _, rest = str(exc).partition("\n")
         return [Failure(first, rest)]
-    unknown = [entry for entry in handle.ledger.unknown() if entry.id not in observed.awaited]
-    return [Failure(handle.waits_for(entry)) for entry in unknown]
+    return []
+
+
+def _unknown(handle: WorkerHandle, read: markers.Markers, observed: Observed) -> list[Failure]:
+    """Report the tasks that the worker does not know, unless the test or one of its markers hears of it anyway."""
+    specs: list[markers.ExpectSpec | markers.BudgetSpec] = [*read.expects, *read.budgets]
+    patterns = [spec.tasks for spec in specs if matching.applies(spec.pools, handle.pool.name)]
+    return [
+        Failure(handle.waits_for(entry))
+        for entry in handle.ledger.unknown()
+        if entry.id not in observed.awaited and not any(markers.matches(pattern, entry.task) for pattern in patterns)
+    ]
 
 
 def _judge_budgets(
@@ -76,49 +95,53 @@ def _judge_budgets(
     observed: Observed,
     handle: WorkerHandle,
     tasks: list[TaskEntry],
-    failures: list[Failure],
-) -> budgets.Nearest | None:
+) -> list[budgets.BudgetOutcome]:
     growth = None
     if observed.memory_before is not None and not handle.ended_by_test:
         after = handle.launched.memory()
         growth = None if after is None else after - observed.memory_before
-    outcomes = [
+    return [
         budgets.judge(spec, tasks, handle.pool.name, green=handle.pool.green, memory_growth=growth)
         for spec in read.budgets
     ]
-    for outcome in outcomes:
-        failures += outcome.failures
+
+
+def _nearest(outcomes: list[budgets.BudgetOutcome]) -> dict[str, Any]:
     found = [outcome.nearest for outcome in outcomes if outcome.nearest is not None]
-    return max(found, key=lambda nearest: nearest.share, default=None)
+    nearest = max(found, key=lambda each: each.share, default=None)
+    if nearest is None:
+        return {}
+    text = f"{nearest.measure} {nearest.share:.0%} ({nearest.value} of {nearest.limit})"
+    return {"nearest": text, "share": nearest.share}
 
 
-def _note_result(
-    item: pytest.Item,
-    handle: WorkerHandle,
-    read: markers.Markers,
-    tasks: list[TaskEntry],
-    nearest: budgets.Nearest | None,
-) -> None:
-    result: dict[str, Any] = {"agent_errors": handle.ledger.agent_errors, "agree": []}
-    if nearest is not None:
-        result["nearest"] = f"{nearest.share:.0%} {nearest.measure}"
-        result["share"] = nearest.share
+def _facts(handle: WorkerHandle, read: markers.Markers, tasks: list[TaskEntry]) -> list[dict[str, Any]]:
+    """Return what each ``agree=`` of the test compares with the other pools."""
+    name = handle.pool.name
+    if any("pools-disagree" in allow.kinds and matching.applies(allow.pools, name) for allow in read.allows):
+        return []
+    found = []
     for number, spec in enumerate(read.expects):
-        if spec.agree and (spec.pools is None or handle.pool in spec.pools):
-            stored = _stored_results(handle, tasks) if "result" in spec.agree else {}
+        if spec.agree and matching.applies(spec.pools, name):
+            stored = _stored_results(handle, matching.select(spec.tasks, tasks)) if "result" in spec.agree else {}
             facts = agreement.facts(tasks, spec.agree, stored, spec.tasks)
-            result["agree"].append({"number": number, "facts": facts})
-    item.stash[RESULT] = result
-    item.user_properties += _properties(item, handle)
+            found.append({"number": number, "pool": name, "facts": facts})
+    return found
 
 
 def _stored_results(handle: WorkerHandle, tasks: list[TaskEntry]) -> dict[str, str]:
     """Return the text of each task's result as the backend has it."""
-    backend = handle.app.backend
     return {
-        entry.id: repr(backend.get_task_meta(entry.id).get("result")) if entry.state is not None else "not ended"
+        entry.id: _stored_result(handle.app.backend, entry.id) if entry.state is not None else "not ended"
         for entry in tasks
     }
+
+
+def _stored_result(backend: Any, task_id: str) -> str:
+    try:
+        return repr(backend.get_task_meta(task_id).get("result"))
+    except Exception as exc:  # noqa: BLE001 - a serializer or a __repr__ of the user's may raise anything
+        return f"unreadable: {type(exc).__name__}: {exc}"
 
 
 def _properties(item: pytest.Item, handle: WorkerHandle) -> list[tuple[str, object]]:

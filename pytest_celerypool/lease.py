@@ -127,6 +127,7 @@ class _Borrower:
             or self._dynamic
             or handle.ended_by_test
             or handle.ledger.outstanding()
+            or handle.ledger.lost_slots
             or handle.launched.death()
         )
         self.workers.release(handle.launched, clean=clean)
@@ -204,22 +205,28 @@ def _watch_publications(app: Any, handle: WorkerHandle, target: Any) -> Callable
 
 
 def _watch_waits(app: Any, handle: WorkerHandle, observed: Observed) -> Callable[[], None]:
+    from celery.exceptions import NotRegistered
+    from celery.exceptions import TimeoutError as CeleryTimeoutError
+
     limit = OWN_WAIT_FACTOR * handle.timeout
 
     def interval(ids: list[str]) -> None:
         observed.awaited.update(ids)
         handle.check(ids)
 
-    def expired(ids: list[str], exc: BaseException, ours: bool) -> None:
+    def failed(ids: list[str], exc: Exception, timeout: float | None) -> None:
         observed.awaited.update(ids)
         handle.pump()
-        text = handle.diagnosis()
-        if ours:
-            waited = f"no result after {limit:g} s ({OWN_WAIT_FACTOR} times --celery-timeout)"
-            raise TaskTimeoutError(f"{waited}\n{text}") from exc
-        exc.add_note(text)
+        if isinstance(exc, NotRegistered):
+            for entry in handle.ledger.unknown():
+                exc.add_note(handle.waits_for(entry))
+        elif isinstance(exc, CeleryTimeoutError):
+            if timeout is None:
+                waited = f"no result after {limit:g} s ({OWN_WAIT_FACTOR} times --celery-timeout)"
+                raise TaskTimeoutError(f"{waited}\n{handle.diagnosis()}") from exc
+            exc.add_note(handle.diagnosis())
 
-    return WaitWatch(interval, expired, limit).install(app)
+    return WaitWatch(interval, failed, limit).install(app)
 
 
 def _watch_eager(app: Any, observed: Observed) -> Callable[[], None]:

@@ -118,9 +118,12 @@ class TaskEntry:
 
     @property
     def _unsettled(self) -> bool:
-        return (
-            self.settles_until is not None and self.spans[-1].state == LOST and time.monotonic() < self.settles_until
-        )
+        return self.settles_until is not None and self.spans[-1].state == LOST and time.monotonic() < self.settles_until
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended without anybody being told."""
+        return bool(self.spans) and self.spans[-1].state == LOST and not self.outstanding
 
     @property
     def state(self) -> str | None:
@@ -140,6 +143,8 @@ class Ledger:
         self.test = test
         self.pool = pool
         self._reports_lost = reports_lost
+        #: Whether a slot of the worker was lost, or taken away from its task.
+        self.lost_slots = False
         self.tasks: dict[str, TaskEntry] = {}
         self.agent_errors: list[str] = []
 
@@ -191,9 +196,10 @@ class Ledger:
                     span.exception = f"process {span.pid} died"
                     self._lose(entry, span)
 
-    def _lose(self, entry: TaskEntry, span: Span) -> None:
+    def _lose(self, entry: TaskEntry, span: Span, *, reported: bool = False) -> None:
         span.state = LOST
-        if self._reports_lost:
+        self.lost_slots = True
+        if self._reports_lost or reported:
             entry.settles_until = time.monotonic() + SETTLING_S
 
     # -- records
@@ -254,7 +260,9 @@ class Ledger:
         span.ended = record["t"]
         span.state = record["state"]
         if span.state is None:
-            self._lose(entry, span)
+            # gevent's pool ends a task at its hard time limit by this exception, and then says so.
+            limit = (record["exc"] or {}).get("module") == "gevent.timeout"
+            self._lose(entry, span, reported=limit)
         span.cpu, span.hold, span.waited = record.get("cpu"), record.get("hold"), record.get("wait")
         span.memory_after = record.get("mem")
         _set_error(span, record["exc"])
@@ -266,6 +274,7 @@ class Ledger:
         begun = max(len(entry.publications), len(entry.receptions))
         if last is not None and last.ended is None:
             last.ended = record["t"]
+            self.lost_slots = True
         elif last is None or (last.state != LOST and closed < begun):
             # Ended before a slot had it: revoked in the queue, expired, rejected.
             retries = entry.publications[-1][0] if entry.publications else 0

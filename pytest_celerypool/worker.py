@@ -10,7 +10,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.trace import LOST, Ledger, Span, TaskEntry
+from pytest_celerypool.trace import Ledger, Span, TaskEntry
 from pytest_celerypool.units import format_seconds
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class WorkerHandle:
             raise WorkerError("the embedded server, which is broker and result backend of this run, was killed")
         for task_id in ids:
             entry = self.ledger.tasks.get(task_id)
-            if entry is not None and entry.outstanding and self._unconsumed(entry):
+            if entry is not None and (entry.lost or (entry.outstanding and self._unconsumed(entry))):
                 raise WorkerError(self.waits_for(entry))
 
     def death_notice(self) -> str:
@@ -206,7 +206,7 @@ class WorkerHandle:
             return [self._result(child, deadline) for child in children]
         self._wait(lambda: self._is_over(result.id), deadline, lambda: self._cannot_begin(result.id))
         entry = self.ledger.tasks.get(result.id)
-        if entry is not None and entry.unknown:
+        if entry is not None and (entry.unknown or (entry.lost and not result.ready())):
             raise WorkerError(self.waits_for(entry))
         last = entry.spans[-1] if entry is not None and entry.spans else None
         if last is not None and (getattr(result, "ignored", False) or not result.ready()):
@@ -228,11 +228,6 @@ class WorkerHandle:
         __tracebackhide__ = True
         if span.state == "SUCCESS":
             return None
-        if span.state == LOST:
-            raise TaskTimeoutError(
-                f"{span.task}[{span.id}] was lost ({span.exception}): the {self.pool} pool told nobody, "
-                "and whoever waits for the result waits for ever"
-            )
         if span.error is None:
             raise TaskTimeoutError(f"{span.task}[{span.id}] ended as {span.state} and left no result")
         error = span.error
@@ -258,10 +253,15 @@ class WorkerHandle:
         return "\n".join(lines)
 
     def waits_for(self, entry: TaskEntry) -> str:
-        """Say in one line what a task that has not ended waits for."""
+        """Say in one line what a task that has not ended waits for, or why its end is known to nobody."""
         name = f"{entry.task}[{entry.id}]"
         if entry.unknown:
             return f"{name} {self._unregistered(entry.task, None)}"
+        if entry.lost:
+            return (
+                f"{name} was lost ({entry.spans[-1].exception}): the {self.pool} pool told nobody, "
+                "and whoever waits for the result waits for ever"
+            )
         if entry.open_spans:
             span = entry.open_spans[-1]
             since = format_seconds(time.monotonic() - (span.started or 0.0))

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from pytest_celerypool.report import matrix
 from pytest_celerypool.verdict import agreement
 
 #: The attribute of a test report that carries this plugin's plain data, through xdist too.
 ATTRIBUTE = "celerypool"
+
+
+class _Side(NamedTuple):
+    """What one pool's run of a test contributes to a comparison."""
+
+    nodeid: str
+    location: Any
+    pool: str
+    facts: agreement.Facts
 
 
 class Summary:
@@ -21,9 +32,13 @@ class Summary:
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = list(columns)
         self._cells: dict[tuple[str, str, str], matrix.Cell] = {}
-        self._agree: dict[tuple[str, int], dict[str, tuple[str, Any, Any]]] = {}
+        self._agree: dict[tuple[str, int], dict[str, _Side]] = {}
         self.notes: list[str] = []
         self.unmultiplied: set[str] = set()
+        #: The file and line of each test: under xdist tests end in another order each time.
+        self._lines: dict[str, tuple[str, int]] = {}
+        self._distributed = False
+        self._waited: dict[str, list[str]] = {}
 
     def add(self, report: Any) -> None:
         """Take in one report of one phase of a test."""
@@ -35,6 +50,9 @@ class Summary:
             f"the agent failed during {report.nodeid}, so that what it recorded may be incomplete: {error}"
             for error in data.get("agent_errors", ())
         )
+        self.note(f"{report.nodeid}: {text}" for text in data.get("unjudged", ()))
+        if data.get("left") and report.passed:
+            self._waited[report.nodeid] = data["left"]
         if "column" not in data:
             if data.get("dynamic"):
                 self.unmultiplied.add(report.nodeid)
@@ -42,7 +60,18 @@ class Summary:
         self._add_cell(report, data)
         for entry in data.get("agree", ()):
             sides = self._agree.setdefault((data["test"], entry["number"]), {})
-            sides[data["column"]] = (report.nodeid, entry["facts"], report.location)
+            sides[data["column"]] = _Side(report.nodeid, report.location, entry["pool"], entry["facts"])
+
+    def _left(self) -> list[str]:
+        """Say which tests that passed waited in vain for tasks they left: it explains a slow suite."""
+        if not self._waited:
+            return []
+        nodeid, names = next(iter(self._waited.items()))
+        others = f" and {len(self._waited) - 1} more tests" if len(self._waited) > 1 else ""
+        return [
+            f"{nodeid}{others} passed and left tasks that did not end in time ({', '.join(dict.fromkeys(names))}); "
+            "the worker was replaced"
+        ]
 
     def note(self, notes: Iterable[str]) -> None:
         """Have the summary say each of `notes` once."""
@@ -59,21 +88,30 @@ class Summary:
             self._cells.pop(key, None)  # a rerun begins
             return
         cell = matrix.Cell(data["test"], data["column"], outcome, data.get("nearest", ""), data.get("share", 0.0))
-        if before is None or report.when != "teardown" or before.outcome == "passed":
-            self._cells[key] = cell
+        if before is not None and report.when == "teardown":
+            (cell,) = matrix.merge([before, cell])
+        self._cells[key] = cell
+        self._lines.setdefault(data["test"], (report.location[0], report.location[1] or 0))
+        self._distributed = self._distributed or node is not None
         if data["column"] not in self._columns:
             self._columns.append(data["column"])
 
     def disagreements(self) -> Iterator[tuple[str, Any, str]]:
         """Yield node id, location and text for every test and pool that took part in a disagreement."""
         for (test, _), sides in self._agree.items():
-            if len(sides) < 2:
-                self.notes.append(f"{test}: not compared, it ran under {', '.join(sides)} alone")
+            if len({side.pool for side in sides.values()}) < 2:
+                self.note([f"{test}: not compared, only {', '.join(sides)} took part"])
                 continue
-            text = agreement.compare({column: facts for column, (_, facts, _) in sides.items()})
+            text = agreement.compare({column: side.facts for column, side in sides.items()})
             if text is not None:
-                for nodeid, _, location in sides.values():
-                    yield nodeid, location, text
+                self._fail(test, sides)
+                for side in sides.values():
+                    yield side.nodeid, side.location, text
+
+    def _fail(self, test: str, columns: Iterable[str]) -> None:
+        for key, cell in self._cells.items():
+            if cell.test == test and cell.column in columns:
+                self._cells[key] = replace(cell, outcome="failed")
 
     @property
     def used(self) -> bool:
@@ -87,28 +125,52 @@ class Summary:
         :param verbosity: pytest's.
         :param chosen: the pools that option or ini chose, ``None`` if neither did.
         """
-        lines: list[str] = []
+        table: list[str] = []
         if self._cells:
             ran = {cell.column for cell in self._cells.values()}
             columns = [name for name in self._columns if name in ran]
-            cells = matrix.merge(self._cells.values())
-            lines += matrix.render(cells, columns, width=width, verbosity=verbosity, color=color)
-            lines += [
-                f"{name}: no test ran under it; every test that uses a worker excludes it"
-                for name in chosen or ()
-                if not any(column == name or column.startswith(f"{name}-") for column in ran)
-            ]
-        elif chosen is not None and not self.unmultiplied:
-            lines.append(
+            cells = matrix.merge(self._ordered())
+            table = matrix.render(cells, columns, width=width, verbosity=verbosity, color=color)
+        notes = [
+            line
+            for note in (*self._unused(chosen or ()), *self._unmultiplied(), *self._left(), *self.notes)
+            for line in _wrapped(note, width)
+        ]
+        return [*table, *([""] if table and notes and verbosity >= 0 else []), *notes]
+
+    def _unused(self, chosen: Sequence[str]) -> list[str]:
+        """Say which of the chosen pools no test ran under."""
+        if not self.used and chosen:
+            return [
                 f"pools were chosen ({', '.join(chosen)}), and no test used a worker: a test has one if it asks for "
                 "celery_pool_worker, or carries celery_pools, celery_expect or celery_budget"
-            )
-        if self.unmultiplied:
-            lines.append(
-                f"{len(self.unmultiplied)} ran once, on a worker of their own: they reach a worker dynamically, "
-                "or from a unittest.TestCase"
-            )
-        return lines + self.notes
+            ]
+        ran = {cell.column for cell in self._cells.values()}
+        return [
+            f"{name}: no test ran under it; every test that uses a worker excludes it"
+            for name in chosen
+            if self._cells and not any(column == name or column.startswith(f"{name}-") for column in ran)
+        ]
+
+    def _unmultiplied(self) -> list[str]:
+        count = len(self.unmultiplied)
+        if not count:
+            return []
+        tests, they = ("1 test", "it reaches") if count == 1 else (f"{count} tests", "they reach")
+        return [f"{tests} ran once, on a worker of their own: {they} a worker dynamically, or from a unittest.TestCase"]
+
+    def _ordered(self) -> list[matrix.Cell]:
+        cells = list(self._cells.values())
+        return sorted(cells, key=lambda cell: (self._lines[cell.test], cell.test)) if self._distributed else cells
+
+
+def _wrapped(note: str, width: int) -> list[str]:
+    """Return the lines of a note; one that has lines of its own keeps them."""
+    return [
+        line
+        for text in note.splitlines()
+        for line in textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+    ]
 
 
 def _outcome(report: Any) -> str | None:
