@@ -71,7 +71,7 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
         borrower = _Borrower(request, app)
         worker = borrower.borrow()
     except (WorkerError, BrokerError) as exc:
-        pytest.fail(str(exc), pytrace=False)
+        raise pytest.fail.Exception(str(exc), pytrace=False) from None
     note = eager_note(app)
     if note is not None and note not in config.stash[NOTES]:
         config.stash[NOTES].append(note)
@@ -83,7 +83,7 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
         try:
             _observe(stack, app, handle, observed, borrower.workers.redirection(app, worker.target))
         except WorkerError as exc:
-            pytest.fail(str(exc), pytrace=False)
+            raise pytest.fail.Exception(str(exc), pytrace=False) from None
         if any("memory" in budget.limits for budget in borrower.markers.budgets):
             observed.memory_before = worker.memory()
         item.stash[HANDLE], item.stash[OBSERVED] = handle, observed

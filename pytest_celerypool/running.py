@@ -31,7 +31,7 @@ def check_markers(item: pytest.Item) -> None:
     try:
         item.stash[MARKERS] = markers.read(lambda name: item.iter_markers(name=name))
     except MarkerError as exc:
-        pytest.fail(f"{item.nodeid}: {exc}", pytrace=False)
+        raise pytest.fail.Exception(f"{item.nodeid}: {exc}", pytrace=False) from None
 
 
 def forget(item: pytest.Item) -> None:

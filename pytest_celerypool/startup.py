@@ -139,7 +139,8 @@ def _load(settings: Settings, config: pytest.Config) -> Any:
         try:
             loaded = loading.load(loading.parse(settings.app))
         except Exception as exc:  # noqa: BLE001 - the user's module may raise anything
-            pytest.fail(f"{settings.sources['app']}={settings.app}: {_own_traceback(exc)}", pytrace=False)
+            message = f"{settings.sources['app']}={settings.app}: {_own_traceback(exc)}"
+            raise pytest.fail.Exception(message, pytrace=False) from None
         config.stash[APPLICATION] = loaded
     return loaded
 

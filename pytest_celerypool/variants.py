@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import unittest
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -68,7 +68,7 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
         spec = markers.read(lambda name: metafunc.definition.iter_markers(name=name)).pools
     except MarkerError:
         # The test's set-up says what is wrong, once.
-        spec, settings = None, Settings()
+        spec, settings = None, replace(settings, pools=(settings.pools or pools.POOLS)[:1])
     variants = variants_of(spec, settings)
     if not variants:
         return

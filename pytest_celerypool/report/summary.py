@@ -67,7 +67,7 @@ class Summary:
         if not self._waited:
             return []
         nodeid, names = next(iter(self._waited.items()))
-        others = f" and {len(self._waited) - 1} more tests" if len(self._waited) > 1 else ""
+        others = {1: "", 2: " and 1 more test"}.get(len(self._waited), f" and {len(self._waited) - 1} more tests")
         return [
             f"{nodeid}{others} passed and left tasks that did not end in time ({', '.join(dict.fromkeys(names))}); "
             "the worker was replaced"
