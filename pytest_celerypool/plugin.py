@@ -152,8 +152,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         ending.report_disagreements(session)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End every worker and broker, side by side."""
+    """End every worker and broker, side by side; last, since an interrupted test gives its worker back only now."""
     _close(session.config)
 
 

@@ -25,6 +25,7 @@ def install(config: Mapping[str, Any]) -> None:
     waits.cap(redis=config["target"]["transport"] is None)
     if config["pool"] == "prefork":
         waits.shorten_prefork_exit()
+        _keep_temporary_files(config["folder"])
     _load_through(config, recorder)
     _report_readiness(config, recorder)
 
@@ -47,6 +48,16 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
         return app
 
     command_line.find_app = find_app
+
+
+def _keep_temporary_files(folder: str) -> None:
+    """Let ``multiprocessing`` (and billiard, which asks it) keep its files where the run removes them.
+
+    It removes them itself at the exit of the process, but not when the process is killed.
+    """
+    from multiprocessing import process
+
+    process.current_process()._config["tempdir"] = folder  # type: ignore[attr-defined]
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

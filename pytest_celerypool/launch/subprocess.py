@@ -249,9 +249,13 @@ class SubprocessWorker:
         self.wait_ready()
 
     def begin_stop(self) -> None:
-        """Ask for a warm shutdown."""
-        if self._process.poll() is None:
+        """Ask for a warm shutdown; a worker that is not ready yet has nothing to end warmly, and is killed."""
+        if self._process.poll() is not None:
+            return
+        if self.info:
             self._process.terminate()
+        else:
+            self._kill_group()
 
     def end(self, grace: float) -> None:
         """Wait `grace` seconds for the worker to stop, then kill what is left of its process group."""
