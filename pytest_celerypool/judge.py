@@ -8,7 +8,7 @@ import pytest
 
 from pytest_celerypool import databases, markers
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, RESULT
+from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, RESULT, WORKERS
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
@@ -29,6 +29,8 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     handle = item.stash.get(HANDLE, None)
     if handle is None:
         return []
+    if handle.server_notice():
+        item.config.stash[WORKERS].forget_results()
     read, observed = item.stash[MARKERS], item.stash[OBSERVED]
     failures = _eager(observed)
     failures += _drained(handle, failed)
@@ -170,6 +172,9 @@ def sections(item: pytest.Item) -> list[tuple[str, str]]:
     if handle is None:
         return []
     found = []
+    server = handle.server_notice()
+    if server:
+        found.append(("Celery: broker", server))
     hint = databases.hidden_rows(item.config)
     if hint:
         found.append(("Celery: database", hint))

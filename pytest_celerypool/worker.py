@@ -161,8 +161,8 @@ class WorkerHandle:
         if self.launched.death() is not None:
             self.pump()
             raise WorkerError(self.death_notice())
-        if not self._broker.alive():
-            raise WorkerError("the embedded server, which is broker and result backend of this run, was killed")
+        if self.server_notice():
+            raise WorkerError(self.server_notice())
         for task_id in ids:
             entry = self.ledger.tasks.get(task_id)
             if entry is not None and (entry.lost or (entry.outstanding and self._unconsumed(entry))):
@@ -173,6 +173,10 @@ class WorkerHandle:
         notice = self.launched.death_notice(self._log_start)
         running = [f"{entry.task}[{entry.id}]" for entry in self.ledger.outstanding()]
         return notice + (f"\nIt had not ended: {', '.join(running)}" if notice and running else "")
+
+    def server_notice(self) -> str:
+        """Say that the run's own server was killed; empty while it lives."""
+        return "" if self._broker.alive() else "the embedded server, broker and result backend of this run, was killed"
 
     def _wait(self, over: Callable[[], bool], deadline: float, hopeless: Callable[[], bool]) -> None:
         __tracebackhide__ = True

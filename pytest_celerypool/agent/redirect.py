@@ -106,19 +106,31 @@ class Redirection:
     def close(self) -> None:
         """Leave, and close the connections to the target."""
         self.leave()
+        self.forget_results()
         for pool in (self._producer_pool, self._connections["_pool"]):
             if pool is not None:
                 pool.force_close_all()
-        for backend in (getattr(self._connections["_local"], "backend", None), self._connections["_backend_cache"]):
+        for backend in self._backends():
             _close_backend(backend)
+
+    def forget_results(self) -> None:
+        """Let results that are still about be collected without telling the target, which is gone or will be.
+
+        ``AsyncResult.__del__`` tells its backend, which tries for long to reach a server that does not answer.
+        """
+        backends = self._backends()
+        if self._restore is not None:
+            backends.append(self.app.backend)
+        for backend in backends:
+            backend.remove_pending_result = lambda result: result
+
+    def _backends(self) -> list[Any]:
+        """The backends that are kept here while the application is not pointed at the target."""
+        kept = (getattr(self._connections["_local"], "backend", None), self._connections["_backend_cache"])
+        return [backend for backend in kept if backend is not None]
 
 
 def _close_backend(backend: Any) -> None:
-    if backend is None:
-        return
-    # Results that outlive the run tell their backend when they are collected; with the server gone it would try
-    # for minutes to reach it (AsyncResult.__del__).
-    backend.remove_pending_result = lambda result: result
     consumer = getattr(backend, "result_consumer", None)
     if consumer is not None:
         consumer.stop()
