@@ -218,8 +218,8 @@ def _watch_waits(app: Any, handle: WorkerHandle, observed: Observed) -> Callable
         observed.awaited.update(ids)
         handle.pump()
         if isinstance(exc, NotRegistered):
-            for entry in handle.ledger.unknown():
-                exc.add_note(handle.waits_for(entry))
+            for text in handle.unregistered(ids):
+                exc.add_note(text)
         elif isinstance(exc, CeleryTimeoutError):
             if timeout is None:
                 waited = f"no result after {limit:g} s ({OWN_WAIT_FACTOR} times --celery-timeout)"

@@ -282,6 +282,16 @@ class WorkerHandle:
             return f"{name} {self._unregistered(entry.task, None)}"
         return f"{name} is queued in {entry.queue!r}, not received yet"
 
+    def unregistered(self, ids: Iterable[str]) -> list[str]:
+        """Say of those of the tasks `ids` that the worker does not know what to do about it."""
+        known = self.launched.info.get("tasks", ())
+        entries = [entry for task_id in ids if (entry := self.ledger.tasks.get(task_id)) is not None]
+        return [
+            f"{entry.task}[{entry.id}] {self._unregistered(entry.task, None)}"
+            for entry in entries
+            if entry.task not in known
+        ]
+
     def _unconsumed(self, entry: TaskEntry) -> bool:
         if entry.receptions or entry.spans or entry.queue is None or not self._chose_queues:
             return False
