@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, TypedDict
@@ -49,10 +49,15 @@ DATABASES = 4096
 #: What a path of a Unix socket may have: 104 bytes on macOS, 108 on Linux, one of them the closing zero.
 _LONGEST_SOCKET_PATH = 103
 
+#: How Celery's result backend tries again to reach the embedded server. It does not go away for a moment, as others
+#: do: if it is gone it was killed, and the default of 20 times a second would only hide that.
+_RETRIES = {"max_retries": 2, "interval_start": 0, "interval_step": 0.05, "interval_max": 0.05}
+
 _REMAINS = "CELERYPOOL_REMAINS"
 
 _REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 _AMQP = ("amqp", "amqps", "pyamqp")
+_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 _SUPPORTED = (
     "Isolation works on Redis (redis://, rediss://, redis+socket://, sentinel://) and RabbitMQ "
     "(amqp://, amqps://, pyamqp://). The default, --celery-broker=embedded, needs no server."
@@ -362,6 +367,7 @@ class Broker:
         self._reaper = reaper
         self._namespaces = itertools.count(1)
         self._entrusted = False
+        self._refused: str | None = None
         self._server: EmbeddedServer | None = None
         if "embedded" in (broker.kind, backend.kind):
             self._server = EmbeddedServer.start(folder, reaper)
@@ -383,14 +389,22 @@ class Broker:
         return end.describe()
 
     def check(self) -> None:
-        """Raise :exc:`BrokerError` if a server that users brought does not let us in, in about a second."""
-        for end in (self._broker, self._backend):
-            if end.kind in ("redis", "amqp"):
-                for place in end.places:
-                    _check(end, place)
+        """Raise :exc:`BrokerError` if a server that users brought does not let us in, in about a second.
+
+        Of several URLs for failover the run keeps to the first that answers; an application's own, kept by
+        ``app``, fail over as they do without us.
+        """
+        try:
+            self._broker = _checked(self._broker, broker=True)
+            self._backend = _checked(self._backend, broker=False)
+        except BrokerError as error:
+            self._refused = str(error)
+            raise
 
     def target(self) -> Target:
-        """Return a namespace that nobody has used."""
+        """Return a namespace that nobody has used; raises :exc:`BrokerError` again if :meth:`check` did."""
+        if self._refused is not None:
+            raise BrokerError(self._refused)
         number = next(self._namespaces)
         prefix = f"{self._scope}{number}."
         self._entrust()
@@ -408,7 +422,7 @@ class Broker:
         end = self._broker
         if end.kind == "embedded":
             return self._database(number), None, {}
-        url = None if end.kept else end.url
+        url = None if end.kept else _spelled_out(end.url)
         if end.kind == "redis":
             return url, None, {"global_keyprefix": end.own_prefix + prefix}
         name = "SSLTransport" if _scheme(end.url) == "amqps" else "Transport"
@@ -425,12 +439,12 @@ class Broker:
     def _backend_url(self, number: int) -> str | None:
         if self._backend.kind == "embedded":
             return self._database(number)
-        return None if self._backend.kept else self._backend.url
+        return None if self._backend.kept else _spelled_out(self._backend.url)
 
     def _backend_options(self, prefix: str) -> dict[str, Any]:
         if self._backend.kind == "redis":
             return {"global_keyprefix": self._backend.own_prefix + prefix}
-        return {}
+        return {"retry_policy": _RETRIES} if self._backend.kind == "embedded" else {}
 
     def _database(self, number: int) -> str:
         """Return the URL of the database of a namespace.
@@ -570,11 +584,38 @@ def _place(url: str, options: Mapping[str, Any] | None = None, ssl: Any = None) 
     return Place(url=url if "://" in url else f"{url}://", options=dict(options or {}), ssl=ssl)
 
 
+def _spelled_out(url: str) -> str:
+    """Return `url` with the host, the port and the virtual host or database that kombu takes where it names none.
+
+    What a connection shows of itself can then be compared with what it was given. Several URLs, sockets and
+    sentinels stay as they are.
+    """
+    from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+    port = _PORTS.get(_scheme(url))
+    if port is None or ";" in url:
+        return url
+    amqp = _kind(url) == "amqp"
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    host = parts.hostname or "localhost"
+    if amqp and host == "localhost":
+        host = "127.0.0.1"  # kombu does so once it connects
+    if ":" in host:
+        host = f"[{host}]"
+    name = unquote(parts.path.removeprefix("/")).strip("/" if not amqp else "") or ("/" if amqp else "0")
+    path = "/" + quote(name, safe="")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}:{parts.port or port}", path=path))
+
+
 def _masked(url: str) -> str:
     """Return `url`, or several separated by ``;``, without its password."""
     from kombu.utils.url import maybe_sanitize_url
 
-    return ";".join(maybe_sanitize_url(one) for one in url.split(";"))
+    try:
+        return ";".join(maybe_sanitize_url(one) for one in url.split(";"))
+    except ValueError:  # a port that is no number
+        return re.sub(r"//[^;]*@", "//**@", url)
 
 
 # -- talking to servers that users bring
@@ -588,7 +629,7 @@ def _connected(place: Place, seconds: float) -> Iterator[Any]:
     the first that answers is taken. The transport is used directly, because a kombu connection tries again
     for longer than we may wait.
     """
-    transport, established = _establish(place, seconds)
+    transport, established, _ = _establish(place, seconds)
     try:
         yield transport.create_channel(established)
     finally:
@@ -596,7 +637,8 @@ def _connected(place: Place, seconds: float) -> Iterator[Any]:
             transport.close_connection(established)
 
 
-def _establish(place: Place, seconds: float) -> tuple[Any, Any]:
+def _establish(place: Place, seconds: float) -> tuple[Any, Any, str]:
+    """Connect; returns the transport, what it established, and the URL that answered."""
     options = dict(place["options"])
     options.pop("global_keyprefix", None)
     if _kind(place["url"]) == "redis":
@@ -605,7 +647,7 @@ def _establish(place: Place, seconds: float) -> tuple[Any, Any]:
     urls = [place["url"]] if _scheme(place["url"]) == "sentinel" else place["url"].split(";")
     for left, url in zip(range(len(urls) - 1, -1, -1), urls, strict=True):
         try:
-            return _establish_one(_connectable(url), options, place["ssl"], seconds)
+            return *_establish_one(_connectable(url), options, place["ssl"], seconds), url
         except _errors():
             if not left:
                 raise
@@ -645,21 +687,40 @@ def _errors() -> tuple[type[BaseException], ...]:
     )
 
 
-def _check(end: _End, place: Place) -> None:
+def _checked(end: _End, *, broker: bool) -> _End:
+    """Connect to every server of `end`; returns it with the URLs that answered, unless it keeps its own."""
+    if end.kind not in ("redis", "amqp"):
+        return end
+    places = tuple(_check(end, place, broker=broker) for place in end.places)
+    return end if end.kept else replace(end, places=places)
+
+
+def _check(end: _End, place: Place, *, broker: bool) -> Place:
     try:
-        with _connected(place, CHECK_SECONDS):
-            pass
+        if broker:
+            _parse(place["url"], place["ssl"])  # with its query, which connecting leaves out
+        transport, established, url = _establish(place, CHECK_SECONDS)
     except _errors() as error:
-        reason, hint = _explain(error)
+        reason, hint = _explain(error, "--celery-broker" if broker else "--celery-backend")
         raise BrokerError(f"{end.said}: {reason}. {hint}") from error
+    with contextlib.suppress(*_errors()):
+        transport.close_connection(established)
+    return Place(url=url, options=place["options"], ssl=place["ssl"])
 
 
-def _explain(error: BaseException) -> tuple[str, str]:
-    """Return why a server did not let us in, and what to do about it."""
+def _parse(url: str, ssl: Any) -> None:
+    """Raise what kombu raises of a URL that it does not understand."""
+    from kombu import Connection
+
+    Connection(url, ssl=ssl or False)
+
+
+def _explain(error: BaseException, option: str) -> tuple[str, str]:
+    """Return why a server did not let us in, and what to do about it; `option` is the one that named it."""
     import amqp
     from redis import exceptions
 
-    running = "Is the server running? --celery-broker=embedded, the default, needs none."
+    running = f"Is the server running? {option}=embedded, the default, needs none."
     # redis-py wraps the error of the socket.
     causes = {type(cause) for cause in _chain(error)}
     if ConnectionRefusedError in causes:
@@ -670,6 +731,8 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return f"no answer within {CHECK_SECONDS:.0f} s", running
     if isinstance(error, (amqp.exceptions.AMQPError, exceptions.ResponseError)):
         return _one_line(error), "Check the virtual host or the database in the URL."
+    if isinstance(error, (TypeError, ValueError, LookupError)):
+        return f"not understood ({_one_line(error)})", "Check the URL and the transport options."
     return _one_line(error), running
 
 
@@ -680,7 +743,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    # An error of the amqp library also gives the numbers of its class and method.
+    text = getattr(error, "reply_text", None) or str(error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
 # -- removing

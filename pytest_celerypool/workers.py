@@ -87,9 +87,9 @@ class Workers:
         if key not in self._brokers:
             from pytest_celerypool.broker import AppUrls, open_broker
 
-            broker = open_broker(
-                settings.broker, settings.backend, self._run_id, self.folder, self.reaper, AppUrls.of(app)
-            )
+            # Only asked where it is used: an application without a broker would be warned of it.
+            own = AppUrls.of(app) if "app" in (settings.broker, settings.backend) else AppUrls("", "", None)
+            broker = open_broker(settings.broker, settings.backend, self._run_id, self.folder, self.reaper, own)
             self._brokers[key] = broker
             self._notes += broker.notes
             broker.notes.clear()

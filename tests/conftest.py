@@ -122,8 +122,11 @@ class Project:
         process = self.start(*arguments, environment=environment)
         try:
             status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"pytest did not end in {timeout} s:\n{self.output()}")
         finally:
             kill_group(process.pid)
+            process.wait(10)
         reports = self._reports.read_text().splitlines() if self._reports.exists() else []
         return Run(status, self.output(), time.monotonic() - began, [json.loads(line) for line in reports])
 

@@ -129,6 +129,9 @@ if TYPE_CHECKING:
 
     class _Transport:
         Connection: type[_Connection]
+        client: Any
+
+        def __init__(self, client: Any, **kwargs: Any) -> None: ...
 
     class _SSLTransport(_Transport): ...
 
@@ -297,13 +300,56 @@ class Connection(_Connection):
         super().__init__(*args, **kwargs)
 
 
+def _stay(client: Any) -> None:
+    """Have a kombu connection that fails over to another URL keep the transport that it has.
+
+    Without this it takes the transport of the URL's scheme; see ``authentication`` of :class:`Connection`.
+    """
+    if "switch" in vars(client):
+        return
+    original, transport = client.switch, client.transport_cls
+
+    def switch(url: str) -> None:
+        original(url)
+        client.transport_cls = transport
+
+    client.switch = switch
+
+
 class Transport(_Transport):
     """kombu's ``amqp`` transport in a namespace."""
 
     Connection = Connection
+    scheme = "amqp"
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        # kombu knows a transport of ours by the path of its class, and would show that for a scheme.
+        # Asked of the class this says whether it parses URLs, which kombu does for it; asked of an instance,
+        # whether it shows them itself.
+        self.can_parse_url = True
+        _stay(client)
+
+    def as_uri(self, _hostname: str, include_password: bool = False, mask: str = "**") -> str:
+        """Return the URL that kombu's own transport has, its virtual host written as the AMQP URI scheme wants."""
+        from kombu.utils.url import as_url, safequote
+
+        known = self.client.info()
+        return str(
+            as_url(
+                self.scheme,
+                known["hostname"],
+                known["port"],
+                known["userid"],
+                known["password"],
+                safequote(known["virtual_host"]),
+                sanitize=not include_password,
+                mask=mask,
+            )
+        )
 
 
-class SSLTransport(_SSLTransport):
+class SSLTransport(Transport, _SSLTransport):
     """kombu's ``amqps`` transport in a namespace."""
 
-    Connection = Connection
+    scheme = "amqps"

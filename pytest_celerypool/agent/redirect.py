@@ -81,10 +81,10 @@ class Redirection:
         for key, value in values.items():
             conf[key] = value
         written = dict(conf.changes)
-        conf.__class__ = _ignoring_environment(original_class, values)
+        _change_class(conf, _ignoring_environment(original_class, values))
 
         def restore() -> None:
-            conf.__class__ = original_class
+            _change_class(conf, original_class)
             for key, value in written.items():
                 before = saved.get(key, _MISSING)
                 if before is _MISSING:
@@ -133,7 +133,10 @@ class Redirection:
 def _close_backend(backend: Any) -> None:
     consumer = getattr(backend, "result_consumer", None)
     if consumer is not None:
-        consumer.stop()
+        try:
+            consumer.stop()
+        except Exception:  # noqa: BLE001 - rpc's fails if it never consumed; the rest has to be closed all the same
+            pass
     client: Any = getattr(backend, "__dict__", {}).get("client")
     if hasattr(client, "connection_pool"):
         client.connection_pool.disconnect()
@@ -182,6 +185,11 @@ def _backend(conf: Any, target: Mapping[str, Any]) -> dict[str, Any]:
     if "redis_backend_credential_provider" in conf:
         values["redis_backend_credential_provider"] = None
     return values
+
+
+def _change_class(conf: Any, cls: type[Any]) -> None:
+    # Its own __setattr__ would take the class for one more setting.
+    object.__setattr__(conf, "__class__", cls)
 
 
 def _ignoring_environment(cls: type[Any], values: Mapping[str, Any]) -> type[Any]:

@@ -276,15 +276,22 @@ class SubprocessWorker:
 
 def same_server(found: str, wanted: str) -> bool:
     """Whether the URL that Celery shows is the server of the URL that it was given (passwords are masked)."""
-    return _bare(found) == _bare(wanted)
+    return _server(found) == _server(wanted)
 
 
-def _bare(url: str) -> str:
-    from urllib.parse import urlsplit
+_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671, "sentinel": 26379}
 
-    parts = urlsplit(url)
-    path = parts.path.strip("/") or parts.netloc.replace("%2F", "/").strip("/")
-    return f"{parts.hostname}:{parts.port or ''}/{path}".replace("%2F", "/").replace("%2f", "/").lower()
+
+def _server(url: str) -> tuple[str, int | None, str]:
+    """Return host, port and path of a URL, the defaults of Redis and RabbitMQ filled in."""
+    from urllib.parse import unquote, urlsplit
+
+    scheme, _, rest = url.partition("://")
+    if scheme.endswith("socket"):
+        return "", None, unquote(rest.partition("?")[0]).strip("/")
+    parts = urlsplit(f"//{rest}")
+    default = "0" if scheme.startswith("redis") else ""
+    return parts.hostname or "localhost", parts.port or _PORTS.get(scheme), unquote(parts.path).strip("/") or default
 
 
 def _environment() -> dict[str, str]:

@@ -373,6 +373,74 @@ def test_answering_server_passes(opened: Opener, server: EmbeddedServer) -> None
     opened(f"{server.url}?virtual_host=3", f"{server.url}?virtual_host=4").check()
 
 
+def test_refused_run_stays_refused(opened: Opener) -> None:
+    """After a failed check no test gets a namespace, so that each fails with the same words and none hangs."""
+    broker = opened(f"redis://127.0.0.1:{unused_port()}/0")
+    with pytest.raises(BrokerError) as first:
+        broker.check()
+    with pytest.raises(BrokerError, match=re.escape(str(first.value))):
+        broker.target()
+
+
+def test_first_url_that_answers_is_kept(opened: Opener, server: EmbeddedServer) -> None:
+    """Of several URLs for failover the run uses the first that answers."""
+    broker = opened(f"redis://127.0.0.1:{unused_port()}/0;{server.url}")
+    broker.check()
+    assert broker.target()["broker_url"] == server.url
+
+
+def test_query_that_kombu_refuses_is_explained(opened: Opener) -> None:
+    """A query that only a result backend understands is refused before a worker starts."""
+    with pytest.raises(BrokerError, match=r"not understood .*health_check"):
+        opened("redis://127.0.0.1:6379/0?health_check=3").check()
+
+
+def test_bad_port_is_explained_without_password(opened: Opener) -> None:
+    """A port that is no number is said so, and the password stays hidden."""
+    with pytest.raises(BrokerError, match=r"^--celery-broker=redis://\*\*@host:abc/0: not understood") as raised:
+        opened("redis://me:secret@host:abc/0").check()
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("redis://", "redis://localhost:6379/0"),
+        ("redis://me:p%40@[::1]/3?ssl_cert_reqs=none", "redis://me:p%40@[::1]:6379/3?ssl_cert_reqs=none"),
+        ("amqp://", "amqp://127.0.0.1:5672/%2F"),
+        ("amqp://me:pw@host//", "amqp://me:pw@host:5672/%2F"),
+        ("amqp://host/shop", "amqp://host:5672/shop"),
+        ("amqps://host:1/%2Fshop", "amqps://host:1/%2Fshop"),
+        ("redis+socket:///s?virtual_host=1", "redis+socket:///s?virtual_host=1"),
+    ],
+)
+def test_target_spells_the_url_out(opened: Opener, given: str, shown: str) -> None:
+    """What a URL leaves out is filled in, so that a connection's own URL can be compared with it."""
+    assert opened(given).target()["broker_url"] == shown
+
+
+def test_namespaced_connection_shows_its_server(opened: Opener) -> None:
+    """A connection through the namespacing transport shows the URL it was given, and not the transport's path."""
+    from kombu import Connection
+
+    target = opened("amqp://me:pw@host/shop").target()
+    connection = Connection(target["broker_url"], transport=target["transport"])
+    assert connection.as_uri(include_password=True) == target["broker_url"]
+
+
+def test_namespace_survives_a_failover(opened: Opener) -> None:
+    """A connection that fails over to another URL keeps the namespacing transport."""
+    from kombu import Connection
+
+    from pytest_celerypool.agent.amqp import Transport
+
+    target = opened("amqp://one//").target()
+    connection = Connection("amqp://one//;amqp://two//", transport=target["transport"])
+    assert isinstance(connection.transport, Transport)
+    connection.maybe_switch_next()
+    assert (connection.hostname, type(connection.transport)) == ("two", Transport)
+
+
 # -- what is left
 
 

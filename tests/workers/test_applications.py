@@ -1,0 +1,291 @@
+"""Wherever an application lives and whatever it is configured with, its worker runs on the run's own server."""
+
+import pytest
+
+TASKS = """
+@app.task
+def add(x, y):
+    return x + y
+
+@app.task(bind=True)
+def servers(self):
+    connection = self.app.connection_for_write()
+    return [connection.as_uri(), self.app.connection_for_read().as_uri(), self.app.backend.as_uri()]
+"""
+
+APP = f"from celery import Celery\napp = Celery('proj')\n{TASKS}"
+
+ADDS = "\ndef test_it(celery_pool_worker):\n    assert celery_pool_worker.run(add, 1, 2) == 3\n"
+
+ELSEWHERE = "redis://127.0.0.1:1/0"
+
+
+def passes(run):
+    assert run.status == 0, run.output
+    return run
+
+
+def test_in_a_module_named_by_the_option(project):
+    project.write(proj=APP, test_it=f"from proj import add\n{ADDS}")
+    passes(project.run("--celery-app=proj:app"))
+
+
+def test_in_a_package_whose_application_celery_finds_by_itself(project):
+    project.write(
+        proj____init__="",
+        proj__celery=APP,
+        test_it=f"from proj.celery import add\n{ADDS}",
+    )
+    passes(project.run("--celery-app=proj"))
+
+
+def test_made_by_a_factory(project):
+    factory = "from celery import Celery\n\ndef make():\n    app = Celery('made')\n" + TASKS.replace("\n", "\n    ")
+    uses = """
+        def test_it(celery_pool_worker):
+            assert celery_pool_worker.app.main == "made"
+            assert celery_pool_worker.run("proj.add", 1, 2) == 3
+    """
+    project.write(proj=factory + "\n    return app\n", test_it=uses)
+    passes(project.run("--celery-app=proj:make()"))
+
+
+def test_in_the_ini_file_and_the_root_is_on_the_path(project):
+    project.write(proj=APP, tests__test_it=f"from proj import add\n{ADDS}")
+    (project.path / "pytest.ini").write_text("[pytest]\ncelery_app = proj:app\n")
+    passes(project.run("--import-mode=importlib"))
+
+
+OVERRIDDEN = """
+import pytest
+{imports}
+
+@pytest.fixture(scope="session")
+def celery_pool_app():
+    return app
+"""
+
+
+def test_from_a_fixture_overridden_in_conftest(project):
+    project.write(
+        proj=APP, conftest=OVERRIDDEN.format(imports="from proj import app"), test_it=f"from proj import add\n{ADDS}"
+    )
+    passes(project.run())
+
+
+@pytest.mark.parametrize("mode", ["prepend", "importlib"])
+def test_in_the_test_module_itself(project, mode):
+    project.write(sub__test_it=APP + OVERRIDDEN.format(imports="") + ADDS)
+    passes(project.run(f"--import-mode={mode}", "--celery-pools=prefork,gevent"))
+
+
+def test_in_conftest_itself(project):
+    project.write(
+        conftest=APP + OVERRIDDEN.format(imports=""),
+        test_it='def test_it(celery_pool_worker):\n    assert celery_pool_worker.run("conftest.add", 1, 2) == 3\n',
+    )
+    passes(project.run())
+
+
+def test_two_modules_with_applications_of_their_own(project):
+    module = APP + OVERRIDDEN.format(imports="") + ADDS
+    project.write(test_one=module.replace("'proj'", "'one'"), test_two=module.replace("'proj'", "'two'"))
+    run = passes(project.run("--celery-pools=solo,threads"))
+    assert len(run.outcomes()) == 2 * len({"solo", "threads"}) / 2
+
+
+def test_made_inside_a_fixture_it_is_an_error_that_offers_the_factory(project):
+    project.write(
+        conftest="import pytest\nfrom celery import Celery\n\n@pytest.fixture(scope='session')\n"
+        "def celery_pool_app():\n    return Celery('inside')\n",
+        test_it="def test_it(celery_pool_worker): pass\n",
+    )
+    text = project.run().failure("test_it[prefork]")
+    assert "lives in no module that a worker could import" in text
+    assert "--celery-app=MODULE:FACTORY()" in text
+
+
+def test_an_import_that_fails_in_the_worker_alone_shows_its_traceback(project):
+    project.write(
+        proj="import sys\nif 'pytest' not in sys.modules:\n    raise LookupError('only in the worker')\n" + APP,
+        test_it=f"from proj import add\n{ADDS}",
+    )
+    text = project.run("--celery-app=proj:app", "--celery-pools=solo").failure("test_it[solo]")
+    assert "exited with status" in text
+    assert "LookupError: only in the worker" in text
+    assert "proj.py" in text
+
+
+SHOWS_SERVERS = """
+import os
+from proj import app, servers
+
+def test_servers(celery_pool_worker):
+    for url in celery_pool_worker.run(servers):
+        assert "socket:///" in url, url
+
+def test_other_applications_keep_theirs(celery_pool_worker):
+    from celery import Celery
+    other = Celery("other", broker="redis://127.0.0.1:1/5")
+    assert other.connection_for_write().info()["virtual_host"] == ("0" if "CELERY_BROKER_URL" in os.environ else "5")
+"""
+
+CONFIGURATIONS = {
+    "nothing": "",
+    "urls": f"app.conf.broker_url = app.conf.result_backend = '{ELSEWHERE}'",
+    "read-and-write": f"app.conf.broker_read_url = app.conf.broker_write_url = '{ELSEWHERE}'",
+    "failover": f"app.conf.broker_url = ['{ELSEWHERE}', 'amqp://127.0.0.1:1//']",
+    "rabbitmq": "app.conf.broker_url = 'amqp://127.0.0.1:1//'; app.conf.result_backend = 'rpc://'",
+    "ssl": "import ssl; app.conf.broker_url = 'rediss://127.0.0.1:1'; "
+    "app.conf.broker_use_ssl = app.conf.redis_backend_use_ssl = {'ssl_cert_reqs': ssl.CERT_NONE}",
+    "sentinel": "app.conf.broker_url = 'sentinel://127.0.0.1:1'; "
+    "app.conf.broker_transport_options = {'master_name': 'x', 'global_keyprefix': 'mine.'}",
+    "no-results": "app.conf.task_ignore_result = False; app.conf.result_backend = None",
+    "in-memory": "app.conf.broker_url = 'memory://'; app.conf.result_backend = 'cache+memory://'",
+    "lazy-object": "app.config_from_object('settings')",
+    "eager": "app.conf.task_always_eager = True",
+    "pool-limit": "app.conf.broker_pool_limit = None",
+}
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_its_own_servers_are_never_used(project, configuration):
+    project.write(
+        settings=f"broker_url = '{ELSEWHERE}'\nresult_backend = '{ELSEWHERE}'\n",
+        proj=f"{APP}\n{CONFIGURATIONS[configuration]}\n",
+        test_it=SHOWS_SERVERS,
+    )
+    passes(project.run("--celery-app=proj:app", "--celery-pools=solo"))
+
+
+def test_the_environment_does_not_decide_either(project):
+    project.write(proj=APP, test_it=SHOWS_SERVERS)
+    environment = {
+        "CELERY_BROKER_URL": ELSEWHERE,
+        "CELERY_RESULT_BACKEND": ELSEWHERE,
+        "CELERY_BROKER_READ_URL": ELSEWHERE,
+    }
+    passes(project.run("--celery-app=proj:app", "--celery-pools=solo,gevent", environment=environment))
+
+
+def test_an_eager_application_is_pointed_out_in_the_header_and_its_tasks_reach_the_worker(project):
+    body = (
+        "\ndef test_it(celery_pool_worker):\n    add.delay(1, 2).get()\n    assert len(celery_pool_worker.spans) == 1\n"
+    )
+    project.write(proj=f"{APP}\napp.conf.task_always_eager = True\n", test_it=f"from proj import add\n{body}")
+    run = passes(project.run("--celery-app=proj:app"))
+    assert "celery task_always_eager is on in the application 'proj'" in run.output
+    assert run.output.count("task_always_eager") == 2
+
+
+def test_a_connection_of_the_tests_own_is_not_published_to(project):
+    body = """
+        from kombu import Connection
+        from proj import add
+
+        def test_it(celery_pool_worker):
+            with Connection("memory://") as connection:
+                add.apply_async((1, 2), connection=connection)
+    """
+    project.write(proj=APP, test_it=body)
+    text = project.run("--celery-app=proj:app").failure("test_it[prefork]")
+    assert "instead of the run's broker" in text
+    assert "it was not sent" in text
+
+
+def test_a_custom_pool_runs_and_another_than_was_asked_for_does_not(project):
+    pools = "from celery.concurrency.solo import TaskPool as Solo\n\nclass TaskPool(Solo):\n    pass\n"
+    project.write(proj=APP, pools=pools, test_it=f"from proj import add\n{ADDS}")
+    run = passes(project.run("--celery-app=proj:app", "--celery-pools=pools:TaskPool,solo"))
+    assert sorted(run.outcomes()) == ["test_it[pools:TaskPool]", "test_it[solo]"]
+
+
+def test_a_custom_pool_that_does_not_exist_is_a_skip_with_a_reason(project):
+    project.write(proj=APP, test_it=f"from proj import add\n{ADDS}")
+    run = passes(project.run("--celery-app=proj:app", "--celery-pools=no_pools:TaskPool", "-rs"))
+    assert "no module named 'no_pools'" in run.output
+
+
+def test_a_worker_that_runs_another_pool_than_was_asked_for_has_failed_to_start(project):
+    sneaky = """
+        from celery.signals import celeryd_init
+
+        @celeryd_init.connect
+        def choose(options, **_):
+            options["pool"] = "solo"
+    """
+    import textwrap
+
+    project.write(proj=APP + textwrap.dedent(sneaky), test_it=f"from proj import add\n{ADDS}")
+    text = project.run("--celery-app=proj:app", "--celery-pools=threads").failure("test_it[threads]")
+    assert "was asked to run the pool threads" in text
+    assert "runs celery.concurrency.solo:TaskPool" in text
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_a_clear_error(project):
+    project.write(
+        proj="import os, signal, sys\nif 'pytest' not in sys.modules:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        + APP,
+        test_it=f"from proj import add\n{ADDS}",
+    )
+    text = project.run("--celery-app=proj:app", "--celery-pools=solo").failure("test_it[solo]")
+    assert "was killed by SIGKILL before it was ready" in text
+
+
+def test_without_any_server_the_extra_is_named(project):
+    project.write(
+        proj=APP,
+        conftest="import pytest_celerypool.broker as broker\n"
+        "broker._bundled_server = lambda: None\nbroker.shutil.which = lambda name: None\n",
+        test_it=f"from proj import add\n{ADDS}",
+    )
+    text = project.run("--celery-app=proj:app").failure("test_it[prefork]")
+    assert "pip install 'pytest-celerypool[embedded]'" in text
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://guest:secret@127.0.0.1:1//"])
+def test_a_broker_that_nobody_answers_at_is_named_at_once_without_its_password(project, url):
+    project.write(proj=APP, test_it=f"from proj import add\n{ADDS}")
+    run = project.run("--celery-app=proj:app", f"--celery-broker={url}")
+    text = run.failure("test_it[prefork]")
+    assert "connection refused" in text
+    assert "--celery-broker=embedded, the default, needs none" in text
+    assert "secret" not in run.output
+    assert run.seconds < 20
+
+
+def test_a_test_that_reaches_its_worker_dynamically_runs_once_and_is_counted(project):
+    body = """
+        import unittest
+        import pytest
+        from proj import add
+
+        def test_dynamic(request):
+            assert request.getfixturevalue("celery_pool_worker").run(add, 1, 2) == 3
+
+        @pytest.mark.celery_expect
+        class TestCase(unittest.TestCase):
+            def test_marked(self):
+                add.delay(1, 2)
+    """
+    project.write(proj=APP, test_it=body)
+    run = passes(project.run("--celery-app=proj:app", "--celery-pools=solo,threads"))
+    assert sorted(run.outcomes()) == ["TestCase::test_marked", "test_dynamic"]
+    assert "2 tests ran once, on a worker of their own" in run.output
+
+
+def test_a_marked_test_case_is_judged(project):
+    body = """
+        import unittest
+        import pytest
+        from proj import add
+
+        class TestCase(unittest.TestCase):
+            @pytest.mark.celery_expect
+            def test_marked(self):
+                add.delay(1, "x")
+    """
+    project.write(proj=APP, test_it=body)
+    assert "expected state=SUCCESS, found FAILURE" in project.run("--celery-app=proj:app").failure(
+        "TestCase::test_marked"
+    )
