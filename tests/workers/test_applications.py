@@ -207,16 +207,8 @@ def test_a_custom_pool_that_does_not_exist_is_a_skip_with_a_reason(project):
 
 
 def test_a_worker_that_runs_another_pool_than_was_asked_for_has_failed_to_start(project):
-    sneaky = """
-        from celery.signals import celeryd_init
-
-        @celeryd_init.connect
-        def choose(options, **_):
-            options["pool"] = "solo"
-    """
-    import textwrap
-
-    project.write(proj=APP + textwrap.dedent(sneaky), test_it=f"from proj import add\n{ADDS}")
+    sneaky = "\nfrom celery import concurrency\nconcurrency.ALIASES['threads'] = 'celery.concurrency.solo:TaskPool'\n"
+    project.write(proj=APP + sneaky, test_it=f"from proj import add\n{ADDS}")
     text = project.run("--celery-app=proj:app", "--celery-pools=threads").failure("test_it[threads]")
     assert "was asked to run the pool threads" in text
     assert "runs celery.concurrency.solo:TaskPool" in text

@@ -1,0 +1,84 @@
+"""What the agent costs the tasks of a worker, against ``celery worker`` with the same flags on the same server.
+
+Both workers of a pair live through all rounds and take turns, so that whatever else the machine does strikes
+both. Beside the agent's records the comparison holds the caps on idle waits (``agent/waits.py``): the worker
+with the agent looks at its broker up to twenty times a second while it has nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any, TypeVar
+
+import pytest
+
+pytestmark = pytest.mark.benchmark
+
+ROUNDS = 30
+TASKS = 50
+WALL, CPU = 0, 1
+POOLS = ("prefork", "solo", "threads", "gevent", "eventlet")
+
+#: Slots, as the plugin gives them on two processors, and tasks for about a third of a second: short rounds, so
+#: that both sides of a pair meet the same neighbours.
+LOADS = {"prefork": (2, 50), "solo": (1, 30), "threads": (8, 120), "gevent": (100, 200), "eventlet": (100, 200)}
+
+T = TypeVar("T")
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_time_in_the_slot(pool: str, lab: Any, show: Any) -> None:
+    """A task takes at most 100 µs more of its slot's time: the agent's records of its start and its end.
+
+    Judged by processor time, since the agent waits for nothing: what the wall clock adds to it is the time in
+    which other processes had the processor, and is shown beside it.
+    """
+    ours, theirs = lab.with_agent(pool, 1).client, lab.bare(pool, 1).client
+    mine, bare = _in_turn(lambda: _medians(ours.slot_times(TASKS)), lambda: _medians(theirs.slot_times(TASKS)))
+    wall, cpu = (
+        median(one[clock] - other[clock] for one, other in zip(mine, bare, strict=True)) for clock in (WALL, CPU)
+    )
+    show(
+        f"agent in the slot, {pool}",
+        f"{cpu:.0f} µs of processor time a task, {wall:.0f} µs by the wall clock",
+        "at most 100 µs",
+        show.Figures("processor time with the agent", [pair[CPU] for pair in mine], "µs"),
+        show.Figures("processor time, bare worker", [pair[CPU] for pair in bare], "µs"),
+        show.Figures("wall clock with the agent", [pair[WALL] for pair in mine], "µs"),
+        show.Figures("wall clock, bare worker", [pair[WALL] for pair in bare], "µs"),
+    )
+    assert cpu <= 100
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_throughput(pool: str, lab: Any, show: Any) -> None:
+    """Tasks of 10 ms go through at 0.95 of the bare worker's rate or more, from a full queue to the last end."""
+    slots, count = LOADS[pool]
+    ours, theirs = lab.with_agent(pool, slots).client, lab.bare(pool, slots).client
+    mine, bare = _in_turn(lambda: count / ours.makespan(count, 0.01), lambda: count / theirs.makespan(count, 0.01))
+    ratio = median(one / other for one, other in zip(mine, bare, strict=True))
+    show(
+        f"agent and throughput, {pool} with {slots} slots, {count} tasks of 10 ms",
+        f"{ratio:.3f} of the bare worker's",
+        "at least 0.95",
+        show.Figures("with the agent", mine, "tasks/s"),
+        show.Figures("bare worker", bare, "tasks/s"),
+    )
+    assert ratio >= 0.95
+
+
+def _medians(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the medians of wall and processor time in µs."""
+    return median(wall for wall, _ in times) * 1e6, median(cpu for _, cpu in times) * 1e6
+
+
+def _in_turn(one: Callable[[], T], other: Callable[[], T]) -> tuple[list[T], list[T]]:
+    """Measure both sides in each round, in an order that changes; a first round for warmth does not count."""
+    mine: list[T] = []
+    theirs: list[T] = []
+    sides = [(mine, one), (theirs, other)]
+    for number in range(ROUNDS + 1):
+        for values, measure in sides if number % 2 else sides[::-1]:
+            values.append(measure())
+    return mine[1:], theirs[1:]

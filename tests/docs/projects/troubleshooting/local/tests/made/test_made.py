@@ -1,0 +1,2 @@
+def test_application_of_a_fixture(celery_pool_worker):
+    pass

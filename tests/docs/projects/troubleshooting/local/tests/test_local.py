@@ -1,0 +1,2 @@
+def test_no_application(celery_pool_worker):
+    pass
