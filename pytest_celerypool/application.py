@@ -75,6 +75,10 @@ def eager_note(app: Any) -> str | None:
     )
 
 
+#: How often a wait for a group looks whether the rest of it has come.
+_OFTEN_S = 0.01
+
+
 class WaitWatch:
     """Lets somebody look after the waits for results of one application.
 
@@ -122,6 +126,9 @@ class WaitWatch:
         for name in ("wait_for_pending", "iter_native"):
             setattr(backend, name, self._wrapped(getattr(backend, name), generator=name == "iter_native"))
             watched.append((backend, name))
+        if hasattr(backend, "get_many"):
+            backend.get_many = _often(backend.get_many)
+            watched.append((backend, "get_many"))
         consumer = getattr(backend, "result_consumer", None)
         if consumer is not None:
             drain = consumer.drain_events
@@ -133,6 +140,7 @@ class WaitWatch:
             ids = list(_ids(result))
 
             def interval() -> None:
+                __tracebackhide__ = True
                 self._interval(ids)
                 if on_interval is not None:
                     on_interval()
@@ -156,6 +164,15 @@ class WaitWatch:
                 raise
 
         return iter_native if generator else wait_for_pending
+
+
+def _often(get_many: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ``GroupResult.get()`` look for results more often than twice a second."""
+
+    def often(ids: Any, timeout: float | None = None, interval: float = 0.5, **rest: Any) -> Any:
+        return get_many(ids, timeout=timeout, interval=min(interval, _OFTEN_S), **rest)
+
+    return often
 
 
 def _ids(result: Any) -> Iterable[str]:

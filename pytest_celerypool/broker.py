@@ -59,7 +59,7 @@ _REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 _AMQP = ("amqp", "amqps", "pyamqp")
 _PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 _SUPPORTED = (
-    "Isolation works on Redis (redis://, rediss://, redis+socket://, sentinel://) and RabbitMQ "
+    "Isolation works on Redis (redis://, rediss://, redis+socket://; sentinel:// through app) and RabbitMQ "
     "(amqp://, amqps://, pyamqp://). The default, --celery-broker=embedded, needs no server."
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from xdist.scheduler import LoadScheduling
 
 from pytest_celerypool.pools import POOLS
+
+#: Seconds that the start of a worker costs, on a machine that runs several at once.
+_START_S = 1.5
 
 
 class PoolScheduling(LoadScheduling):  # type: ignore[misc]
@@ -21,6 +25,19 @@ class PoolScheduling(LoadScheduling):  # type: ignore[misc]
         super().__init__(config, log)
         self._names = names
         self._pools_of: dict[Any, set[str]] = {}
+        self._seconds: dict[str, list[float]] = {}
+
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        """Learn how long the tests of a pool take."""
+        pool = self._pool(item_index)
+        if pool is not None:
+            self._seconds.setdefault(pool, []).append(duration)
+        super().mark_test_complete(node, item_index, duration)
+
+    def remove_node(self, node: Any) -> Any:
+        """Forget a node that crashed or ended, so that its pools are nobody's."""
+        self._pools_of.pop(node, None)
+        return super().remove_node(node)
 
     def _send_tests(self, node: Any, num: int) -> None:
         chosen = self._choose(node, num)
@@ -43,15 +60,18 @@ class PoolScheduling(LoadScheduling):  # type: ignore[misc]
         return chosen
 
     def _of_a_new_pool(self, node: Any, pools: dict[int, str | None], num: int) -> list[int]:
-        """Take the tests of pools that no other node has; only then help another with its own."""
+        """Take the tests of pools that no other node has; only then, and if it pays, help another with its own."""
         taken = set().union(*(found for other, found in self._pools_of.items() if other is not node))
         mine = self._pools_of[node]
         counts = Counter(pool for pool in pools.values() if pool is not None and pool not in mine)
         order = sorted(counts, key=lambda pool: (pool in taken, -counts[pool]))
-        chosen: list[int] = []
-        for pool in order[:1]:
-            chosen += [index for index in self.pending if pools[index] == pool]
-        return chosen[:num]
+        pool = next((pool for pool in order if pool not in taken or self._pays(pool, counts[pool])), None)
+        return [index for index in self.pending if pool is not None and pools[index] == pool][:num]
+
+    def _pays(self, pool: str, count: int) -> bool:
+        """Whether half of what is left of a pool takes longer than the start of another worker for it."""
+        known = self._seconds.get(pool) or [seconds for times in self._seconds.values() for seconds in times]
+        return not known or count * statistics.median(known) / 2 > _START_S
 
     def _pool(self, index: int) -> str | None:
         """Return the pool in a test's id, ``None`` if there is none."""

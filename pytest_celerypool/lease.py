@@ -211,10 +211,12 @@ def _watch_waits(app: Any, handle: WorkerHandle, observed: Observed) -> Callable
     limit = OWN_WAIT_FACTOR * handle.timeout
 
     def interval(ids: list[str]) -> None:
+        __tracebackhide__ = True
         observed.awaited.update(ids)
         handle.check(ids)
 
     def failed(ids: list[str], exc: Exception, timeout: float | None) -> None:
+        __tracebackhide__ = True
         observed.awaited.update(ids)
         handle.pump()
         if isinstance(exc, NotRegistered):
@@ -223,7 +225,7 @@ def _watch_waits(app: Any, handle: WorkerHandle, observed: Observed) -> Callable
         elif isinstance(exc, CeleryTimeoutError):
             if timeout is None:
                 waited = f"no result after {limit:g} s ({OWN_WAIT_FACTOR} times --celery-timeout)"
-                raise TaskTimeoutError(f"{waited}\n{handle.diagnosis()}") from exc
+                raise TaskTimeoutError(f"{waited}\n{handle.diagnosis()}") from None
             exc.add_note(handle.diagnosis())
 
     return WaitWatch(interval, failed, limit).install(app)

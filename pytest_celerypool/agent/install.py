@@ -79,9 +79,13 @@ def _consume_routed_queues(app: Any) -> None:
     publishes to it first, and nobody consumes it.
     """
     queues = app.amqp.queues
+    # Celery 5.7 remembers apart from the queues which of them are consumed; before it all of them were.
+    consumed = getattr(queues, "_default_consume_from", queues)
     for name in static_routes(app.conf.task_routes):
-        if name not in queues:
-            queues.add(name)
+        try:
+            consumed[name] = queues[name]
+        except KeyError:  # task_create_missing_queues is off: a publication to it fails with the same error
+            continue
 
 
 def static_routes(routes: Any) -> list[str]:

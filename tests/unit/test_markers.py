@@ -168,9 +168,7 @@ def test_owned_options_refused(word, reason):
     assert message(pools, options=["-E", word]) == f"celery_pools: options cannot hold {word!r}: {reason}."
 
 
-@pytest.mark.parametrize(
-    "options", ["-Q mail", "-l debug", "-E", "--prefetch-multiplier=1", "-B", "--autoscale=4,1"]
-)
+@pytest.mark.parametrize("options", ["-Q mail", "-l debug", "-E", "--prefetch-multiplier=1", "-B", "--autoscale=4,1"])
 def test_free_options(options):
     """Every other option of the worker is passed on."""
     assert pools(options=options).options == tuple(options.split())
@@ -375,8 +373,7 @@ def test_allow():
         (
             ("pool-disagree",),
             {"reason": "x"},
-            "'pool-disagree' is not a kind of finding. Valid kinds: pools-disagree. Did you mean "
-            "'pools-disagree'?",
+            "'pool-disagree' is not a kind of finding. Valid kinds: pools-disagree. Did you mean 'pools-disagree'?",
         ),
         ((3,), {"reason": "x"}, "3 is not a kind of finding. Valid kinds: pools-disagree."),
         (
@@ -423,7 +420,7 @@ def test_read_levels(pytester, monkeypatch):
     """The closest `celery_pools` wins entirely; expectations, budgets and allowances of all levels apply."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeini("[pytest]\nmarkers =\n celery_pools\n celery_expect\n celery_budget\n celery_allow")
-    item = pytester.getitem(
+    (item,) = pytester.getitems(
         """
         import pytest
 
@@ -437,8 +434,7 @@ def test_read_levels(pytester, monkeypatch):
             @pytest.mark.celery_allow("pools-disagree", reason="known")
             def test_func(self):
                 pass
-        """,
-        "test_func",
+        """
     )
     found = read(lambda name: item.iter_markers(name))
     assert found.pools == PoolsSpec(pools=(GEVENT,))
@@ -481,8 +477,7 @@ def test_marker_lines(pytester, monkeypatch):
             "options=()): run the test *",
             "@pytest.mark.celery_expect(state=None, retries=None, executions=None, agree=None, tasks='?', "
             "pools=None): demand *",
-            "@pytest.mark.celery_budget(runtime=..., queued=..., *, percentile=100, tasks='?', "
-            "pools=None): limit *",
+            "@pytest.mark.celery_budget(runtime=..., queued=..., *, percentile=100, tasks='?', pools=None): limit *",
             "@pytest.mark.celery_allow(?kinds, pools=None, reason=...): *",
         ]
     )

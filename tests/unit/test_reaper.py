@@ -30,9 +30,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 def running(pid: int) -> bool:
     """Whether there is such a process, one that only waits to be collected left aside."""
-    status = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    status = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return bool(status.stdout.strip()) and not status.stdout.strip().startswith("Z")
 
 

@@ -4,9 +4,7 @@ from pytest_celerypool.errors import SettingError
 from pytest_celerypool.pools import POOLS, parse_pools, pool
 from pytest_celerypool.settings import Concurrency, Settings, from_config, hide_password
 
-NATIVE_TOML = pytest.mark.skipif(
-    pytest.version_tuple < (9, 0), reason="pytest's own TOML tables came with 9.0"
-)
+NATIVE_TOML = pytest.mark.skipif(pytest.version_tuple < (9, 0), reason="pytest's own TOML tables came with 9.0")
 
 
 @pytest.fixture
@@ -308,9 +306,7 @@ def test_broker_refused(configure, broker, message):
     assert refused(configure, f"--celery-broker={broker}") == message
 
 
-@pytest.mark.parametrize(
-    "backend", ["embedded", "app", "rpc://", "redis://h/1", "db+sqlite:///x", "cache+memory://"]
-)
+@pytest.mark.parametrize("backend", ["embedded", "app", "rpc://", "redis://h/1", "db+sqlite:///x", "cache+memory://"])
 def test_backend(configure, backend):
     """Which URLs are result backends is Celery's business."""
     assert configure(f"--celery-backend={backend}").backend == backend
@@ -330,8 +326,7 @@ def test_backend_refused(configure, backend):
 def test_timeout_refused(configure, timeout):
     """A timeout is a finite number above zero."""
     assert refused(configure, f"--celery-timeout={timeout}") == (
-        f"--celery-timeout: {timeout!r} is not a timeout. Valid: a number of seconds above 0, as in 10 or "
-        "2.5."
+        f"--celery-timeout: {timeout!r} is not a timeout. Valid: a number of seconds above 0, as in 10 or 2.5."
     )
 
 
@@ -474,8 +469,7 @@ def test_concurrency_plausible(text, pools):
 def test_concurrency_warns():
     """solo ignores a concurrency, which is said; solo=1 is what it does anyway."""
     assert Concurrency.parse("solo=4,gevent=9", "--celery-concurrency").warnings() == (
-        "--celery-concurrency: solo=4 is passed on, but the pool solo ignores it: it runs one task at a "
-        "time.",
+        "--celery-concurrency: solo=4 is passed on, but the pool solo ignores it: it runs one task at a time.",
     )
     assert Concurrency.parse("solo=1", "x").warnings() == ()
     assert Concurrency.parse("4", "x").warnings() == ()

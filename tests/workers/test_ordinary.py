@@ -123,6 +123,9 @@ def test_starmap(celery_pool_worker):
     assert celery_pool_worker.run(add.starmap([(1, 2), (3, 4)])) == [3, 7]
 
 def test_static_route(celery_pool_worker):
+    # Consumed from the start, not only once the test publishes to it.
+    active = app.control.inspect([celery_pool_worker.hostname], timeout=5, limit=1).active_queues()
+    assert {queue["name"] for queue in active[celery_pool_worker.hostname]} >= {"celery", "listed", "static"}
     assert celery_pool_worker.run(routed) == "routed"
 
 def test_listed_queue(celery_pool_worker):
