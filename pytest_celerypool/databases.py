@@ -54,4 +54,6 @@ def hidden_rows(config: Any) -> str:
 def _django_is_active(config: Any) -> bool:
     # pytest-django may be installed for another project of the environment, without Django even.
     conf = sys.modules.get("django.conf")
-    return config.pluginmanager.hasplugin("django") and conf is not None and bool(conf.settings.configured)
+    # Its name as an entry point, and as it is loaded with -p.
+    loaded = any(config.pluginmanager.hasplugin(name) for name in ("django", "pytest_django.plugin"))
+    return loaded and conf is not None and bool(conf.settings.configured)

@@ -1,0 +1,127 @@
+"""Where pytest-django is active, nothing is written to another database than the tests' own."""
+
+import pytest
+
+pytest.importorskip("pytest_django")
+pytest.importorskip("django")
+
+SETTINGS = """
+import pathlib
+HERE = pathlib.Path(__file__).parent
+SECRET_KEY = "x"
+USE_TZ = True
+INSTALLED_APPS = ["items"]
+DATABASES = {{
+    "default": {{
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": HERE / "real.sqlite3",
+        "TEST": {{"NAME": {test_name}}},
+    }}
+}}
+"""
+
+MODELS = """
+from django.db import models
+
+class Item(models.Model):
+    name = models.CharField(max_length=100)
+"""
+
+PROJ = """
+import os
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+import django
+from celery import Celery
+
+app = Celery("proj")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+
+@app.on_after_finalize.connect
+def setup(**_):
+    pass
+
+@app.task
+def store(name):
+    django.setup()
+    from items.models import Item
+    return Item.objects.create(name=name).pk
+
+@app.task
+def count():
+    django.setup()
+    from items.models import Item
+    return Item.objects.count()
+
+@app.task
+def database():
+    django.setup()
+    from django.db import connection
+    return str(connection.settings_dict["NAME"])
+"""
+
+SUITE = """
+import pytest
+from items.models import Item
+from proj import count, database, store
+
+@pytest.mark.django_db(transaction=True)
+def test_the_worker_writes_to_the_test_database(celery_pool_worker):
+    celery_pool_worker.run(store, "from the worker")
+    assert [item.name for item in Item.objects.all()] == ["from the worker"]
+
+@pytest.mark.django_db(transaction=True)
+def test_the_worker_sees_what_the_test_wrote(celery_pool_worker):
+    Item.objects.create(name="from the test")
+    assert celery_pool_worker.run(count) == 1
+
+@pytest.mark.django_db
+def test_hidden_rows(celery_pool_worker):
+    Item.objects.create(name="in a transaction")
+    assert celery_pool_worker.run(count) == 1
+"""
+
+
+@pytest.fixture
+def suite(project):
+    def make(test_name):
+        project.write(
+            settings=SETTINGS.format(test_name=test_name),
+            items____init__="",
+            items__models=MODELS,
+            proj=PROJ,
+            test_it=SUITE,
+        )
+        return lambda *options: project.run(
+            "-ppytest_django.plugin", "--ds=settings", "--no-migrations", "--celery-app=proj:app", *options
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_a_worker_uses_the_test_database_and_no_other(suite, project, pool):
+    run = suite('HERE / "test.sqlite3"')(f"--celery-pools={pool}")
+    outcomes = run.outcomes()
+    assert outcomes[f"test_the_worker_writes_to_the_test_database[{pool}]"] == "passed", run.output
+    assert outcomes[f"test_the_worker_sees_what_the_test_wrote[{pool}]"] == "passed", run.output
+    assert not (project.path / "real.sqlite3").exists()
+
+
+def test_rows_hidden_by_the_tests_open_transaction_are_pointed_out(suite):
+    text = suite('HERE / "test.sqlite3"')("--celery-pools=solo", "-k", "hidden").failure("test_hidden_rows[solo]")
+    assert "runs inside a database transaction (default)" in text
+    assert "django_db(transaction=True)" in text
+
+
+def test_a_database_in_memory_is_refused_with_what_to_do(suite, project):
+    run = suite("None")("--celery-pools=solo")
+    text = run.failure("test_hidden_rows[solo]")
+    assert "no worker is started: the test database 'default' is an in-memory SQLite database" in text
+    assert "'TEST'" in text
+    assert not (project.path / "real.sqlite3").exists()
+
+
+def test_each_node_of_xdist_has_its_own(suite, project):
+    run = suite('HERE / "test.sqlite3"')("--celery-pools=solo,threads", "-n2", "-k", "not hidden")
+    assert set(run.outcomes().values()) == {"passed"}, run.output
+    assert not (project.path / "real.sqlite3").exists()
