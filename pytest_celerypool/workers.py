@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: A socket's path may have about 100 characters; the broker's and a margin must fit behind the folder.
 _LONGEST_FOLDER = 70
 
+#: How many tests may find out for themselves that a worker cannot start.
+_ATTEMPTS = 3
+
 
 class Workers:
     """Starts, hands out and ends the workers of this process.
@@ -52,6 +55,8 @@ class Workers:
         self._redirections: dict[tuple[int, str], Redirection] = {}
         self._planned: list[tuple[WorkerSpec, Source, Any]] = []
         self._count = 0
+        #: Why the worker of a specification could not start, each time since it last could.
+        self._failures: dict[WorkerSpec, list[str]] = {}
 
     # -- what workers need
 
@@ -131,6 +136,7 @@ class Workers:
         :raises WorkerError: it cannot start.
         :raises BrokerError: it has no broker.
         """
+        self._check_failures(spec)
         self.broker_for(app)
         worker = None if fresh else self._idle.pop(spec, None)
         if worker is not None and worker.death() is not None and worker.info:
@@ -140,10 +146,22 @@ class Workers:
             worker = self._start(spec, source, app, ahead=False)
         try:
             worker.wait_ready(meanwhile=self._advance)
-        except WorkerError:
+        except WorkerError as exc:
             self.discard(worker)
+            self._failures.setdefault(spec, []).append(str(exc))
             raise
+        self._failures.pop(spec, None)
         return worker
+
+    def _check_failures(self, spec: WorkerSpec) -> None:
+        """Refuse to try for each of a thousand tests what has failed often enough."""
+        failures = self._failures.get(spec, ())
+        if len(failures) >= _ATTEMPTS:
+            first, _, _ = failures[-1].partition("\n")
+            raise WorkerError(
+                f"the {spec.pool} worker could not be started for {len(failures)} tests before and is not tried again; "
+                f"their failures show its log. {first.removesuffix(' The end of its log:')}"
+            )
 
     def release(self, worker: SubprocessWorker, *, clean: bool) -> None:
         """Take a worker back: a clean one serves the next test, any other is taken away with what it still has."""
