@@ -224,6 +224,14 @@ def test_a_worker_that_is_killed_while_it_starts_is_a_clear_error(project):
     assert "was killed by SIGKILL before it was ready" in text
 
 
+def test_what_cannot_start_is_not_tried_for_every_test(project):
+    body = "import pytest\n\n@pytest.mark.parametrize('n', range(6))\ndef test_it(celery_pool_worker, n): pass\n"
+    project.write(proj="import sys\nassert 'pytest' in sys.modules\n" + APP, test_it=body)
+    run = project.run("--celery-app=proj:app", "--celery-pools=solo")
+    assert "exited with status" in run.failure("test_it[solo-2]")
+    assert "could not be started for 3 tests before and is not tried again" in run.failure("test_it[solo-3]")
+
+
 def test_without_any_server_the_extra_is_named(project):
     project.write(
         proj=APP,
