@@ -129,6 +129,11 @@ class WaitWatch:
         if hasattr(backend, "get_many"):
             backend.get_many = _often(backend.get_many)
             watched.append((backend, "get_many"))
+        if hasattr(backend, "remove_pending_result"):
+            # For good. AsyncResult.__del__ calls it to end a subscription, and may do so at any moment: while this
+            # very backend holds its lock (with Celery 5.4 and redis-py 5 for ever), or when the server is gone, which
+            # it then tries for long to reach. The subscription ends with the connection.
+            backend.remove_pending_result = lambda result: result
         consumer = getattr(backend, "result_consumer", None)
         if consumer is not None:
             drain = consumer.drain_events

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool import databases, markers
+from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, RESULT, WORKERS
+from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, RESULT
 from pytest_celerypool.lease import Observed
+from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
 from pytest_celerypool.verdict import Failure, agreement, budgets, expectations, matching
@@ -29,8 +30,6 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     handle = item.stash.get(HANDLE, None)
     if handle is None:
         return []
-    if handle.server_notice():
-        item.config.stash[WORKERS].forget_results()
     read, observed = item.stash[MARKERS], item.stash[OBSERVED]
     failures = _eager(observed)
     failures += _drained(handle, failed)
@@ -81,19 +80,19 @@ def _drained(handle: WorkerHandle, failed: bool) -> list[Failure]:
     return []
 
 
-def _unknown(handle: WorkerHandle, read: markers.Markers, observed: Observed) -> list[Failure]:
+def _unknown(handle: WorkerHandle, read: Markers, observed: Observed) -> list[Failure]:
     """Report the tasks that the worker does not know, unless the test or one of its markers hears of it anyway."""
-    specs: list[markers.ExpectSpec | markers.BudgetSpec] = [*read.expects, *read.budgets]
+    specs: list[ExpectSpec | BudgetSpec] = [*read.expects, *read.budgets]
     patterns = [spec.tasks for spec in specs if matching.applies(spec.pools, handle.pool.name)]
     return [
         Failure(handle.waits_for(entry))
         for entry in handle.ledger.unknown()
-        if entry.id not in observed.awaited and not any(markers.matches(pattern, entry.task) for pattern in patterns)
+        if entry.id not in observed.awaited and not any(matches(pattern, entry.task) for pattern in patterns)
     ]
 
 
 def _judge_budgets(
-    read: markers.Markers,
+    read: Markers,
     observed: Observed,
     handle: WorkerHandle,
     tasks: list[TaskEntry],
@@ -117,7 +116,7 @@ def _nearest(outcomes: list[budgets.BudgetOutcome]) -> dict[str, Any]:
     return {"nearest": text, "share": nearest.share}
 
 
-def _facts(handle: WorkerHandle, read: markers.Markers, tasks: list[TaskEntry]) -> list[dict[str, Any]]:
+def _facts(handle: WorkerHandle, read: Markers, tasks: list[TaskEntry]) -> list[dict[str, Any]]:
     """Return what each ``agree=`` of the test compares with the other pools."""
     name = handle.pool.name
     if any("pools-disagree" in allow.kinds and matching.applies(allow.pools, name) for allow in read.allows):
@@ -175,7 +174,7 @@ def sections(item: pytest.Item) -> list[tuple[str, str]]:
     server = handle.server_notice()
     if server:
         found.append(("Celery: broker", server))
-    hint = databases.hidden_rows(item.config)
+    hint = hidden_rows(item.config)
     if hint:
         found.append(("Celery: database", hint))
     log = handle.log.rstrip()

@@ -113,11 +113,6 @@ class Workers:
             broker.close()
         self._brokers.clear()
 
-    def forget_results(self) -> None:
-        """Let the results of all tests so far be collected although their server was killed."""
-        for redirection in self._redirections.values():
-            redirection.forget_results()
-
     def redirection(self, app: Any, target: Mapping[str, Any]) -> Redirection:
         """Return what points `app` in this process at the namespace of a worker."""
         key = (id(app), str(target["prefix"]))

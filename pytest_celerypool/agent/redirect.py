@@ -106,23 +106,11 @@ class Redirection:
     def close(self) -> None:
         """Leave, and close the connections to the target."""
         self.leave()
-        self.forget_results()
         for pool in (self._producer_pool, self._connections["_pool"]):
             if pool is not None:
                 pool.force_close_all()
         for backend in self._backends():
             _close_backend(backend)
-
-    def forget_results(self) -> None:
-        """Let results that are still about be collected without telling the target, which is gone or will be.
-
-        ``AsyncResult.__del__`` tells its backend, which tries for long to reach a server that does not answer.
-        """
-        backends = self._backends()
-        if self._restore is not None:
-            backends.append(self.app.backend)
-        for backend in backends:
-            backend.remove_pending_result = lambda result: result
 
     def _backends(self) -> list[Any]:
         """The backends that are kept here while the application is not pointed at the target."""
