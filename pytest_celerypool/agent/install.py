@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import faulthandler
 import os
-from collections.abc import Mapping
+import sys
+import types
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_celerypool.agent import loading, publishing, waits
@@ -36,7 +38,7 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
     Celery reads settings of the application while it parses its command line (``worker_pool``), so nothing
     later than the application's own import would do.
     """
-    import celery.bin.celery as command_line
+    command_line = _command_line()
 
     def find_app(_name: str) -> Any:
         app = loading.load(config["app"])
@@ -48,6 +50,27 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
         return app
 
     command_line.find_app = find_app
+
+
+def _command_line() -> Any:
+    """Import Celery's command line without the prompt of ``celery amqp``.
+
+    That needs a library for terminals (click_repl, prompt_toolkit, pygments), a fifth of all that a worker imports,
+    and a worker never shows it. Whoever imports these later gets the real ones.
+    """
+    wanted = "click_repl"
+    if wanted not in sys.modules:
+        stub: Any = types.ModuleType(wanted)
+        stub.register_repl = lambda group: None
+        sys.modules[wanted] = stub
+    else:
+        stub = None
+    try:
+        import celery.bin.celery
+    finally:
+        if stub is not None:
+            del sys.modules[wanted]
+    return celery.bin.celery
 
 
 def _keep_temporary_files(folder: str) -> None:
@@ -90,17 +113,24 @@ def _consume_routed_queues(app: Any) -> None:
 
 def static_routes(routes: Any) -> list[str]:
     """Return the names of the queues that the maps in a ``task_routes`` setting name, in their order."""
-    if isinstance(routes, Mapping):
-        routes = [routes]
+    parts = routes if isinstance(routes, tuple | list) else [routes]
     names: list[str] = []
-    for part in routes or ():
-        values = part.values() if isinstance(part, Mapping) else [pair[1] for pair in part if _is_pair(pair)]
-        for route in values if not callable(part) else ():
+    for part in parts:
+        for route in _routes_of(part):
             queue = route.get("queue") if isinstance(route, Mapping) else route
             queue = getattr(queue, "name", queue)
             if isinstance(queue, str) and queue not in names:
                 names.append(queue)
     return names
+
+
+def _routes_of(part: Any) -> Iterable[Any]:
+    """Return the routes of one part of the setting; a router, or the path of one, names none beforehand."""
+    if isinstance(part, Mapping):
+        return part.values()
+    if isinstance(part, tuple | list):
+        return [pair[1] for pair in part if _is_pair(pair)]
+    return ()
 
 
 def _is_pair(value: Any) -> bool:
