@@ -146,11 +146,12 @@ class Workers:
             self._failures.setdefault(spec, []).append(str(exc))
             raise
         self._failures.pop(spec, None)
+        self._advance()
         return worker
 
     def _check_failures(self, spec: WorkerSpec) -> None:
         """Refuse to try for each of a thousand tests what has failed often enough."""
-        failures = self._failures.get(spec, ())
+        failures = self._failures.get(spec, [])
         if len(failures) >= _ATTEMPTS:
             first, _, _ = failures[-1].partition("\n")
             raise WorkerError(
@@ -173,12 +174,12 @@ class Workers:
             self._all.remove(worker)
 
     def plan(self, specs: Iterable[WorkerSpec], source: Source, app: Any) -> None:
-        """Say which workers later tests will need, the next first: they start ahead, at low priority.
+        """Say which workers later tests will need, the next first: :meth:`acquire` starts them ahead.
 
-        No more start at a time than there are processors, so that the first is not held up by the last.
+        They start at low priority, after the worker that is needed now, and no more at a time than there are
+        processors, so that the first is not held up by the last.
         """
         self._planned = [(spec, source, app) for spec in specs]
-        self._advance()
 
     def _advance(self) -> None:
         """Start the next planned worker, unless enough are starting."""
