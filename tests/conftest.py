@@ -96,7 +96,7 @@ class Project:
     def start(self, *arguments, environment=None):
         """Start pytest and return the process; its output goes to the file ``output``."""
         inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-        plugins = ["pytest_celerypool.plugin", "xdist.plugin", "recorder", "no:cacheprovider"]
+        plugins = ["pytest_celerypool.plugin", "xdist.plugin", "recorder"]
         with (self.path / "output").open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "pytest", *(f"-p{plugin}" for plugin in plugins), *map(str, arguments)],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_celerypool import fixtures, judge, markers, pools, settings
+from pytest_celerypool import fixtures, judge, markers, pools, surface
 from pytest_celerypool.trace import Span
 from pytest_celerypool.worker import WorkerHandle
 
@@ -39,12 +39,12 @@ def built(tmp_path_factory):
 @pytest.mark.slow
 def test_built_pages_have_what_is_generated(built):
     """Options, ini keys, fixtures, markers, facts and slots are on their pages."""
-    for name in settings._OPTIONS:
+    for name in surface.OPTIONS:
         assert f"--celery-{name}=" in built("options")
         assert f"celery_{name}" in built("options")
     for text in pools.FACTS.values():
         assert text in built("pools")
-    for line in markers.MARKERS:
+    for line in surface.MARKERS:
         assert f"@pytest.mark.{line.partition('(')[0]}" in built("markers")
     for kind in markers.KINDS:
         assert kind in built("markers")
@@ -54,7 +54,7 @@ def test_built_pages_have_what_is_generated(built):
     assert "0.1.0" in built("changelog")
 
 
-@pytest.mark.parametrize("line", markers.MARKERS, ids=lambda line: line.partition("(")[0])
+@pytest.mark.parametrize("line", surface.MARKERS, ids=lambda line: line.partition("(")[0])
 def test_every_argument_of_a_marker_is_described(line):
     """Each argument stands on the page of the markers as code, or in an example of its own."""
     name, arguments = line.split("(", 1)

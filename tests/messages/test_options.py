@@ -179,6 +179,20 @@ def test_a_list_of_concurrencies_is_a_second_axis(pytester):
     ]
 
 
+def test_without_a_choice_a_test_runs_under_the_pools_that_its_marker_names(pytester):
+    pytester.makepyfile(
+        "import pytest\n@pytest.mark.celery_pools('threads', 'solo')\ndef test_named(): pass\n"
+        "def test_default(celery_pool): pass\n@pytest.mark.celery_expect\ndef test_marked(): pass\n"
+    )
+    result = pytester.runpytest_inprocess("--collect-only", "-q")
+    assert {line.partition("::")[2] for line in result.outlines[:4]} == {
+        "test_named[threads]",
+        "test_named[solo]",
+        "test_default[prefork]",
+        "test_marked[prefork]",
+    }
+
+
 def test_parameters_of_the_test_itself_stay_apart_from_the_pool(pytester):
     pytester.makepyfile(
         "import pytest\n@pytest.mark.parametrize('n', [1, 2])\ndef test_it(celery_pool, n): assert str(celery_pool)\n"

@@ -15,7 +15,7 @@ ROOT = Path(pytest_celerypool.__file__).parent
 #: From the bottom up; a module may import from its own layer and from those below. A package stands for its
 #: modules. Read with "How it works" in the documentation.
 LAYERS = (
-    ("errors", "units", "keys"),
+    ("errors", "units", "keys", "surface"),
     ("pools",),
     ("settings", "markers"),
     ("agent", "trace", "reaper"),
@@ -71,6 +71,12 @@ def ours(path: Path) -> set[str]:
 def test_a_module_imports_nothing_from_a_layer_above(path):
     above = {name for name in ours(path) if layer(name) > layer(part(path))}
     assert not above
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_module_is_taken_from_the_package_as_an_attribute(path):
+    """After a run in its own process pytester forgets the modules that were new, but not the package's attributes."""
+    assert not {f"pytest_celerypool.{part(each)}" for each in MODULES} & set(imported(path))
 
 
 def test_every_module_has_a_layer():

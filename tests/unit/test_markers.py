@@ -464,7 +464,7 @@ def test_marker_lines(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeconftest(
         """
-        from pytest_celerypool.markers import MARKERS
+        from pytest_celerypool.surface import MARKERS
 
         def pytest_configure(config):
             for line in MARKERS:

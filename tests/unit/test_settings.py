@@ -12,7 +12,7 @@ def configure(pytester, monkeypatch):
     """Return a function that parses a command line with our options alone and reads the settings."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    pytester.makepyfile(only_options="from pytest_celerypool.settings import add_options as pytest_addoption")
+    pytester.makepyfile(only_options="from pytest_celerypool.surface import add_options as pytest_addoption")
     pytester.syspathinsert()
 
     def configure(*args):

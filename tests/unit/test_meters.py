@@ -1,0 +1,249 @@
+"""What the agent measures of one execution, with real clocks, threads and greenlets.
+
+Green libraries run in processes of their own: nothing in pytest's process may be patched or traced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_celerypool.agent.meters import SLACK_S, Clocks, ProcFile, ThreadMeter
+from pytest_celerypool.agent.recorder import Recorder, Writer, encode
+
+LINUX = sys.platform == "linux"
+
+#: Four greenlets of one hub: each becomes a task, does its part, and prints what was measured.
+GREEN = """
+import ctypes, json, sys, time
+from pytest_celerypool.agent import originals
+LIBRARY = sys.argv[1]
+if LIBRARY == "gevent":
+    from gevent import monkey; monkey.patch_all()
+    import gevent
+    spawn, sleep, wait = gevent.spawn, gevent.sleep, gevent.joinall
+else:
+    import warnings; warnings.simplefilter("ignore")
+    import eventlet; eventlet.monkey_patch()
+    spawn, sleep = eventlet.spawn, eventlet.sleep
+    wait = lambda greenlets: [one.wait() for one in greenlets]
+import greenlet
+events = []
+greenlet.settrace(lambda event, args: events.append(event))
+from pytest_celerypool.agent.meters import Clocks, SwitchTracer
+
+tracer = SwitchTracer(Clocks())
+
+def spin(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+PARTS = {
+    "spins": lambda: spin(0.06),
+    "sleeps": lambda: sleep(0.06),
+    "blocks": lambda: ctypes.CDLL(None).usleep(60000),
+    "takes turns": lambda: [(spin(0.006), sleep(0)) for _ in range(10)],
+}
+measured = {}
+
+def task(name):
+    meter = tracer.start(name, "")
+    PARTS[name]()
+    assert tracer.running.pop(tracer.getcurrent()) is meter
+    measured[name] = meter.stop()
+
+wait([spawn(task, name) for name in PARTS])
+assert not tracer.running
+measured["events"] = len(events)
+print(json.dumps(measured))
+"""
+
+
+@pytest.fixture(scope="module", params=["gevent", "eventlet"])
+def green(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What was measured of each part: processor time, hold, wait."""
+    command = [sys.executable, "-c", GREEN, request.param]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=root)
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
+
+
+def test_a_greenlet_that_computes_holds_its_hub_for_its_processor_time(green):
+    cpu, hold, _ = green["spins"]
+    assert 0.06 <= cpu < 0.07
+    if LINUX:  # elsewhere the time in which other processes had the processor counts
+        assert 0.06 <= hold + SLACK_S < 0.1
+
+
+def test_a_greenlet_that_sleeps_holds_nothing(green):
+    cpu, hold, _ = green["sleeps"]
+    assert cpu < 0.005
+    assert hold < 0.03
+
+
+def test_a_greenlet_that_blocks_its_thread_holds_its_hub_and_computes_nothing(green):
+    cpu, hold, _ = green["blocks"]
+    assert cpu < 0.01
+    assert 0.06 - SLACK_S <= hold < 0.1
+
+
+def test_processor_time_adds_up_over_switches_and_the_hold_is_the_longest(green):
+    cpu, hold, _ = green["takes turns"]
+    assert 0.06 <= cpu < 0.07
+    assert 0.006 - SLACK_S <= hold < 0.04
+
+
+def test_the_time_spent_waiting_for_a_processor_is_told_where_the_system_does(green):
+    waits = [green[name][2] for name in ("spins", "sleeps", "blocks", "takes turns")]
+    assert all(wait >= 0.0 for wait in waits) if LINUX else waits == [None] * 4
+
+
+def test_a_tracer_that_was_there_before_still_sees_every_switch(green):
+    assert green["events"] > 10
+
+
+def test_a_thread_is_measured_by_its_own_clocks():
+    clocks = Clocks()
+    meter = ThreadMeter(clocks, "id", "about")
+    other = threading.Thread(target=_spin, args=(0.05,))
+    other.start()
+    other.join()
+    cpu, hold, wait = meter.stop()
+    assert cpu < 0.04
+    assert hold is None
+    assert wait is None or wait >= 0.0
+    meter = ThreadMeter(clocks, "id", "about")
+    _spin(0.02)
+    assert 0.02 <= meter.stop()[0] < 0.03
+
+
+def _spin(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_a_file_closed_by_others_is_opened_again(tmp_path: Path):
+    path = tmp_path / "statm"
+    path.write_text("12 34 56\n")
+    file = ProcFile(str(path))
+    assert file.field(1) == 34
+    os.close(file._fd)
+    assert file.field(2) == 56
+    os.close(file._fd)
+
+
+def test_a_file_that_does_not_exist_offers_nothing(tmp_path: Path):
+    assert ProcFile(str(tmp_path / "none")).field(1) is None
+
+
+def test_a_field_that_is_no_number_or_not_there_is_not_offered(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_text("1 two")
+    file = ProcFile(str(path))
+    assert (file.field(0), file.field(1), file.field(2)) == (1, None, None)
+    os.close(file._fd)
+
+
+@pytest.mark.skipif(not LINUX, reason="/proc")
+def test_memory_is_that_of_the_process():
+    memory = Clocks().memory()
+    assert memory is not None
+    assert 1 << 20 < memory < 1 << 36
+
+
+class Text(str):
+    """A string of a class of its own, as Celery's ``argsrepr`` may be."""
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 0, -3, 1.5, "", 'a"b\\c\n\x00é✓\ud800', Text("x"), [1, "a"], {"a": None}]
+)
+def test_values_are_encoded_as_json_does(value):
+    assert json.loads(encode(value)) == value
+    assert encode(value) == json.dumps(value, separators=(",", ":"))
+
+
+def test_what_json_does_not_know_is_encoded_by_its_repr():
+    assert json.loads(encode({"a": Path("x")})) == {"a": repr(Path("x"))}
+
+
+# -- the recorder's own receivers
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """The path of a trace."""
+    return tmp_path / "trace.jsonl"
+
+
+@pytest.fixture
+def recorder(trace: Path) -> Any:
+    """A recorder that listens to nothing."""
+    recorder = Recorder(Writer(str(trace)), green=False)
+    yield recorder
+    os.close(recorder.writer._fd)
+
+
+def request(**fields: Any) -> Any:
+    return SimpleNamespace(is_eager=False, retries=None, argsrepr="('ä\"',)", kwargsrepr=None, **fields)
+
+
+def records(trace: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in trace.read_text().splitlines()]
+
+
+def test_start_and_end_have_every_field(recorder: Any, trace: Path):
+    task = SimpleNamespace(name='proj.ta"sk', request=request())
+    recorder._on_prerun(task_id="i\n1", task=task, sender=task)
+    recorder._on_postrun(task_id="i\n1", task=task, state="FAILURE", retval=ValueError("ä", 1))
+    start, end = records(trace)
+    common = {"id": "i\n1", "task": 'proj.ta"sk', "retries": 0, "pid": os.getpid(), "slot": "MainThread"}
+    assert start == {**common, "e": "start", "t": start["t"], "args": "('ä\"',)", "kwargs": None, "mem": start["mem"]}
+    error = {"type": "ValueError", "module": "builtins", "args": ["ä", 1], "text": "ValueError('ä', 1)"}
+    measured = {name: end[name] for name in ("t", "cpu", "wait", "mem")}
+    assert end == {**common, **measured, "e": "end", "state": "FAILURE", "exc": error}
+    assert start["t"] <= end["t"]
+
+
+def test_a_task_whose_start_was_not_seen_ends_without_figures(recorder: Any, trace: Path):
+    task = SimpleNamespace(name="proj.task", request=request())
+    recorder._on_postrun(task_id="1", task=task, state="SUCCESS", retval=None)
+    (end,) = records(trace)
+    assert (end["slot"], end["state"], end["exc"]) == (None, "SUCCESS", None)
+    assert "cpu" not in end
+
+
+def test_an_eager_task_is_not_recorded(recorder: Any, trace: Path):
+    task = SimpleNamespace(name="proj.task", request=SimpleNamespace(is_eager=True))
+    recorder._on_prerun(task_id="1", task=task)
+    recorder._on_postrun(task_id="1", task=task, state="SUCCESS", retval=None)
+    assert records(trace) == []
+
+
+def test_a_reception_has_every_field(recorder: Any, trace: Path):
+    recorder._on_received(SimpleNamespace(id="1", name="proj.task", eta=None, request_dict={"retries": 2}))
+    recorder._on_received(SimpleNamespace(id="2", name="proj.task", eta="soon", request_dict={}))
+    one, other = records(trace)
+    assert one == {"e": "recv", "t": one["t"], "id": "1", "task": "proj.task", "retries": 2, "eta": None}
+    assert (other["retries"], other["eta"]) == (0, "soon")
+
+
+@pytest.mark.parametrize("receiver", ["_on_received", "_on_prerun", "_on_postrun"])
+def test_a_failure_of_the_agent_is_recorded_once_and_goes_no_further(recorder: Any, trace: Path, receiver: str):
+    for _ in range(2):
+        getattr(recorder, receiver)()
+    (error,) = records(trace)
+    assert (error["e"], error["where"]) == ("agent-error", receiver)
+    assert "NoneType" in error["error"]
