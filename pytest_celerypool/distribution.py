@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScheduling
 
+from pytest_celerypool.keys import SETTINGS
 from pytest_celerypool.pools import POOLS
 
 #: Seconds that the start of a worker costs, on a machine that runs several at once.
@@ -83,21 +84,8 @@ class PoolScheduling(LoadScheduling):  # type: ignore[misc]
         return next((name for name in self._names if name in parts or name in ids), None)
 
 
-class XdistHooks:
-    """The hooks of xdist's own that this plugin implements; registered only where xdist is."""
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        """Replace the plain ``load`` distribution; any other was chosen on purpose."""
-        if config.getvalue("dist") != "load":
-            return None
-        from pytest_celerypool.keys import SETTINGS
-
-        chosen = config.stash[SETTINGS].pools or POOLS
-        return PoolScheduling(config, log, tuple(pool.name for pool in chosen))
-
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take over what a node had to say at its end."""
-        from pytest_celerypool.keys import NOTES_OF_NODE, SUMMARY
-
-        node.config.stash[SUMMARY].note(getattr(node, "workeroutput", {}).get(NOTES_OF_NODE, ()))
+def make_scheduler(config: pytest.Config, log: Any) -> PoolScheduling:
+    """Return the distribution for the pools of a run; where nobody chose any, the tests' markers name Celery's own."""
+    settings = config.stash.get(SETTINGS, None)
+    chosen = settings.pools if settings is not None else None
+    return PoolScheduling(config, log, tuple(pool.name for pool in chosen or POOLS))

@@ -1,4 +1,4 @@
-"""Where this plugin keeps its state: keys of pytest's stashes, and nothing else."""
+"""Where this plugin keeps its state: keys of pytest's stashes, names of attributes, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_celerypool.workers import Workers
 
 # In ``config.stash``.
+#: Set as soon as a run turns out to use a pool; without it the hooks do nothing.
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
 SUMMARY: pytest.StashKey[Summary] = pytest.StashKey()
@@ -25,6 +26,8 @@ SUMMARY: pytest.StashKey[Summary] = pytest.StashKey()
 NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
 #: The entry of ``config.workeroutput`` in which a node of xdist sends them.
 NOTES_OF_NODE = "celerypool_notes"
+#: The attribute of a test report that carries this plugin's plain data, through xdist too.
+ATTRIBUTE = "celerypool"
 #: The application that ``--celery-app`` names, once it was imported.
 APPLICATION: pytest.StashKey[Any] = pytest.StashKey()
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool import markers
 from pytest_celerypool.agent import loading, publishing
 from pytest_celerypool.application import WaitWatch, eager_note, locate
 from pytest_celerypool.databases import databases_of_tests
@@ -16,8 +15,10 @@ from pytest_celerypool.errors import BrokerError, WorkerError
 from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, REMAINING, SETTINGS, WORKERS
 from pytest_celerypool.launch import WorkerSpec
 from pytest_celerypool.launch.subprocess import same_server
+from pytest_celerypool.markers import Markers, PoolsSpec
 from pytest_celerypool.pools import POOLS
-from pytest_celerypool.variants import AXIS, Need, Variant, need_of, slots_of, variant
+from pytest_celerypool.surface import AXIS
+from pytest_celerypool.variants import Need, Variant, need_of, slots_of, variant
 from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 from pytest_celerypool.workers import Workers, make_spec
 
@@ -98,8 +99,8 @@ class _Borrower:
         self._app = app
         self.settings = self._config.stash[SETTINGS]
         self.workers = workers_of(self._config)
-        self.markers = self._item.stash.get(MARKERS, markers.Markers())
-        self._spec = self.markers.pools or markers.PoolsSpec()
+        self.markers = self._item.stash.get(MARKERS, Markers())
+        self._spec = self.markers.pools or PoolsSpec()
         self.source = loading.parse(self.settings.app) if self.settings.app else locate(app)
         self._databases = databases_of_tests(request)
         callspec = getattr(self._item, "callspec", None)

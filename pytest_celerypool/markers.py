@@ -18,23 +18,6 @@ from .units import BYTES_HELP, SECONDS_HELP, format_bytes, parse_bytes, parse_se
 if TYPE_CHECKING:
     import pytest
 
-#: The lines that ``pytest --markers`` shows.
-MARKERS: tuple[str, ...] = (
-    "celery_pools(*pools, exclude=(), launch=None, concurrency=None, fresh=False, options=()): "
-    "run the test under a real Celery worker of each of these pools; where option or ini choose pools, "
-    "under those of them that the run chose. fresh=True gives the test a worker of its own, a list of "
-    "concurrencies is a second axis, options are further words of the command line of `celery worker`.",
-    "celery_expect(state=None, retries=None, executions=None, agree=None, tasks='*', pools=None): "
-    "demand how the tasks of the test end, task by task; a bare marker demands SUCCESS. agree=True demands "
-    "the same under every pool in which the test ran.",
-    "celery_budget(runtime=..., queued=..., total=..., cpu=..., hold=..., memory=..., throughput=..., "
-    "overlap=..., makespan=..., percentile=100, tasks='*', pools=None): "
-    'limit what the tasks of the test take: durations in seconds or as "200ms", sizes in bytes or as '
-    '"20MiB", throughput in tasks a second, overlap in tasks in flight.',
-    "celery_allow(*kinds, pools=None, reason=...): "
-    "the test knows of findings of these kinds; the reason says why they are all right here.",
-)
-
 #: Final states of a task that a test can expect.
 STATES = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED")
 

@@ -1,39 +1,35 @@
 """Every pytest hook of pytest-celerypool, and nothing else.
 
-This module is imported in every pytest run of an environment: what a hook needs is imported inside it.
+This module is imported in every pytest run of an environment: what a hook needs is imported inside it. Until a run
+turns out to use a pool, which is when ``SETTINGS`` get into its stash, the hooks only look whether it does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from pytest_celerypool.fixtures import celery_pool, celery_pool_app, celery_pool_worker
-from pytest_celerypool.keys import NOTES, NOTES_OF_NODE, SETTINGS, SUMMARY, WORKERS
-
-if TYPE_CHECKING:
-    from pytest_celerypool.report.summary import Summary
+from pytest_celerypool.keys import ATTRIBUTE, HANDLE, MARKERS, NOTES, NOTES_OF_NODE, SETTINGS, SUMMARY, WORKERS
+from pytest_celerypool.surface import AXIS, WORKER, add_markers, add_options, used_by_run, used_by_test
 
 __all__ = ["celery_pool", "celery_pool_app", "celery_pool_worker"]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the options and ini keys."""
-    from pytest_celerypool.settings import add_options
-
     add_options(parser)
+    # Not later, or conftest files would no longer see what is added to a report.
+    pluginmanager.register(Tests(), Tests.NAME)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the settings, register the markers."""
-    from pytest_celerypool import startup
-
-    startup.configure(config)
-    summary = config.stash.get(SUMMARY, None)
-    if summary is not None:
-        config.pluginmanager.register(Reports(summary), "celerypool-reports")
+    """Register the markers, check the settings if there are any."""
+    add_markers(config)
+    if used_by_run(config):
+        _use(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -43,102 +39,130 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Show the effective settings and where they came from, if anybody chose any."""
-    from pytest_celerypool import startup
+    if SETTINGS not in config.stash:
+        return []
+    from pytest_celerypool.startup import header
 
-    return startup.header(config)
+    return header(config)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Add to the header what is known only once the tests have been imported."""
-    from pytest_celerypool import startup
+    if SETTINGS not in config.stash:
+        return []
+    from pytest_celerypool.startup import header_of_application
 
-    return startup.header_of_application(config)
+    return header_of_application(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that has a worker once for each of its pools."""
-    from pytest_celerypool import variants
+    if used_by_test(metafunc.fixturenames, metafunc.definition):
+        _use(metafunc.config)
+        from pytest_celerypool.variants import parametrize
 
-    variants.parametrize(metafunc, metafunc.config.stash[SETTINGS])
+        parametrize(metafunc, metafunc.config.stash[SETTINGS])
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Note where the test stands in the matrix, and give it its worker."""
-    from pytest_celerypool import variants
-    from pytest_celerypool.pools import POOLS
+    if used_by_test(getattr(item, "fixturenames", ()), item):
+        _use(item.config)
+        from pytest_celerypool.pools import POOLS
+        from pytest_celerypool.variants import place
 
-    variants.place(item, item.config.stash[SETTINGS].pools or POOLS)
+        place(item, item.config.stash[SETTINGS].pools or POOLS)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of a pool together where xdist distributes groups."""
-    from pytest_celerypool import variants
+    if SETTINGS in config.stash:
+        from pytest_celerypool.variants import group_for_xdist
 
-    variants.group_for_xdist(config, items)
+        group_for_xdist(config, items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave the tests alone if none of them uses a pool; a controller of xdist collects none, and hears of all."""
+    manager = session.config.pluginmanager
+    if SETTINGS not in session.config.stash and manager.hasplugin(Tests.NAME):
+        manager.unregister(name=Tests.NAME)
 
 
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
-    """Let ``--celery-app`` win over an overridden fixture."""
-    if fixturedef.argname != "celery_pool_app":
-        return None
-    from pytest_celerypool import startup
+    """Let ``--celery-app`` win over an overridden fixture; notice a test that reaches a worker dynamically."""
+    if fixturedef.argname == "celery_pool_app" and SETTINGS in request.config.stash:
+        from pytest_celerypool.startup import give_application
 
-    return startup.give_application(fixturedef, request)
+        return give_application(fixturedef, request)
+    if fixturedef.argname == AXIS:
+        _use(request.config)
+    if fixturedef.argname == WORKER and MARKERS not in request.node.stash:
+        from pytest_celerypool.running import check_markers
 
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-    """Know what comes next, so that its worker can start ahead."""
-    from pytest_celerypool import running
-
-    running.note_next(item, nextitem)
-    return (yield)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Check the test's markers."""
-    from pytest_celerypool import running
-
-    running.check_markers(item)
+        check_markers(request.node)
+    return None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Judge the test's tasks while the test is still in its call phase."""
-    from pytest_celerypool import running
-
+    """Judge the test's tasks while the test is still in its call phase, in which it may reach its first worker."""
     try:
         result = yield
     except BaseException as exc:
-        running.judge_failed(item, exc)
+        if HANDLE in item.stash:
+            from pytest_celerypool.running import judge_failed
+
+            judge_failed(item, exc)
         raise
-    running.judge_passed(item)
+    if HANDLE in item.stash:
+        from pytest_celerypool.running import judge_passed
+
+        judge_passed(item)
     return result
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the worker's log to a failing test, and the plain data that the end of the session needs."""
-    report = yield
-    from pytest_celerypool import running
+class Tests:
+    """The other hooks that pytest calls for each test, apart: a run in which none uses a pool goes without them."""
 
-    running.complete(item, report)
-    return report
+    NAME = "celerypool-tests"
 
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Keep the configuration, which reports do not know."""
+        self._config = config
 
-class Reports:
-    """Hands the reports to the summary, where the session's reports come together."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Know what comes next, so that its worker can start ahead."""
+        from pytest_celerypool.running import note_next
 
-    def __init__(self, summary: Summary) -> None:
-        self._summary = summary
+        note_next(item, nextitem)
+        return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Check the test's markers."""
+        from pytest_celerypool.running import check_markers
+
+        check_markers(item)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach the worker's log to a failing test, and the plain data that the end of the session needs."""
+        report = yield
+        from pytest_celerypool.running import complete
+
+        complete(item, report)
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in the report of one phase of a test, from here or from a node of xdist."""
-        self._summary.add(report)
+        if hasattr(report, ATTRIBUTE) and not hasattr(self._config, "workerinput"):
+            _use(self._config)
+            self._config.stash[SUMMARY].add(report)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -147,9 +171,10 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     try:
         return (yield)
     finally:
-        from pytest_celerypool.report import ending
+        if SUMMARY in session.config.stash:
+            from pytest_celerypool.report.ending import report_disagreements
 
-        ending.report_disagreements(session)
+            report_disagreements(session)
 
 
 @pytest.hookimpl(trylast=True)
@@ -160,9 +185,39 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Show the matrix."""
-    from pytest_celerypool.report import ending
+    if SUMMARY in terminalreporter.config.stash:
+        from pytest_celerypool.report.ending import write_summary
 
-    ending.write_summary(terminalreporter)
+        write_summary(terminalreporter)
+
+
+@pytest.hookimpl(optionalhook=True, trylast=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a pool together in xdist's plain ``load`` distribution; any other was chosen on purpose."""
+    if config.getvalue("dist") != "load":
+        return None
+    from pytest_celerypool.distribution import make_scheduler
+
+    return make_scheduler(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a node of xdist had to say at its end."""
+    notes = getattr(node, "workeroutput", {}).get(NOTES_OF_NODE)
+    if notes:
+        _use(node.config)
+        node.config.stash[SUMMARY].note(notes)
+
+
+def _use(config: pytest.Config) -> None:
+    """Have everything ready that the hooks of a run with pools need."""
+    if SETTINGS not in config.stash:
+        from pytest_celerypool.startup import configure
+
+        configure(config)
+        if not config.pluginmanager.hasplugin(Tests.NAME):
+            config.pluginmanager.register(Tests(), Tests.NAME)
 
 
 def _close(config: pytest.Config) -> None:

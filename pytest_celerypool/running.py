@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool import markers
 from pytest_celerypool.errors import MarkerError
-from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, PLACE, REMAINING, RESULT
-from pytest_celerypool.report.summary import ATTRIBUTE
+from pytest_celerypool.keys import ATTRIBUTE, HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, PLACE, REMAINING, RESULT
+from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.variants import need_of
 
 
@@ -29,7 +28,7 @@ def check_markers(item: pytest.Item) -> None:
     """Read the markers of a test; a wrong one fails it here, with its name."""
     forget(item)
     try:
-        item.stash[MARKERS] = markers.read(lambda name: item.iter_markers(name=name))
+        item.stash[MARKERS] = read_markers(lambda name: item.iter_markers(name=name))
     except MarkerError as exc:
         raise pytest.fail.Exception(f"{item.nodeid}: {exc}", pytrace=False) from None
 

@@ -12,42 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-import pytest
-
 from .errors import SettingError, did_you_mean
 from .pools import POOLS, Pool, default_concurrency, parse_pools, pool
+from .surface import OPTIONS, given
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pytest
 
 EMBEDDED = "embedded"
 APP: Final = "app"
 DEFAULT = "default"
 
 DEFAULT_TIMEOUT = 10.0
-
-# One text serves the flag and the ini key; the ini key's adds how it is written in a file.
-POOLS_HELP = (
-    "pools to run the tests under: a comma-separated list of prefork, solo, threads, gevent, eventlet and "
-    "pkg.module:TaskPool, or all (default: prefork, or the pools that a test's own marker names)"
-)
-APP_HELP = (
-    "the application, as for celery -A: MODULE:ATTR, or MODULE:FACTORY() to call a factory "
-    "(default: the celery_pool_app fixture)"
-)
-CONCURRENCY_HELP = (
-    "slots of a worker: N for every pool but solo, POOL=N,... for single pools, or app to let Celery and the "
-    "application decide (default: prefork as many as processors, at most 4; threads 8; gevent, eventlet 100)"
-)
-BROKER_HELP = (
-    "embedded for a private Valkey or Redis server, app for what the application is configured with, or the "
-    "URL of a broker (default: embedded)"
-)
-BACKEND_HELP = "the same for the result backend (default: embedded)"
-TIMEOUT_HELP = (
-    "seconds that handle calls and draining may take; a test's own get() without a timeout has six times as "
-    "long (default: 10)"
-)
 
 
 @dataclass(frozen=True)
@@ -147,41 +123,12 @@ class Settings:
         return any(source != DEFAULT for source in self.sources.values())
 
 
-_OPTIONS: Mapping[str, tuple[str, str]] = {
-    "pools": ("LIST", POOLS_HELP),
-    "app": ("MODULE:ATTR", APP_HELP),
-    "concurrency": ("N|POOL=N,...|app", CONCURRENCY_HELP),
-    "broker": ("embedded|app|URL", BROKER_HELP),
-    "backend": ("embedded|app|URL", BACKEND_HELP),
-    "timeout": ("SECONDS", TIMEOUT_HELP),
-}
-
-_LISTS = frozenset({"pools", "concurrency"})
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Add the group ``celerypool`` with every option, and the ini key of each.
-
-    In an ini file, in setup.cfg and under ``[tool.pytest.ini_options]`` every value may be a string; the
-    lists may go over several lines or be a TOML list, the timeout a TOML number. In pytest 9's own TOML
-    tables (``[tool.pytest]``, ``pytest.toml``) pytest itself accepts one TOML type a key, a list of strings
-    or a string; `from_config` reads the other forms from the file. With ``-o`` every value is a string.
-    """
-    group = parser.getgroup("celerypool", "run Celery tasks under real workers of every pool")
-    for name, (metavar, text) in _OPTIONS.items():
-        group.addoption(f"--celery-{name}", metavar=metavar, default=None, help=text)
-        if name in _LISTS:
-            parser.addini(f"celery_{name}", f"{text}; a string or a list", type="linelist", default=None)
-        else:
-            parser.addini(f"celery_{name}", text, type="string", default=None)
-
-
 def from_config(config: pytest.Config) -> Settings:
     """Read the options and the ini file; raises SettingError for the first value that is wrong."""
-    given = {name: _given(config, name) for name in _OPTIONS}
-    sources = {name: DEFAULT if value is None else value[1] for name, value in given.items()}
-    pools, app, concurrency = given["pools"], given["app"], given["concurrency"]
-    broker, backend, timeout = given["broker"], given["backend"], given["timeout"]
+    found = {name: given(config, name) for name in OPTIONS}
+    sources = {name: DEFAULT if value is None else value[1] for name, value in found.items()}
+    pools, app, concurrency = found["pools"], found["app"], found["concurrency"]
+    broker, backend, timeout = found["broker"], found["backend"], found["timeout"]
     return Settings(
         pools=None if pools is None else parse_pools(_texts(*pools), pools[1]),
         app=None if app is None else _app(*app),
@@ -200,48 +147,6 @@ def hide_password(url: str) -> str:
     return re.sub(_PASSWORD, r"\1***@", url)
 
 
-def _given(config: pytest.Config, name: str) -> tuple[object, str] | None:
-    """Return a value as it was given and where it came from, or None if nobody gave it."""
-    value = config.getoption(f"celery_{name}")
-    if value is not None:
-        return value, f"--celery-{name}"
-    key = f"celery_{name}"
-    value = _ini(config, key)
-    if value is None:
-        return None
-    overrides = config.getoption("override_ini") or ()
-    if any(override.partition("=")[0] == key for override in overrides):
-        return value, f"-o {key}"
-    return value, f"{key} in {config.inipath.name}" if config.inipath else key
-
-
-def _ini(config: pytest.Config, key: str) -> object:
-    """Return an ini value, in whichever of the allowed types the file gives it."""
-    try:
-        value: object = config.getini(key)
-    except (TypeError, pytest.UsageError):
-        # pytest 9's own TOML tables allow one type a key: a list of strings for our lists, a string for the
-        # rest. `celery_pools = "solo"` and `celery_timeout = 10` are as clear, so they are read here. Unions
-        # of types came only with pytest 9.2, and without lists.
-        value = _from_toml(config.inipath, key)
-        if value is None:
-            raise
-    return value
-
-
-def _from_toml(path: Path | None, key: str) -> object:
-    """Return the value that a TOML file has for the key in one of pytest's own tables, or None."""
-    if path is None or path.suffix != ".toml":
-        return None
-    import tomllib
-
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
-    for table in (document.get("pytest", {}), document.get("tool", {}).get("pytest", {})):
-        if key in table:
-            return table[key]
-    return None
-
-
 def _texts(value: object, source: str) -> list[str]:
     """Return the items of a list as strings; a single string or number is a list of one."""
     items = value if isinstance(value, list) else [value]
@@ -258,7 +163,6 @@ def _text(value: object, source: str) -> str:
     return str(value).strip()
 
 
-# Patterns are compiled when they are first used: this module is loaded in every pytest run.
 _APP = r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\(\))?)?"
 
 

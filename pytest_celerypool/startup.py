@@ -1,4 +1,4 @@
-"""The beginning of a session: check the settings, say what they are, give the application."""
+"""The beginning of a run with pools: check the settings, say what they are, give the application."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool import markers, pools
 from pytest_celerypool.errors import SettingError
 from pytest_celerypool.keys import APPLICATION, NOTES, SETTINGS, SUMMARY
+from pytest_celerypool.pools import POOLS
 from pytest_celerypool.settings import Settings, from_config
 
 
 def configure(config: pytest.Config) -> None:
-    """Check the settings and register the markers.
+    """Check the settings, and put into the stash what every run with pools has.
 
     :raises pytest.UsageError: a setting is wrong, or the system is Windows.
     """
-    for line in markers.MARKERS:
-        config.addinivalue_line("markers", line)
     try:
         settings = from_config(config)
-        settings.concurrency.check(settings.pools or pools.POOLS, os.cpu_count() or 1)
+        settings.concurrency.check(settings.pools or POOLS, os.cpu_count() or 1)
         if settings.app is not None:
             _find_module(settings, config)
     except SettingError as exc:
@@ -40,11 +38,7 @@ def configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         from pytest_celerypool.report.summary import Summary
 
-        config.stash[SUMMARY] = Summary([pool.name for pool in settings.pools or pools.POOLS])
-    if config.pluginmanager.hasplugin("dsession") or config.pluginmanager.hasplugin("xdist"):
-        from pytest_celerypool.distribution import XdistHooks
-
-        config.pluginmanager.register(XdistHooks(), "celerypool-xdist")
+        config.stash[SUMMARY] = Summary([pool.name for pool in settings.pools or POOLS])
 
 
 def _find_module(settings: Settings, config: pytest.Config) -> None:
@@ -66,7 +60,7 @@ def header(config: pytest.Config) -> list[str]:
     settings = config.stash[SETTINGS]
     if not settings.chosen():
         return []
-    chosen = settings.pools or (pools.POOLS[0],)
+    chosen = settings.pools or (POOLS[0],)
     names = ", ".join(pool.name for pool in chosen)
     versions = [f"celery {_version('celery')}", f"kombu {_version('kombu')}"]
     versions += [f"{pool.library} {_version(pool.library)}" for pool in chosen if pool.library]

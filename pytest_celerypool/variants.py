@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool import markers, pools
 from pytest_celerypool.errors import MarkerError
 from pytest_celerypool.keys import PLACE
-from pytest_celerypool.pools import Pool
+from pytest_celerypool.markers import PoolsSpec, wants_worker
+from pytest_celerypool.markers import read as read_markers
+from pytest_celerypool.pools import POOLS, Pool, missing
 from pytest_celerypool.settings import Settings
-
-#: The fixture that is the axis, and the one that gives a worker.
-AXIS, WORKER = "celery_pool", "celery_pool_worker"
+from pytest_celerypool.surface import AXIS, WORKER
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,7 @@ Need = tuple[Variant, int | None, tuple[str, ...]]
 
 def has_worker(names: Iterable[str], node: Any) -> bool:
     """Whether a test has a worker: through its fixtures, or through one of the first three markers."""
-    return any(name in (AXIS, WORKER) for name in names) or markers.wants_worker(
-        lambda name: node.iter_markers(name=name)
-    )
+    return any(name in (AXIS, WORKER) for name in names) or wants_worker(lambda name: node.iter_markers(name=name))
 
 
 def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
@@ -65,10 +62,10 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
     if _parametrised_by_hand(metafunc):
         return
     try:
-        spec = markers.read(lambda name: metafunc.definition.iter_markers(name=name)).pools
+        spec = read_markers(lambda name: metafunc.definition.iter_markers(name=name)).pools
     except MarkerError:
         # The test's set-up says what is wrong, once.
-        spec, settings = None, replace(settings, pools=(settings.pools or pools.POOLS)[:1])
+        spec, settings = None, replace(settings, pools=(settings.pools or POOLS)[:1])
     variants = variants_of(spec, settings)
     if not variants:
         return
@@ -77,10 +74,10 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
     metafunc.parametrize(AXIS, [_parameter(each) for each in variants], indirect=True, scope="session")
 
 
-def variants_of(spec: markers.PoolsSpec | None, settings: Settings) -> list[Variant]:
+def variants_of(spec: PoolsSpec | None, settings: Settings) -> list[Variant]:
     """Return the variants that a test with that ``celery_pools`` marker runs under, perhaps none."""
-    spec = spec or markers.PoolsSpec()
-    default = (pools.POOLS[0],)
+    spec = spec or PoolsSpec()
+    default = (POOLS[0],)
     counts = spec.concurrency if isinstance(spec.concurrency, tuple) else (None,)
     return [variant(pool, count) for pool in spec.select(settings.pools, default) for count in counts]
 
@@ -98,7 +95,7 @@ def _argnames(mark: pytest.Mark) -> Sequence[str]:
 
 
 def _parameter(each: Variant) -> Any:
-    reason = pools.missing(each.pool)
+    reason = missing(each.pool)
     marks = () if reason is None else (pytest.mark.skip(reason=reason),)
     return pytest.param(each, id=each.id, marks=marks)
 
@@ -116,7 +113,7 @@ def place(item: pytest.Item, order: Sequence[Pool]) -> None:
         if has_worker(item.fixturenames, item):
             _place_without_variant(item)
         return
-    if WORKER not in item.fixturenames and markers.wants_worker(lambda name: item.iter_markers(name=name)):
+    if WORKER not in item.fixturenames and wants_worker(lambda name: item.iter_markers(name=name)):
         item.fixturenames.append(WORKER)
     item.stash[PLACE] = Place(_without(item.nodeid, callspec.id, value.id), value.id)
     # pytest groups by the index in each test's own list, and these lists differ.
@@ -126,7 +123,7 @@ def place(item: pytest.Item, order: Sequence[Pool]) -> None:
 def _place_without_variant(item: pytest.Function) -> None:
     """Skip a test that no pool is left for; a ``unittest.TestCase`` is not multiplied, but has its worker."""
     if item.cls is not None and issubclass(item.cls, unittest.TestCase):
-        if WORKER not in item.fixturenames and markers.wants_worker(lambda name: item.iter_markers(name=name)):
+        if WORKER not in item.fixturenames and wants_worker(lambda name: item.iter_markers(name=name)):
             item.fixturenames.append(WORKER)
         return
     if any(True for _ in item.iter_markers(name="celery_pools")):
@@ -134,7 +131,7 @@ def _place_without_variant(item: pytest.Function) -> None:
 
 
 def _rank(value: Variant, order: Sequence[Pool]) -> int:
-    known = [*order, *(pool for pool in pools.POOLS if pool not in order)]
+    known = [*order, *(pool for pool in POOLS if pool not in order)]
     position = known.index(value.pool) if value.pool in known else len(known)
     return position * 10_000 + (value.concurrency or 0)
 
@@ -155,7 +152,7 @@ def need_of(item: pytest.Item) -> Need | None:
     if not isinstance(value, Variant):
         return None
     try:
-        spec = markers.read(lambda name: item.iter_markers(name=name)).pools or markers.PoolsSpec()
+        spec = read_markers(lambda name: item.iter_markers(name=name)).pools or PoolsSpec()
     except MarkerError:
         return None
     if spec.fresh or any(mark.name == "skip" for mark in item.iter_markers()):
@@ -163,7 +160,7 @@ def need_of(item: pytest.Item) -> Need | None:
     return value, slots_of(value, spec), spec.options
 
 
-def slots_of(value: Variant, spec: markers.PoolsSpec) -> int | None:
+def slots_of(value: Variant, spec: PoolsSpec) -> int | None:
     """Return the slots that a test's marker asks for under `value`, ``None`` if it does not."""
     return value.concurrency if isinstance(spec.concurrency, tuple) else spec.concurrency
 

@@ -12,7 +12,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from pytest_celerypool import fixtures, markers, pools, settings
+from pytest_celerypool import fixtures, markers, pools, surface
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(fixtures.__file__).parent
@@ -58,7 +58,7 @@ class Options(Generated):
 
     def lines(self) -> Iterable[str]:
         """Return a section's worth of options."""
-        for name, (metavar, text) in settings._OPTIONS.items():
+        for name, (metavar, text) in surface.OPTIONS.items():
             meaning, default = default_of(text)
             yield from (
                 f".. option:: --celery-{name}={metavar}",
@@ -77,7 +77,7 @@ class Defaults(Generated):
         """Return the table."""
         rows = [
             (f"``--celery-{name}``", f"``celery_{name}``", default_of(text)[1])
-            for name, (_, text) in settings._OPTIONS.items()
+            for name, (_, text) in surface.OPTIONS.items()
         ]
         return table(("option", "ini key", "default"), rows)
 
@@ -89,7 +89,7 @@ class Markers(Generated):
 
     def lines(self) -> Iterable[str]:
         """Return the signature, and what it means."""
-        (line,) = (line for line in markers.MARKERS if line.startswith(f"{self.arguments[0]}("))
+        (line,) = (line for line in surface.MARKERS if line.startswith(f"{self.arguments[0]}("))
         signature, text = line.split("): ", 1)
         return [f".. py:decorator:: pytest.mark.{signature})", "   :no-index:", "", f"   {text[0].upper()}{text[1:]}"]
 

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from pytest_celerypool.keys import ATTRIBUTE
 from pytest_celerypool.report import matrix
 from pytest_celerypool.verdict import agreement
-
-#: The attribute of a test report that carries this plugin's plain data, through xdist too.
-ATTRIBUTE = "celerypool"
 
 
 class _Side(NamedTuple):

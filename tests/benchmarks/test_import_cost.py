@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from pathlib import Path
@@ -48,30 +49,40 @@ def test_import(tmp_path: Path, run: Any, show: Any) -> None:
 
 
 def _imported(module: str, folder: Path, run: Any) -> tuple[float, int, list[str]]:
-    elapsed, modules, tops = json.loads(run([sys.executable, "-c", IMPORT.format(module=module)], folder))
+    elapsed, modules, tops = json.loads(
+        run([sys.executable, "-c", IMPORT.format(module=module)], folder, _compiled(folder))
+    )
     return elapsed, modules, tops
 
 
 @pytest.mark.parametrize("tests", [1, 1000])
 def test_a_run_without_pools_is_not_slowed(tests: int, tmp_path: Path, run: Any, show: Any) -> None:
-    """A run of tests that use no worker takes at most 5 % longer with the plugin than without."""
+    """A run of tests that use no worker takes at most 5 % longer with the plugin than with an empty one.
+
+    The empty one is there because pytest searches all that is installed for a plugin that is named with ``-p``. Judged
+    is processor time, which other processes of the machine disturb less; a run is one process that never waits.
+    """
     _write_trivial_tests(tmp_path, tests)
-    mine, without = [], []
+    (tmp_path / "nothing.py").touch()
+    mine, empty = [], []
     for number in range(ROUNDS + 1):
-        sides = [(mine, PLUGIN), (without, ())]
+        sides = [(mine, PLUGIN), (empty, ("-p", "nothing"))]
         for times, options in sides if number % 2 else sides[::-1]:
             times.append(_pytest(tmp_path, run, *options))
-    del mine[0], without[0]
-    cost = median(one - other for one, other in zip(mine, without, strict=True))
-    ratio = median(one / other for one, other in zip(mine, without, strict=True))
-    show(
-        f"a run of {tests} trivial tests that uses no pool",
-        f"{ratio:.3f} times as long, {cost:+.1f} ms",
-        "not slowed: at most 1.05",
-        show.Figures("with the plugin", mine, "ms"),
-        show.Figures("without", without, "ms"),
-    )
-    assert ratio <= 1.05
+    del mine[0], empty[0]  # they may have compiled
+    ratios = []
+    for number, what in enumerate(("time", "processor time")):
+        with_plugin, without = [times[number] for times in mine], [times[number] for times in empty]
+        cost = median(one - other for one, other in zip(with_plugin, without, strict=True))
+        ratios.append(median(one / other for one, other in zip(with_plugin, without, strict=True)))
+        show(
+            f"{what} of a run of {tests} trivial tests that uses no pool",
+            f"{ratios[-1]:.3f} times as long, {cost:+.1f} ms",
+            "not slowed: at most 1.05",
+            show.Figures("with the plugin", with_plugin, "ms"),
+            show.Figures("with an empty plugin", without, "ms"),
+        )
+    assert ratios[-1] <= 1.05
 
 
 def test_autoload_of_the_environment(tmp_path: Path, run: Any, show: Any) -> None:
@@ -79,8 +90,8 @@ def test_autoload_of_the_environment(tmp_path: Path, run: Any, show: Any) -> Non
     _write_trivial_tests(tmp_path, 1)
     loaded, disabled = [], []
     for _ in range(ROUNDS + 1):
-        loaded.append(_pytest(tmp_path, run, autoload=True))
-        disabled.append(_pytest(tmp_path, run))
+        loaded.append(_pytest(tmp_path, run, autoload=True)[0])
+        disabled.append(_pytest(tmp_path, run)[0])
     del loaded[0], disabled[0]
     cost = median(one - other for one, other in zip(loaded, disabled, strict=True))
     show(
@@ -97,9 +108,19 @@ def _write_trivial_tests(folder: Path, count: int) -> None:
     (folder / "test_trivial.py").write_text(text)
 
 
-def _pytest(folder: Path, run: Any, *options: str, autoload: bool = False) -> float:
-    """Run the trivial tests in a process of their own and return the ms until it ended."""
-    env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""} if autoload else {}
-    started = time.perf_counter()
+def _pytest(folder: Path, run: Any, *options: str, autoload: bool = False) -> tuple[float, float]:
+    """Run the trivial tests in a process of their own and return the ms and the ms of a processor that it took."""
+    env = {**_compiled(folder), **({"PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""} if autoload else {})}
+    busy, started = _busy(), time.perf_counter()
     run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "."], folder, env)
-    return 1000 * (time.perf_counter() - started)
+    return 1000 * (time.perf_counter() - started), 1000 * (_busy() - busy)
+
+
+def _compiled(folder: Path) -> dict[str, str]:
+    """Let compiled modules be kept, as users have them, whatever this process was told."""
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+
+
+def _busy() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -106,3 +106,18 @@ def test_loading_the_plugin_imports_no_celery_and_no_green_library():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.split() == ["pytest_celerypool"]
+
+
+def test_a_run_that_uses_no_pool_imports_no_more_than_the_names_that_it_might_use(pytester):
+    pytester.makepyfile("def test_it(): pass")
+    pytester.makeconftest(
+        """
+        import sys
+
+        def pytest_unconfigure():
+            print("imported", *sorted(name for name in sys.modules if name.startswith("pytest_celerypool.")))
+        """
+    )
+    run = pytester.runpytest_subprocess()
+    names = ["fixtures", "keys", "plugin", "surface"]
+    run.stdout.fnmatch_lines(["imported " + " ".join(f"pytest_celerypool.{name}" for name in names)])
