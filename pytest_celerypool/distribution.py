@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from typing import Any
 
@@ -71,6 +70,8 @@ class PoolScheduling(LoadScheduling):  # type: ignore[misc]
 
     def _pays(self, pool: str, count: int) -> bool:
         """Whether half of what is left of a pool takes longer than the start of another worker for it."""
+        import statistics  # not above: a controller of xdist loads this module in every run
+
         known = self._seconds.get(pool) or [seconds for times in self._seconds.values() for seconds in times]
         return not known or count * statistics.median(known) / 2 > _START_S
 

@@ -24,6 +24,13 @@ class BrokerError(Exception):
     """The broker or the result backend could not start or cannot be reached."""
 
 
+#: Why nothing runs on Windows, and what to do.
+WINDOWS = (
+    "pytest-celerypool runs on Linux and macOS: prefork needs fork(), and a worker's processes are ended through "
+    "their process group. Run these tests under WSL."
+)
+
+
 def did_you_mean(given: str, valid: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the entry of ``valid`` closest to ``given``, or nothing.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ def celery_pool_worker(
     request: pytest.FixtureRequest, celery_pool: Pool, celery_pool_app: Any
 ) -> Iterator[WorkerHandle]:
     """A handle on a running worker of the test's pool: submit, run, map, drain, spans, log, kill, restart."""
+    if sys.platform == "win32":
+        from pytest_celerypool.errors import WINDOWS
+
+        pytest.fail(WINDOWS, pytrace=False)
     from pytest_celerypool.lease import lease
 
     with lease(request, celery_pool_app) as handle:

@@ -24,6 +24,8 @@ WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
 SUMMARY: pytest.StashKey[Summary] = pytest.StashKey()
 #: What the run should say once at its end.
 NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
+#: What the header said already.
+TOLD: pytest.StashKey[str] = pytest.StashKey()
 #: The entry of ``config.workeroutput`` in which a node of xdist sends them.
 NOTES_OF_NODE = "celerypool_notes"
 #: The attribute of a test report that carries this plugin's plain data, through xdist too.

@@ -12,7 +12,7 @@ from pytest_celerypool.agent import loading, publishing
 from pytest_celerypool.application import WaitWatch, eager_note, locate
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, WorkerError
-from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, REMAINING, SETTINGS, WORKERS
+from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, REMAINING, SETTINGS, TOLD, WORKERS
 from pytest_celerypool.launch import WorkerSpec
 from pytest_celerypool.launch.subprocess import same_server
 from pytest_celerypool.markers import Markers, PoolsSpec
@@ -74,7 +74,7 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
     except (WorkerError, BrokerError) as exc:
         raise pytest.fail.Exception(str(exc), pytrace=False) from None
     note = eager_note(app)
-    if note is not None and note not in config.stash[NOTES]:
+    if note is not None and note not in (*config.stash[NOTES], config.stash.get(TOLD, None)):
         config.stash[NOTES].append(note)
     broker = borrower.workers.broker_for(app)
     handle = WorkerHandle(app, worker, broker, item.nodeid, config.stash[SETTINGS].timeout)

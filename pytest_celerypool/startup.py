@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool.errors import SettingError
-from pytest_celerypool.keys import APPLICATION, NOTES, SETTINGS, SUMMARY
+from pytest_celerypool.errors import WINDOWS, SettingError
+from pytest_celerypool.keys import APPLICATION, NOTES, SETTINGS, SUMMARY, TOLD
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.settings import Settings, from_config
 
@@ -29,10 +29,7 @@ def configure(config: pytest.Config) -> None:
     except SettingError as exc:
         raise pytest.UsageError(str(exc)) from None
     if sys.platform == "win32" and settings.chosen():
-        raise pytest.UsageError(
-            "pytest-celerypool runs on Linux and macOS: prefork needs fork(), and a worker's processes are ended "
-            "through their process group. Run these tests under WSL."
-        )
+        raise pytest.UsageError(WINDOWS)
     config.stash[SETTINGS] = settings
     config.stash[NOTES] = list(settings.concurrency.warnings())
     if not hasattr(config, "workerinput"):
@@ -61,7 +58,7 @@ def header(config: pytest.Config) -> list[str]:
     if not settings.chosen():
         return []
     chosen = settings.pools or (POOLS[0],)
-    names = ", ".join(pool.name for pool in chosen)
+    names = ", ".join(pool.name for pool in chosen) + ("" if settings.pools else ", or as markers say")
     versions = [f"celery {_version('celery')}", f"kombu {_version('kombu')}"]
     versions += [f"{pool.library} {_version(pool.library)}" for pool in chosen if pool.library]
     app = settings.app or "fixture celery_pool_app"
@@ -94,7 +91,7 @@ def header_of_application(config: pytest.Config) -> list[str]:
         return []
     if note is None:
         return []
-    config.stash[NOTES].append(note)
+    config.stash[TOLD] = note
     return [f"celery {note}"]
 
 

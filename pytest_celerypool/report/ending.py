@@ -14,7 +14,10 @@ def report_disagreements(session: pytest.Session) -> None:
     summary = session.config.stash.get(SUMMARY, None)
     if summary is None or session.config.option.collectonly:
         return
-    for nodeid, location, text in summary.disagreements():
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    for number, (nodeid, location, text) in enumerate(summary.disagreements()):
+        if terminal is not None and number == 0:
+            terminal.ensure_newline()  # behind the last test's line they would look like further tests
         report = pytest.TestReport(
             nodeid=nodeid,
             location=location,

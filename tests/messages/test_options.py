@@ -1,5 +1,6 @@
 """What pytest says of options, ini values and markers; no worker is started here."""
 
+import importlib
 import sys
 
 import pytest
@@ -89,8 +90,7 @@ def test_without_a_choice_a_suite_sees_nothing_of_this_plugin(suite):
 
 
 def test_windows_is_refused_where_pools_are_chosen(suite, monkeypatch):
-    from pytest_celerypool import startup
-
+    startup = importlib.import_module("pytest_celerypool.startup")
     config = suite.parseconfig("--celery-pools=solo")
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(pytest.UsageError, match="runs on Linux and macOS"):
@@ -149,8 +149,8 @@ def test_pools_chosen_for_a_suite_without_workers_are_pointed_out(pytester):
 
 
 def test_a_pool_whose_library_is_missing_is_skipped_with_what_to_install(pytester, monkeypatch):
-    from pytest_celerypool import pools
-
+    # Not "from pytest_celerypool import pools": the package's attribute may be one that an earlier run left.
+    pools = importlib.import_module("pytest_celerypool.pools")
     monkeypatch.setattr(pools, "_findable", lambda module: module != "gevent")
     pytester.makepyfile("def test_it(celery_pool): pass\n")
     result = pytester.runpytest_inprocess("--celery-pools=gevent,solo", "-rs", "-v")
