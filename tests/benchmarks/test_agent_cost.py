@@ -1,9 +1,8 @@
 """What the agent costs the tasks of a worker, against ``celery worker`` with the same flags on the same server.
 
 Both workers of a pair live through all rounds and take turns, so that whatever else the machine does strikes
-both. Beside the agent's records the comparison holds the caps on idle waits (``agent/waits.py``): the worker
-with the agent looks at its broker up to twenty times a second while it has nothing to do. A worker that has
-tasks never comes to such a wait.
+both. Beside the agent's records the comparison holds what lets a worker stop fast (``agent/waits.py``): the
+worker with the agent asks its broker five times a second, not once, while it has nothing to do.
 """
 
 from __future__ import annotations
