@@ -22,7 +22,7 @@ LONGEST_S = 0.05
 
 #: A closing channel waits for the reply to its last ``BRPOP``, by default a second. The transport option
 #: ``polling_interval`` would shorten it too, and delay every message that comes in the meantime.
-BRPOP_S = 0.2
+BRPOP_S = 0.1
 
 #: A loop that waits on although the worker is stopping lets others run for so long each time.
 _RESPITE_S = 0.01

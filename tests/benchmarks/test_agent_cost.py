@@ -2,7 +2,7 @@
 
 Both workers of a pair live through all rounds and take turns, so that whatever else the machine does strikes
 both. Beside the agent's records the comparison holds what lets a worker stop fast (``agent/waits.py``): the
-worker with the agent asks its broker five times a second, not once, while it has nothing to do.
+worker with the agent asks its broker ten times a second, not once, while it has nothing to do.
 """
 
 from __future__ import annotations
