@@ -85,6 +85,8 @@ def header_of_application(config: pytest.Config) -> list[str]:
     source = None if settings.app is None else loading.parse(settings.app)
     if source is None or source["call"] or source["module"] not in sys.modules:
         return []
+    if hasattr(config, "workerinput"):  # pytest asks in a node of xdist too, which shows it to nobody
+        return []
     try:
         note = eager_note(loading.load(source))
     except Exception:  # noqa: BLE001 - the user's configuration may raise anything; the first test reports it

@@ -33,8 +33,9 @@ PASSING_STATES = frozenset({"RETRY", "IGNORED"})
 #: told nobody: not one of Celery's states, since Celery knows none.
 LOST = "LOST"
 
-#: Seconds within which a pool that reports lost slots does so: Celery's prefork looks about once a second.
-SETTLING_S = 1.5
+#: Seconds within which a pool that reports lost slots does so. Celery's prefork mostly does at once; where it asks
+#: for the exit status before the system has it, it asks again after five seconds (``AsynPool.timers``).
+SETTLING_S = 6.0
 
 
 @dataclass
@@ -114,10 +115,11 @@ class TaskEntry:
         """Whether something of this task is still to come."""
         closed = sum(span.ended is not None for span in self.spans)
         begun = max(len(self.publications), len(self.receptions))
-        return not self.unknown and (closed < begun or bool(self.open_spans) or self._unsettled)
+        return not self.unknown and (closed < begun or bool(self.open_spans) or self.unsettled)
 
     @property
-    def _unsettled(self) -> bool:
+    def unsettled(self) -> bool:
+        """Whether its slot was lost and the worker may still say what becomes of it."""
         return self.settles_until is not None and self.spans[-1].state == LOST and time.monotonic() < self.settles_until
 
     @property

@@ -270,6 +270,11 @@ class WorkerHandle:
             span = entry.open_spans[-1]
             since = format_seconds(time.monotonic() - (span.started or 0.0))
             return f"{name} is running in {span.slot} (process {span.pid}) for {since}"
+        if entry.unsettled:
+            return (
+                f"{name} was lost ({entry.spans[-1].exception}), and the {self.pool} pool has not said yet what "
+                "becomes of it; it may take up to five seconds"
+            )
         if self._unconsumed(entry):
             consumed = ", ".join(sorted(self.launched.info.get("queues", ())))
             return f"{name} lies in the queue {entry.queue!r}, which nobody consumes (this worker consumes: {consumed})"

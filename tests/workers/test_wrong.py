@@ -209,7 +209,7 @@ def run(shared_project):
     return shared_project.run(
         f"--celery-pools={','.join(POOLS)}",
         "--celery-app=proj:app",
-        "--celery-timeout=5",
+        "--celery-timeout=7",
         "--celery-concurrency=prefork=2,threads=2,gevent=3",
         "--tb=short",
         timeout=400,
@@ -309,7 +309,11 @@ AT_ONCE = [
     (test, pool)
     for test, pools, _ in WRONG
     for pool in pools
-    if "killed_in" in test or "unknown" in test or "exits" in test or "nobody" in test or test == "test_slot_dies"
+    if "killed_in" in test
+    or "unknown" in test
+    or "exits" in test
+    or "nobody" in test
+    or (test == "test_slot_dies" and pool != "prefork")  # which may look after five seconds only
 ]
 
 
@@ -318,7 +322,7 @@ def test_what_cannot_end_well_fails_within_about_a_second(run, test, pool):
     (call,) = [
         report for report in run.reports if report["nodeid"].endswith(f"::{test}[{pool}]") and report["when"] == "call"
     ]
-    # The deadline is five seconds, a test's own get() thirty.
+    # The deadline is seven seconds, a test's own get() has six times that.
     assert call["seconds"] < 3.5
 
 
