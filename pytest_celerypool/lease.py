@@ -115,13 +115,14 @@ class _Borrower:
         self.workers.plan([] if timed else [other for other in upcoming or () if other != spec], self.source, self._app)
         worker = self.workers.acquire(spec, self.source, self._app, fresh=self._spec.fresh or self._dynamic)
         if timed:
-            self.workers.settle()
+            self.workers.pause()
         if upcoming is not None and not _is_xdist_node(self._config):
             self.workers.retire([spec, *upcoming])
         return worker
 
     def give_back(self, handle: WorkerHandle) -> None:
         """Take the worker back; it serves others only if this test left nothing in it."""
+        self.workers.resume()
         handle.pump()
         clean = not (
             self._spec.fresh

@@ -139,6 +139,7 @@ class Workers:
             worker = None
         if worker is None:
             worker = self._start(spec, source, app, ahead=False)
+        worker.resume()
         try:
             worker.wait_ready(meanwhile=self._advance)
         except WorkerError as exc:
@@ -190,15 +191,16 @@ class Workers:
                 self._idle[spec] = self._start(spec, source, app, ahead=True)
                 starting += 1
 
-    def settle(self) -> None:
-        """Wait until no worker is starting, so that none disturbs a measurement; failures wait for their test."""
-        self._planned.clear()
-        for worker in list(self._idle.values()):
-            try:
-                worker.wait_ready()
-            except WorkerError:
-                self._idle.pop(worker.spec, None)
-                self.discard(worker)
+    def pause(self) -> None:
+        """Halt the workers that are starting, so that none disturbs a measurement, until :meth:`resume`."""
+        for worker in self._idle.values():
+            if not _is_up(worker):
+                worker.pause()
+
+    def resume(self) -> None:
+        """Let the workers that :meth:`pause` halted go on."""
+        for worker in self._idle.values():
+            worker.resume()
 
     def retire(self, needed: Iterable[WorkerSpec]) -> None:
         """Ask the idle workers that no later test needs to stop, and do not wait for it."""

@@ -51,6 +51,7 @@ class SubprocessWorker:
         self._folder.mkdir(mode=0o700)
         self.reader = TraceReader(self._folder / "trace.jsonl")
         self._environment = _environment()
+        self._paused_at: float | None = None
         self._start(ahead=ahead)
 
     # -- start
@@ -138,6 +139,18 @@ class SubprocessWorker:
                 )
             meanwhile()
             time.sleep(_POLL_S)
+
+    def pause(self) -> None:
+        """Halt a worker that is starting; the time does not count against its deadline."""
+        if self._paused_at is None and self._signal_group(signal.SIGSTOP):
+            self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Let a worker go on that :meth:`pause` halted."""
+        if self._paused_at is not None:
+            self._signal_group(signal.SIGCONT)
+            self._started += time.monotonic() - self._paused_at
+            self._paused_at = None
 
     def _check(self) -> None:
         wanted, target = self.spec.pool.path, self.target
@@ -268,10 +281,15 @@ class SubprocessWorker:
         self._reaper.forget_group(self.pid)
 
     def _kill_group(self) -> None:
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: int) -> bool:
+        """Send a signal to all processes of the worker; returns whether there was any."""
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):  # macOS says "not permitted" of a group of zombies
-            pass
+            return False
+        return True
 
 
 def same_server(found: str, wanted: str) -> bool:
