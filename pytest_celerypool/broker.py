@@ -457,15 +457,6 @@ class Broker:
                 self._server.empty(number % DATABASES)
         return f"{self._server.url}?virtual_host={number % DATABASES}"
 
-    def remove(self, target: Target) -> None:
-        """Delete what the namespace of `target` left on a server that users brought.
-
-        Raises :exc:`BrokerError` if the server does not let us. Nothing is left on the embedded server, which
-        ends with the run.
-        """
-        log = target["broker_transport_options"].get("celerypool_log")
-        _remove(self._remains(target["prefix"], [log] if log else []))
-
     def close(self) -> None:
         """Delete all that the run left, and stop the embedded server; what cannot be deleted is noted."""
         logs = [str(path) for path in self._folder.glob("names-*")]

@@ -460,16 +460,6 @@ def test_close_removes_what_the_run_left(shared: Broker, server: EmbeddedServer)
     assert client.keys() == [b"celery"]
 
 
-def test_remove_is_of_one_namespace(shared: Broker, server: EmbeddedServer) -> None:
-    """Removing a namespace leaves the others alone."""
-    targets = [shared.target(), shared.target()]
-    client = connect(server.url)
-    for target in targets:
-        client.set(target["prefix"] + "left", "ours")
-    shared.remove(targets[0])
-    assert client.keys() == [(targets[1]["prefix"] + "left").encode()]
-
-
 def test_prefix_of_the_application_is_no_pattern(opened: Opener, server: EmbeddedServer) -> None:
     """An application's own prefix with the characters of a pattern matches nothing else."""
     own = AppUrls(server.url, server.url, None, {"global_keyprefix": "[a]*"})
