@@ -136,7 +136,7 @@ class Place(TypedDict):
 
 
 class Remains(TypedDict):
-    """What a run, or one namespace of it, may have left on servers that users brought.
+    """What a run may have left on servers that users brought.
 
     Every name begins with ``prefix``; a key of Redis has the application's own prefix, the text beside the
     place, before it. ``logs`` are the files, or folders of files, in which the AMQP transport noted names.
