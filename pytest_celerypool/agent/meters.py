@@ -21,34 +21,36 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: For so many seconds off the processor a greenlet's thread is not asked whether it waited for one.
 SLACK_S = 0.001
 
+#: At the start of a task the memory is not read again that was read so shortly before, at the end of another.
+MEMORY_AGE_S = 0.005
+
 
 class ProcFile:
-    """A small file of ``/proc`` kept open, since reading it anew costs twenty times as much."""
+    """A small file of ``/proc`` kept open, since opening it anew costs twenty times as much."""
+
+    __slots__ = ("_fd", "_path", "_read")
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._fd = self._open()
+        self._open()
 
-    def _open(self) -> int:
+    def _open(self) -> None:
         try:
-            return originals.open_file(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = originals.open_file(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # not Linux, or /proc is hidden: the figure is then not offered
-            return -1
+            self._fd = -1
+        self._read = originals.reader(self._fd)
 
-    def field(self, index: int) -> int | None:
-        """Return the whitespace-separated integer at `index`, ``None`` where the system does not offer it."""
+    def second(self) -> int | None:
+        """Return the second of its whitespace-separated integers, ``None`` where the system does not offer it."""
         if self._fd < 0:
             return None
+        text = self._read()
+        if not text:  # its thread has ended, or the user's code closed every descriptor
+            self._open()
+            text = self._read()
         try:
-            text = os.pread(self._fd, 128, 0)
-        except OSError:  # its thread has ended, or the user's code closed every descriptor
-            self._fd = self._open()
-            try:
-                text = os.pread(self._fd, 128, 0)
-            except OSError:
-                return None
-        try:
-            return int(text.split(None, index + 1)[index])
+            return int(text.split(None, 2)[1])
         except (IndexError, ValueError):
             return None
 
@@ -65,13 +67,21 @@ class Clocks:
         What the parent opened stays open: its numbers may be the user's by now.
         """
         self.pid = pid
-        self._memory = ProcFile("/proc/self/statm")
+        self._statm = ProcFile("/proc/self/statm")
+        self._memory: int | None = None
+        self._memory_read = -MEMORY_AGE_S
         self._delays: dict[int, ProcFile] = {}
 
-    def memory(self) -> int | None:
-        """Resident memory of this process in bytes."""
-        pages = self._memory.field(1)
-        return None if pages is None else pages * _PAGE
+    def memory(self, now: float) -> int | None:
+        """Resident memory of this process in bytes, read at the moment `now`."""
+        pages = self._statm.second()
+        self._memory = None if pages is None else pages * _PAGE
+        self._memory_read = now
+        return self._memory
+
+    def recent_memory(self, now: float) -> int | None:
+        """The same, read at most :data:`MEMORY_AGE_S` before the moment `now`."""
+        return self._memory if now - self._memory_read < MEMORY_AGE_S else self.memory(now)
 
     def delay(self) -> float | None:
         """Seconds that this thread has waited for a processor so far (second figure of ``schedstat``)."""
@@ -79,7 +89,7 @@ class Clocks:
         file = self._delays.get(ident)
         if file is None:
             file = self._delays[ident] = ProcFile("/proc/thread-self/schedstat")
-        nanoseconds = file.field(1)
+        nanoseconds = file.second()
         return None if nanoseconds is None else nanoseconds / 1e9
 
 

@@ -50,10 +50,10 @@ class Writer:
         """Append one record that is JSON already."""
         line = record.encode() + b"\n"
         try:
-            originals.write(self._fd, line)
+            originals.append(self._fd, line)
         except OSError:  # the user's code closed every descriptor, as daemons do
             self._fd = self._open()
-            originals.write(self._fd, line)
+            originals.append(self._fd, line)
 
 
 def describe_exception(exc: BaseException | None) -> dict[str, Any] | None:
@@ -240,7 +240,7 @@ class Recorder:
             )
             self.writer.append(
                 f'{{"e":"start","t":{started},{about},"args":{encode(request.argsrepr)},'
-                f'"kwargs":{encode(request.kwargsrepr)},"mem":{encode(clocks.memory())}}}'
+                f'"kwargs":{encode(request.kwargsrepr)},"mem":{encode(clocks.recent_memory(started))}}}'
             )
             if self._tracer is not None:
                 self._tracer.start(task_id, about)
@@ -260,7 +260,7 @@ class Recorder:
             meter = self._running.pop(self._key(), None)
             if meter is not None:
                 cpu, hold, wait = meter.stop()
-                about, mem = meter.about, encode(self._clocks.memory())
+                about, mem = meter.about, encode(self._clocks.memory(ended))
                 measured = f',"cpu":{cpu},"wait":{"null" if wait is None else wait},"mem":{mem}'
                 if hold is not None:
                     measured += f',"hold":{hold}'

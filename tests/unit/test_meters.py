@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool.agent.meters import SLACK_S, Clocks, ProcFile, ThreadMeter
+from pytest_celerypool.agent.meters import MEMORY_AGE_S, SLACK_S, Clocks, ProcFile, ThreadMeter
 from pytest_celerypool.agent.recorder import Recorder, Writer, encode
 
 LINUX = sys.platform == "linux"
@@ -138,27 +138,52 @@ def test_a_file_closed_by_others_is_opened_again(tmp_path: Path):
     path = tmp_path / "statm"
     path.write_text("12 34 56\n")
     file = ProcFile(str(path))
-    assert file.field(1) == 34
+    assert file.second() == 34
     os.close(file._fd)
-    assert file.field(2) == 56
+    path.write_text("12 78 56\n")
+    assert file.second() == 78
+    os.close(file._fd)
+
+
+def test_a_figure_that_gets_shorter_is_read_right(tmp_path: Path):
+    """The buffer still has the end of the longer text."""
+    path = tmp_path / "schedstat"
+    path.write_text("1234567 7654321 12\n")
+    file = ProcFile(str(path))
+    assert file.second() == 7654321
+    path.write_text("1 2 3\n")
+    assert file.second() == 2
     os.close(file._fd)
 
 
 def test_a_file_that_does_not_exist_offers_nothing(tmp_path: Path):
-    assert ProcFile(str(tmp_path / "none")).field(1) is None
+    assert ProcFile(str(tmp_path / "none")).second() is None
 
 
-def test_a_field_that_is_no_number_or_not_there_is_not_offered(tmp_path: Path):
+@pytest.mark.parametrize("text", ["1 two", "1", ""])
+def test_a_figure_that_is_no_number_or_not_there_is_not_offered(tmp_path: Path, text: str):
     path = tmp_path / "file"
-    path.write_text("1 two")
+    path.write_text(text)
     file = ProcFile(str(path))
-    assert (file.field(0), file.field(1), file.field(2)) == (1, None, None)
+    assert file.second() is None
     os.close(file._fd)
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc")
+def test_memory_just_read_is_not_read_again_at_a_start():
+    clocks = Clocks()
+    read = clocks.memory(100.0)
+    kept = b"x" * (32 << 20)
+    assert clocks.recent_memory(100.0 + MEMORY_AGE_S / 2) == read
+    later = clocks.recent_memory(100.0 + MEMORY_AGE_S * 2)
+    assert read is not None
+    assert later is not None
+    assert later - read > len(kept) / 2
+
+
+@pytest.mark.skipif(not LINUX, reason="/proc")
 def test_memory_is_that_of_the_process():
-    memory = Clocks().memory()
+    memory = Clocks().memory(time.monotonic())
     assert memory is not None
     assert 1 << 20 < memory < 1 << 36
 
