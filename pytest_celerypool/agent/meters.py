@@ -10,6 +10,7 @@ ahead, and nothing is read that is not needed. Reading the time costs 0.1 µs, t
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from pytest_celerypool.agent import originals
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+#: Bytes to read of a file: more than the first two figures of ``statm`` or ``schedstat`` take.
+_READ = 64
 
 #: For so many seconds off the processor a greenlet's thread is not asked whether it waited for one.
 SLACK_S = 0.001
@@ -26,31 +30,37 @@ MEMORY_AGE_S = 0.005
 
 
 class ProcFile:
-    """A small file of ``/proc`` kept open, since opening it anew costs twenty times as much."""
+    """A small file of ``/proc`` kept open, since opening it anew costs twenty times as much.
 
-    __slots__ = ("_fd", "_path", "_read")
+    It is read by ``pread`` without giving up the interpreter's lock (:mod:`~pytest_celerypool.agent.originals`), into
+    one buffer: a shorter text leaves the end of a longer one behind it.
+    """
+
+    __slots__ = ("_address", "_buffer", "_fd", "_path")
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._buffer = ctypes.create_string_buffer(_READ)
+        self._address = ctypes.addressof(self._buffer)
         self._open()
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
+        """Open the file, read it once, and return whether that can be done."""
         try:
             self._fd = originals.open_file(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # not Linux, or /proc is hidden: the figure is then not offered
             self._fd = -1
-        self._read = originals.reader(self._fd)
+        return self._fd >= 0 and originals.pread(self._fd, self._address, _READ, 0) > 0
 
     def second(self) -> int | None:
         """Return the second of its whitespace-separated integers, ``None`` where the system does not offer it."""
         if self._fd < 0:
             return None
-        text = self._read()
-        if not text:  # its thread has ended, or the user's code closed every descriptor
-            self._open()
-            text = self._read()
+        # It fails if the file's thread has ended, or the user's code closed every descriptor.
+        if originals.pread(self._fd, self._address, _READ, 0) <= 0 and not self._open():
+            return None
         try:
-            return int(text.split(None, 2)[1])
+            return int(self._buffer.raw.split(None, 2)[1])
         except (IndexError, ValueError):
             return None
 

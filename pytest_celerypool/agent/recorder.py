@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from json.encoder import encode_basestring_ascii
+from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 from pytest_celerypool.agent import originals
@@ -26,7 +26,7 @@ def encode(value: Any) -> str:
     # The encoder costs 6 µs a call whatever it is given, and most of what a record holds is of these types.
     cls = type(value)
     if cls is str:
-        return encode_basestring_ascii(value)
+        return quote(value)
     if cls is int:
         return int.__repr__(value)
     return "null" if value is None else _encoder.encode(value)
@@ -213,34 +213,37 @@ class Recorder:
 
     # -- signals of the slot
 
+    @staticmethod
+    def _about(task: Any, request: Any, pid: int) -> str:
+        return f'"task":{quote(task.name)},"retries":{encode(request.retries or 0)},"pid":{pid}'
+
     def _slot(self, pid: int) -> str:
+        """Return the name of the current slot as JSON."""
         if self._tracer is not None:
             self._greenlets += 1
-            return f"greenlet {self._greenlets}"
+            return f'"greenlet {self._greenlets}"'
         if self._child_of != pid:
             from billiard.process import current_process
 
             index = getattr(current_process(), "index", None)
-            self._child, self._child_of = None if index is None else f"child {index}", pid
-        return self._child or threading.current_thread().name
+            self._child, self._child_of = None if index is None else f'"child {index}"', pid
+        return self._child or quote(threading.current_thread().name)
 
     def _on_prerun(self, task_id: str = "", task: Any = None, **_: Any) -> None:
         try:
             started = time.monotonic()
-            request = task.request
+            request = task.request_stack.top
             if request.is_eager:
                 return
             clocks = self._clocks
             pid = os.getpid()
             if pid != clocks.pid:
                 clocks.renew(pid)
-            about = (
-                f'"id":{encode(task_id)},"task":{encode(task.name)},"retries":{encode(request.retries or 0)},'
-                f'"pid":{pid},"slot":{encode(self._slot(pid))}'
-            )
+            about = f'"id":{encode(task_id)},{self._about(task, request, pid)},"slot":{self._slot(pid)}'
+            args, kwargs, memory = request.argsrepr, request.kwargsrepr, clocks.recent_memory(started)
             self.writer.append(
-                f'{{"e":"start","t":{started},{about},"args":{encode(request.argsrepr)},'
-                f'"kwargs":{encode(request.kwargsrepr)},"mem":{encode(clocks.recent_memory(started))}}}'
+                f'{{"e":"start","t":{started},{about},"args":{quote(args) if args else "null"},'
+                f'"kwargs":{quote(kwargs) if kwargs else "null"},"mem":{"null" if memory is None else memory}}}'
             )
             if self._tracer is not None:
                 self._tracer.start(task_id, about)
@@ -254,26 +257,25 @@ class Recorder:
     ) -> None:
         try:
             ended = time.monotonic()
-            request = task.request
+            request = task.request_stack.top
             if request.is_eager:
                 return
             meter = self._running.pop(self._key(), None)
             if meter is not None:
                 cpu, hold, wait = meter.stop()
-                about, mem = meter.about, encode(self._clocks.memory(ended))
-                measured = f',"cpu":{cpu},"wait":{"null" if wait is None else wait},"mem":{mem}'
-                if hold is not None:
-                    measured += f',"hold":{hold}'
-            else:
-                about = (
-                    f'"id":{encode(task_id)},"task":{encode(task.name)},"retries":{encode(request.retries or 0)},'
-                    f'"pid":{os.getpid()},"slot":null'
+                about, memory = meter.about, self._clocks.memory(ended)
+                measured = (
+                    f',"cpu":{cpu},"wait":{"null" if wait is None else wait},'
+                    f'"mem":{"null" if memory is None else memory},"hold":{"null" if hold is None else hold}'
                 )
+            else:
+                about = f'"id":{encode(task_id)},{self._about(task, request, os.getpid())},"slot":null'
                 measured = ""
-            raised = None if state == "SUCCESS" else describe_exception(_raised(state, retval))
-            self.writer.append(
-                f'{{"e":"end","t":{ended},{about},"state":{encode(state)},"exc":{encode(raised)}{measured}}}'
-            )
+            if state == "SUCCESS":
+                outcome = '"state":"SUCCESS","exc":null'
+            else:
+                outcome = f'"state":{encode(state)},"exc":{encode(describe_exception(_raised(state, retval)))}'
+            self.writer.append(f'{{"e":"end","t":{ended},{about},{outcome}{measured}}}')
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_postrun", exc)
 

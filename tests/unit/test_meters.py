@@ -251,7 +251,7 @@ def test_a_task_whose_start_was_not_seen_ends_without_figures(recorder: Any, tra
 
 
 def test_an_eager_task_is_not_recorded(recorder: Any, trace: Path):
-    task = SimpleNamespace(name="proj.task", request=SimpleNamespace(is_eager=True))
+    task = SimpleNamespace(name="proj.task", request_stack=SimpleNamespace(top=SimpleNamespace(is_eager=True)))
     recorder._on_prerun(task_id="1", task=task)
     recorder._on_postrun(task_id="1", task=task, state="SUCCESS", retval=None)
     assert records(trace) == []
