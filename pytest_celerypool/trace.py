@@ -8,7 +8,7 @@ A record is one JSON object on a line of the worker's trace file; ``e`` is its k
 ``pub``          about to be published: ``id task parent retries eta queue``; ``unpub`` takes it back
 ``recv``         received by the worker: ``id task retries eta``
 ``start``        begins in a slot: ``id task retries args kwargs pid slot mem``
-``end``          leaves the slot: ``id task retries pid slot state exc cpu wait mem``, ``hold`` in green pools
+``end``          leaves the slot: ``id task retries pid slot state exc cpu wait mem hold``
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
 ``unknown``      not registered: ``id task``
 ``agent-error``  the agent itself failed: ``where error``

@@ -221,8 +221,10 @@ def recorder(trace: Path) -> Any:
     os.close(recorder.writer._fd)
 
 
-def request(**fields: Any) -> Any:
-    return SimpleNamespace(is_eager=False, retries=None, argsrepr="('ä\"',)", kwargsrepr=None, **fields)
+def task_named(name: str, *, is_eager: bool = False) -> Any:
+    """A task that is being executed."""
+    request = SimpleNamespace(is_eager=is_eager, retries=None, argsrepr="('ä\"',)", kwargsrepr=None)
+    return SimpleNamespace(name=name, request_stack=SimpleNamespace(top=request))
 
 
 def records(trace: Path) -> list[dict[str, Any]]:
@@ -230,7 +232,7 @@ def records(trace: Path) -> list[dict[str, Any]]:
 
 
 def test_start_and_end_have_every_field(recorder: Any, trace: Path):
-    task = SimpleNamespace(name='proj.ta"sk', request=request())
+    task = task_named('proj.ta"sk')
     recorder._on_prerun(task_id="i\n1", task=task, sender=task)
     recorder._on_postrun(task_id="i\n1", task=task, state="FAILURE", retval=ValueError("ä", 1))
     start, end = records(trace)
@@ -238,12 +240,12 @@ def test_start_and_end_have_every_field(recorder: Any, trace: Path):
     assert start == {**common, "e": "start", "t": start["t"], "args": "('ä\"',)", "kwargs": None, "mem": start["mem"]}
     error = {"type": "ValueError", "module": "builtins", "args": ["ä", 1], "text": "ValueError('ä', 1)"}
     measured = {name: end[name] for name in ("t", "cpu", "wait", "mem")}
-    assert end == {**common, **measured, "e": "end", "state": "FAILURE", "exc": error}
+    assert end == {**common, **measured, "e": "end", "state": "FAILURE", "exc": error, "hold": None}
     assert start["t"] <= end["t"]
 
 
 def test_a_task_whose_start_was_not_seen_ends_without_figures(recorder: Any, trace: Path):
-    task = SimpleNamespace(name="proj.task", request=request())
+    task = task_named("proj.task")
     recorder._on_postrun(task_id="1", task=task, state="SUCCESS", retval=None)
     (end,) = records(trace)
     assert (end["slot"], end["state"], end["exc"]) == (None, "SUCCESS", None)
@@ -251,7 +253,7 @@ def test_a_task_whose_start_was_not_seen_ends_without_figures(recorder: Any, tra
 
 
 def test_an_eager_task_is_not_recorded(recorder: Any, trace: Path):
-    task = SimpleNamespace(name="proj.task", request_stack=SimpleNamespace(top=SimpleNamespace(is_eager=True)))
+    task = task_named("proj.task", is_eager=True)
     recorder._on_prerun(task_id="1", task=task)
     recorder._on_postrun(task_id="1", task=task, state="SUCCESS", retval=None)
     assert records(trace) == []
