@@ -32,7 +32,8 @@ def locate(app: Any) -> Source:
         raise WorkerError(
             f"the application {app.main or app!r} lives in no module that a worker could import: it was made inside "
             "a function or a fixture. Keep it at the top of a module, or put what makes it into a function there "
-            "and name that: --celery-app=MODULE:FACTORY()."
+            "and name that: --celery-app=MODULE:FACTORY(). Or let the worker live in the test's own process: "
+            "--celery-launch=inprocess."
         )
     defined: dict[str, int] = {}
     for task in list(app.tasks.values()):
@@ -104,6 +105,7 @@ class WaitWatch:
 
     def install(self, app: Any) -> Callable[[], None]:
         """Watch every backend that `app` has or will make; returns what ends the watch."""
+        before = vars(app).get("_get_backend")
         make = app._get_backend
         watched: list[Any] = []
 
@@ -117,6 +119,8 @@ class WaitWatch:
 
         def uninstall() -> None:
             app.__dict__.pop("_get_backend", None)
+            if before is not None:
+                app._get_backend = before
             for owner, name in watched:
                 owner.__dict__.pop(name, None)
 

@@ -9,11 +9,13 @@ import pytest
 if TYPE_CHECKING:
     from collections import Counter
 
+    from pytest_celerypool.hosting import Hosting
     from pytest_celerypool.lease import Observed
     from pytest_celerypool.markers import Markers
     from pytest_celerypool.report.summary import Summary
     from pytest_celerypool.settings import Settings
-    from pytest_celerypool.variants import Need, Place
+    from pytest_celerypool.standin import StandIn
+    from pytest_celerypool.variants import Need, Place, PoolName
     from pytest_celerypool.worker import WorkerHandle
     from pytest_celerypool.workers import Workers
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 #: Set as soon as a run turns out to use a pool; without it the hooks do nothing.
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
+HOSTING: pytest.StashKey[Hosting] = pytest.StashKey()
 SUMMARY: pytest.StashKey[Summary] = pytest.StashKey()
 #: What the run should say once at its end.
 NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
@@ -28,12 +31,21 @@ NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
 TOLD: pytest.StashKey[str] = pytest.StashKey()
 #: The entry of ``config.workeroutput`` in which a node of xdist sends them.
 NOTES_OF_NODE = "celerypool_notes"
+#: The entry of ``config.workerinput`` that tells a host which one it is.
+HOST_NAME = "celerypool_host"
 #: The attribute of a test report that carries this plugin's plain data, through xdist too.
 ATTRIBUTE = "celerypool"
 #: The application that ``--celery-app`` names, once it was imported.
 APPLICATION: pytest.StashKey[Any] = pytest.StashKey()
 
+#: The names of contrib's fixture ``celery_worker_pool`` and of all that were found to depend on it.
+CONTRIB_DEPENDENTS: pytest.StashKey[set[str]] = pytest.StashKey()
+#: The workers of contrib's fixtures that run.
+STANDINS: pytest.StashKey[list[StandIn]] = pytest.StashKey()
+
 # In ``session.stash``.
+#: For each ``celery_worker_pool`` that a suite defines, the parameter that stands for it.
+OWN_POOLS: pytest.StashKey[dict[Any, PoolName]] = pytest.StashKey()
 #: How many tests of each kind of worker are still to come in this process.
 REMAINING: pytest.StashKey[Counter[Need | None]] = pytest.StashKey()
 NEXT_ITEM: pytest.StashKey[pytest.Item | None] = pytest.StashKey()
@@ -41,6 +53,8 @@ NEXT_ITEM: pytest.StashKey[pytest.Item | None] = pytest.StashKey()
 # In ``item.stash``.
 MARKERS: pytest.StashKey[Markers] = pytest.StashKey()
 PLACE: pytest.StashKey[Place] = pytest.StashKey()
+#: The name of the host that has to run the test, where this process cannot.
+HOST: pytest.StashKey[str] = pytest.StashKey()
 #: Set while the test has a worker.
 HANDLE: pytest.StashKey[WorkerHandle] = pytest.StashKey()
 #: What the test did that its verdict must know of.

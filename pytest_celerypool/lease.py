@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -13,8 +14,7 @@ from pytest_celerypool.application import WaitWatch, eager_note, locate
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, WorkerError
 from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, REMAINING, SETTINGS, TOLD, WORKERS
-from pytest_celerypool.launch import WorkerSpec
-from pytest_celerypool.launch.subprocess import same_server
+from pytest_celerypool.launch import WorkerSpec, same_server
 from pytest_celerypool.markers import Markers, PoolsSpec
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.surface import AXIS
@@ -82,7 +82,11 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
     with ExitStack() as stack:
         stack.callback(borrower.give_back, handle)
         try:
-            _observe(stack, app, handle, observed, borrower.workers.redirection(app, worker.target))
+            if worker.spec.launch == "subprocess":
+                redirection = borrower.workers.redirection(app, worker.target)
+                redirection.enter()
+                stack.callback(redirection.leave)
+            _observe(stack, app, handle, observed)
         except WorkerError as exc:
             raise pytest.fail.Exception(str(exc), pytrace=False) from None
         if any("memory" in budget.limits for budget in borrower.markers.budgets):
@@ -101,8 +105,13 @@ class _Borrower:
         self.workers = workers_of(self._config)
         self.markers = self._item.stash.get(MARKERS, Markers())
         self._spec = self.markers.pools or PoolsSpec()
-        self.source = loading.parse(self.settings.app) if self.settings.app else locate(app)
-        self._databases = databases_of_tests(request)
+        self.launch = self._spec.launch or self.settings.launch
+        if self.launch == "inprocess":
+            self.source = loading.Source(module=f"{app.main}", attribute=f"{id(app):#x}", call=False, file=None)
+            self._databases: dict[str, str] = {}
+        else:
+            self.source = loading.parse(self.settings.app) if self.settings.app else locate(app)
+            self._databases = databases_of_tests(request)
         callspec = getattr(self._item, "callspec", None)
         value = None if callspec is None else callspec.params.get(AXIS)
         self._dynamic = not isinstance(value, Variant)
@@ -127,6 +136,7 @@ class _Borrower:
         clean = not (
             self._spec.fresh
             or self._dynamic
+            or self.launch == "inprocess"
             or handle.ended_by_test
             or handle.ledger.outstanding()
             or handle.ledger.lost_slots
@@ -137,10 +147,12 @@ class _Borrower:
     def _worker_spec(self, need: Need) -> WorkerSpec:
         value, slots, options = need
         nodes = int(getattr(self._config, "workerinput", {}).get("workercount", 0))
-        return make_spec(self.settings, self.source, value.pool, slots, options, nodes, self._databases)
+        return make_spec(self.settings, self.source, value.pool, slots, options, nodes, self._databases, self.launch)
 
     def _upcoming(self) -> list[WorkerSpec] | None:
         """The workers that later tests of this process will need, the next first; ``None`` if that is not known."""
+        if self.launch == "inprocess":
+            return None
         if not self.settings.app and self._has_several_apps():
             return None
         if _is_xdist_node(self._config):
@@ -162,10 +174,8 @@ def _is_xdist_node(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def _observe(stack: ExitStack, app: Any, handle: WorkerHandle, observed: Observed, redirection: Any) -> None:
-    """Point the application at the worker's namespace, and see what the test does with it."""
-    redirection.enter()
-    stack.callback(redirection.leave)
+def _observe(stack: ExitStack, app: Any, handle: WorkerHandle, observed: Observed) -> None:
+    """See what the test does with the application, which points at the worker's namespace."""
     target = handle.launched.target
     _check_servers(app, target)
     stack.callback(_watch_publications(app, handle, target))
@@ -211,14 +221,19 @@ def _watch_waits(app: Any, handle: WorkerHandle, observed: Observed) -> Callable
     from celery.exceptions import TimeoutError as CeleryTimeoutError
 
     limit = OWN_WAIT_FACTOR * handle.timeout
+    owner = get_ident()
 
     def interval(ids: list[str]) -> None:
         __tracebackhide__ = True
+        if get_ident() != owner:  # a task in a thread of this process
+            return
         observed.awaited.update(ids)
         handle.check(ids)
 
     def failed(ids: list[str], exc: Exception, timeout: float | None) -> None:
         __tracebackhide__ = True
+        if get_ident() != owner:
+            return
         observed.awaited.update(ids)
         handle.pump()
         if isinstance(exc, NotRegistered):

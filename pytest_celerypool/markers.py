@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from .errors import MarkerError, SettingError, did_you_mean
-from .pools import Pool, parse_pools
+from .pools import OWN, Pool, parse_pools
+from .settings import LAUNCHES, Launch
 from .units import BYTES_HELP, SECONDS_HELP, format_bytes, parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
@@ -67,22 +68,25 @@ class PoolsSpec:
     #: None if the marker names none.
     pools: tuple[Pool, ...] | None = None
     exclude: tuple[Pool, ...] = ()
-    launch: str | None = None
+    launch: Launch | None = None
     #: Several numbers are a second axis.
     concurrency: int | tuple[int, ...] | None = None
     fresh: bool = False
     options: tuple[str, ...] = ()
 
-    def select(self, chosen: tuple[Pool, ...] | None, default: tuple[Pool, ...]) -> tuple[Pool, ...]:
+    def select(
+        self, chosen: tuple[Pool, ...] | None, default: tuple[Pool, ...], *, own: bool = False
+    ) -> tuple[Pool, ...]:
         """Return the pools to run the test under, perhaps none.
 
-        ``chosen`` are those that option or ini chose, or None; ``default`` those to run if nobody chose any.
+        ``chosen`` are those that option or ini chose, or None; ``default`` those to run if nobody chose any;
+        ``own`` says whether the test has a pool of its own, for which `OWN` stands.
         """
         if chosen is None:
             found = self.pools or default
         else:
             found = tuple(each for each in chosen if self.pools is None or each in self.pools)
-        return tuple(each for each in found if each not in self.exclude)
+        return tuple(each for each in found if each not in self.exclude and (own or each != OWN))
 
 
 @dataclass(frozen=True)
@@ -281,12 +285,14 @@ def _tasks(mark: pytest.Mark, given: Mapping[str, Any]) -> str:
     return tasks
 
 
-def _launch(mark: pytest.Mark, given: object) -> str | None:
-    if given is None or given == "subprocess":
-        return None if given is None else "subprocess"
-    if given == "inprocess":
-        raise MarkerError(f"{mark.name}: launch='inprocess' does not exist in this version yet. Valid: 'subprocess'.")
-    raise _wrong(mark, "launch", given, "'subprocess'", did_you_mean(str(given), ["subprocess"]))
+def _launch(mark: pytest.Mark, given: object) -> Launch | None:
+    if given is None:
+        return None
+    for launch in LAUNCHES:
+        if given == launch:
+            return launch
+    valid = " or ".join(repr(launch) for launch in LAUNCHES)
+    raise _wrong(mark, "launch", given, valid, did_you_mean(str(given), LAUNCHES))
 
 
 def _is_whole(value: object) -> bool:

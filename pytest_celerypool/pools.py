@@ -44,7 +44,7 @@ class Pool:
     @property
     def custom(self) -> bool:
         """Whether the pool is not one of Celery's own, but named as ``package.module:TaskPool``."""
-        return self.name not in _BY_NAME
+        return ":" in self.name
 
 
 #: What each fact of a `Pool` says when it is true, for tables in the documentation.
@@ -115,6 +115,9 @@ POOLS: tuple[Pool, ...] = (
     ),
 )
 
+#: The pool that a suite for ``celery.contrib.pytest`` names in its own ``celery_worker_pool``, whatever it is.
+OWN = Pool(name="own", path="own")
+
 _BY_NAME: Mapping[str, Pool] = {each.name: each for each in POOLS}
 
 ALL = "all"
@@ -135,18 +138,19 @@ def pool(name: str) -> Pool:
     raise KeyError(name)
 
 
-def parse_pools(text: str | Iterable[str], source: str) -> tuple[Pool, ...]:
+def parse_pools(text: str | Iterable[str], source: str, *, own: bool = False) -> tuple[Pool, ...]:
     """Read a list of pools, in the order given and each once.
 
     ``text`` is a comma-separated string, or several of them; ``source`` is what the user wrote it in, for the
-    message. Raises SettingError for a name that is no pool, and for an empty list.
+    message; ``own`` says whether `OWN` may be named. Raises SettingError for a name that is no pool, and for an
+    empty list.
     """
     parts = [text] if isinstance(text, str) else list(text)
     names = [name.strip() for part in parts for name in part.split(",")]
     # A trailing comma does no harm, and a list over several lines often has one.
-    found = [each for name in names if name for each in _named(name, source)]
+    found = [each for name in names if name for each in _named(name, source, own)]
     if not found:
-        raise SettingError(f"{source}: no pool is given. {_valid()}")
+        raise SettingError(f"{source}: no pool is given. {_valid(own)}")
     return tuple(dict.fromkeys(found))
 
 
@@ -181,20 +185,23 @@ def default_concurrency(pool: Pool, processors: int, xdist_nodes: int) -> int:
     return max(1, processors) if pool.custom else 8
 
 
-def _named(name: str, source: str) -> tuple[Pool, ...]:
+def _named(name: str, source: str, own: bool) -> tuple[Pool, ...]:
     """Return the pools that one entry of a list stands for."""
     if name == ALL:
         return POOLS
+    if own and name == OWN.name:
+        return (OWN,)
     try:
         return (pool(name),)
     except KeyError:
         other = _OTHER_NAMES.get(name.lower())
         hint = f" Did you mean {other!r}?" if other else did_you_mean(name, (*_BY_NAME, ALL))
-        raise SettingError(f"{source}: {name!r} is not a pool. {_valid()}{hint}") from None
+        raise SettingError(f"{source}: {name!r} is not a pool. {_valid(own)}{hint}") from None
 
 
-def _valid() -> str:
-    return f"Valid pools: {', '.join(_BY_NAME)}, {ALL}, or pkg.module:TaskPool."
+def _valid(own: bool) -> str:
+    words = [*_BY_NAME, ALL, *([OWN.name] if own else [])]
+    return f"Valid pools: {', '.join(words)}, or pkg.module:TaskPool."
 
 
 def _is_class_path(name: str) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 APP: Final = "app"
+Launch = Literal["subprocess", "inprocess"]
+LAUNCHES: Final[tuple[Launch, ...]] = ("subprocess", "inprocess")
 DEFAULT = "default"
 
 DEFAULT_TIMEOUT = 10.0
@@ -108,6 +110,7 @@ class Settings:
     pools: tuple[Pool, ...] | None = None
     #: ``MODULE``, ``MODULE:ATTR`` or ``MODULE:FACTORY()``; None for the `celery_pool_app` fixture.
     app: str | None = None
+    launch: Launch = "subprocess"
     concurrency: Concurrency = Concurrency()
     #: ``"embedded"``, ``"app"`` or a URL.
     broker: str = EMBEDDED
@@ -128,10 +131,12 @@ def from_config(config: pytest.Config) -> Settings:
     found = {name: given(config, name) for name in OPTIONS}
     sources = {name: DEFAULT if value is None else value[1] for name, value in found.items()}
     pools, app, concurrency = found["pools"], found["app"], found["concurrency"]
+    launch = found["launch"]
     broker, backend, timeout = found["broker"], found["backend"], found["timeout"]
     return Settings(
-        pools=None if pools is None else parse_pools(_texts(*pools), pools[1]),
+        pools=None if pools is None else parse_pools(_texts(*pools), pools[1], own=True),
         app=None if app is None else _app(*app),
+        launch="subprocess" if launch is None else _launch(*launch),
         concurrency=(
             Concurrency() if concurrency is None else Concurrency.parse(",".join(_texts(*concurrency)), concurrency[1])
         ),
@@ -174,6 +179,15 @@ def _app(value: object, source: str) -> str:
             "MODULE:FACTORY(), as in proj.celery:app; a factory is called without arguments."
         )
     return text
+
+
+def _launch(value: object, source: str) -> Launch:
+    text = _text(value, source)
+    for launch in LAUNCHES:
+        if text == launch:
+            return launch
+    valid = " or ".join(LAUNCHES)
+    raise SettingError(f"{source}: {text!r} is not a launch. Valid: {valid}.{did_you_mean(text, LAUNCHES)}")
 
 
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.\-]*)://"

@@ -66,7 +66,8 @@ def header(config: pytest.Config) -> list[str]:
     return [
         f"celery pools: {names} ({settings.sources['pools']}), concurrency {settings.concurrency} "
         f"({settings.sources['concurrency']}), {', '.join(versions)}",
-        f"celery app: {app} ({settings.sources['app']}{wins}), launch: subprocess, "
+        f"celery app: {app} ({settings.sources['app']}{wins}), launch: {settings.launch} "
+        f"({settings.sources['launch']}), "
         f"broker: {_url(settings.broker)} ({settings.sources['broker']}), "
         f"backend: {_url(settings.backend)} ({settings.sources['backend']}), "
         f"timeout: {settings.timeout:g} s ({settings.sources['timeout']})",

@@ -19,12 +19,18 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "pools": (
         "LIST",
         "pools to run the tests under: a comma-separated list of prefork, solo, threads, gevent, eventlet and "
-        "pkg.module:TaskPool, or all (default: prefork, or the pools that a test's own marker names)",
+        "pkg.module:TaskPool, or all; own is what a suite's own celery_worker_pool names "
+        "(default: prefork, or the pools that a test's own marker names)",
     ),
     "app": (
         "MODULE:ATTR",
         "the application, as for celery -A: MODULE:ATTR, or MODULE:FACTORY() to call a factory "
         "(default: the celery_pool_app fixture)",
+    ),
+    "launch": (
+        "subprocess|inprocess",
+        "how workers come to life: subprocess for a `celery worker` of its own, inprocess for one in the process that "
+        "runs the test (default: subprocess; always inprocess for the fixtures of celery.contrib.pytest)",
     ),
     "concurrency": (
         "N|POOL=N,...|app",
@@ -68,6 +74,9 @@ MARKERS: tuple[str, ...] = (
 
 #: The fixture that is the axis, and the one that gives a worker.
 AXIS, WORKER = "celery_pool", "celery_pool_worker"
+
+#: The same of ``celery.contrib.pytest``: the fixture that names the pool, and those that give a worker of it.
+CONTRIB_AXIS, CONTRIB_WORKERS = "celery_worker_pool", ("celery_worker", "celery_session_worker")
 
 _MARKER_NAMES = frozenset(line.partition("(")[0] for line in MARKERS)
 
@@ -115,6 +124,14 @@ def used_by_test(fixtures: Container[str], node: Any) -> bool:
                 return True
         node = node.parent
     return False
+
+
+def reaches_contrib(fixtures: Container[str]) -> bool:
+    """Return whether a test has a worker through the fixtures of ``celery.contrib.pytest``; it is asked of every test.
+
+    :param fixtures: the names of its fixtures.
+    """
+    return CONTRIB_AXIS in fixtures and (CONTRIB_WORKERS[0] in fixtures or CONTRIB_WORKERS[1] in fixtures)
 
 
 def given(config: pytest.Config, name: str) -> tuple[object, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import unittest
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +12,12 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.errors import MarkerError
-from pytest_celerypool.keys import PLACE
+from pytest_celerypool.keys import HOST, HOST_NAME, PLACE, SETTINGS
 from pytest_celerypool.markers import PoolsSpec, wants_worker
 from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.pools import POOLS, Pool, missing
 from pytest_celerypool.settings import Settings
-from pytest_celerypool.surface import AXIS, WORKER
+from pytest_celerypool.surface import AXIS, CONTRIB_AXIS, WORKER, reaches_contrib
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,32 @@ def variant(pool: Pool, concurrency: int | None = None) -> Variant:
     return Variant(pool, concurrency)
 
 
+class PoolName(str):
+    """The name of a pool as a value of contrib's ``celery_worker_pool``, which is a string in every suite."""
+
+    pool: Pool
+
+    @classmethod
+    def of(cls, pool: Pool) -> PoolName:
+        """Return a new name of `pool`."""
+        name = cls(pool.name)
+        name.pool = pool
+        return name
+
+
+class OwnPool(PoolName):
+    """Stands for what a suite's own ``celery_worker_pool`` gives; another fixture of that name is another value."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+@functools.cache
+def pool_name(pool: Pool) -> PoolName:
+    """Return *the* name of `pool`: pytest compares the values of parameters by identity."""
+    return PoolName.of(pool)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a test stands in the matrix: ``test`` is its node id without the axis, ``column`` the axis' id."""
@@ -50,16 +77,23 @@ class Place:
 Need = tuple[Variant, int | None, tuple[str, ...]]
 
 
-def has_worker(names: Iterable[str], node: Any) -> bool:
-    """Whether a test has a worker: through its fixtures, or through one of the first three markers."""
-    return any(name in (AXIS, WORKER) for name in names) or wants_worker(lambda name: node.iter_markers(name=name))
+def has_worker(names: Sequence[str], node: Any) -> bool:
+    """Whether a test has a worker of ours: through its fixtures, or through one of the first three markers.
+
+    The marker ``celery_pools`` alone gives none to a test that has one of contrib's: there it says under which pools.
+    """
+    if any(name in (AXIS, WORKER) for name in names):
+        return True
+    if reaches_contrib(names):
+        return any(True for name in ("celery_expect", "celery_budget") for _ in node.iter_markers(name=name))
+    return wants_worker(lambda name: node.iter_markers(name=name))
 
 
 def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
     """Run a test that has a worker once for each of its pools."""
     if not has_worker(metafunc.fixturenames, metafunc.definition):
         return
-    if _parametrised_by_hand(metafunc):
+    if parametrised_by_hand(metafunc, AXIS):
         return
     try:
         spec = read_markers(lambda name: metafunc.definition.iter_markers(name=name)).pools
@@ -71,7 +105,8 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
         return
     if AXIS not in metafunc.fixturenames:
         metafunc.fixturenames.append(AXIS)
-    metafunc.parametrize(AXIS, [_parameter(each) for each in variants], indirect=True, scope="session")
+    params = [parameter(each, each.pool, each.id) for each in variants]
+    metafunc.parametrize(AXIS, params, indirect=True, scope="session")
 
 
 def variants_of(spec: PoolsSpec | None, settings: Settings) -> list[Variant]:
@@ -82,9 +117,10 @@ def variants_of(spec: PoolsSpec | None, settings: Settings) -> list[Variant]:
     return [variant(pool, count) for pool in spec.select(settings.pools, default) for count in counts]
 
 
-def _parametrised_by_hand(metafunc: pytest.Metafunc) -> bool:
+def parametrised_by_hand(metafunc: pytest.Metafunc, axis: str) -> bool:
+    """Whether a test has a ``parametrize`` of its own for the fixture `axis`."""
     return any(
-        AXIS in [name.strip() for name in _argnames(mark)]
+        axis in [name.strip() for name in _argnames(mark)]
         for mark in metafunc.definition.iter_markers(name="parametrize")
     )
 
@@ -94,33 +130,84 @@ def _argnames(mark: pytest.Mark) -> Sequence[str]:
     return names.split(",") if isinstance(names, str) else names
 
 
-def _parameter(each: Variant) -> Any:
-    reason = missing(each.pool)
+def parameter(value: object, pool: Pool, ident: str) -> Any:
+    """Return the parameter for one pool; without what the pool needs it is a skipped one, whose reason says so."""
+    reason = missing(pool)
     marks = () if reason is None else (pytest.mark.skip(reason=reason),)
-    return pytest.param(each, id=each.id, marks=marks)
+    return pytest.param(value, id=ident, marks=marks)
 
 
-def place(item: pytest.Item, order: Sequence[Pool]) -> None:
-    """Note where an item stands in the matrix, give it its worker, and have pytest group it with its pool.
-
-    :param order: the pools of the run in their order.
-    """
+def place(item: pytest.Item, settings: Settings) -> None:
+    """Note where an item stands in the matrix, give it its worker, and have pytest group it with its pool."""
     if not isinstance(item, pytest.Function):
         return
-    callspec: Any = getattr(item, "callspec", None)
-    value = callspec.params.get(AXIS) if callspec is not None else None
-    if not isinstance(value, Variant):
-        if has_worker(item.fixturenames, item):
-            _place_without_variant(item)
+    found = _value_of(item)
+    if found is None:
+        if has_worker(item.fixturenames, item) or _is_contribs(item, settings):
+            _place_without_value(item)
         return
-    if WORKER not in item.fixturenames and wants_worker(lambda name: item.iter_markers(name=name)):
+    axis, value = found
+    if axis == AXIS and WORKER not in item.fixturenames and wants_worker(lambda name: item.iter_markers(name=name)):
         item.fixturenames.append(WORKER)
+    callspec: Any = getattr(item, "callspec", None)
     item.stash[PLACE] = Place(_without(item.nodeid, callspec.id, value.id), value.id)
     # pytest groups by the index in each test's own list, and these lists differ.
-    callspec.indices[AXIS] = _rank(value, order)
+    callspec.indices[axis] = _rank(value, settings.pools or POOLS)
+    inprocess = axis == CONTRIB_AXIS or launch_of(item, settings) == "inprocess"
+    host = host_for(value.pool, item.config) if inprocess else None
+    if host is not None:
+        item.stash[HOST] = host
 
 
-def _place_without_variant(item: pytest.Function) -> None:
+def _value_of(item: pytest.Item) -> tuple[str, Variant] | None:
+    """Return the axis on which an item was multiplied and its value there, ``None`` if it was on none."""
+    callspec = getattr(item, "callspec", None)
+    params = {} if callspec is None else callspec.params
+    if isinstance(params.get(AXIS), Variant):
+        return AXIS, params[AXIS]
+    name = params.get(CONTRIB_AXIS)
+    return (CONTRIB_AXIS, variant(name.pool)) if isinstance(name, PoolName) else None
+
+
+def _is_contribs(item: pytest.Function, settings: Settings) -> bool:
+    """Whether an item is one that contrib's fixtures would multiply, if there were a pool left for it."""
+    callspec = getattr(item, "callspec", None)
+    by_hand = callspec is not None and CONTRIB_AXIS in callspec.params
+    return settings.pools is not None and not by_hand and reaches_contrib(item.fixturenames)
+
+
+def launch_of(item: pytest.Item, settings: Settings) -> str:
+    """Return how the worker of a test comes to life; a test with a wrong marker gets none, so that it says nothing."""
+    try:
+        spec = read_markers(lambda name: item.iter_markers(name=name)).pools or PoolsSpec()
+    except MarkerError:
+        return settings.launch
+    return spec.launch or settings.launch
+
+
+def host_for(pool: Pool, config: pytest.Config) -> str | None:
+    """Return the name of the host that runs the ``inprocess`` tests of a pool, ``None`` where this process can.
+
+    A green pool needs a process that its library has patched before anything else was imported, prefork one that has no
+    threads when it forks. Neither library is imported to look for that.
+    """
+    if not (pool.green or pool.forks) or getattr(config, "workerinput", {}).get(HOST_NAME) == pool.name:
+        return None
+    # As which somebody may have started this process: see pytest_celerypool.host.
+    itself = config.pluginmanager.hasplugin(f"celerypool-host-{pool.name}")
+    return None if itself or (pool.green and _patched_by(pool.name)) else pool.name
+
+
+def _patched_by(library: str) -> bool:
+    """Whether gevent or eventlet has patched this process."""
+    if library == "gevent":
+        module = sys.modules.get("gevent.monkey")
+        return module is not None and bool(module.is_module_patched("socket"))
+    module = sys.modules.get("eventlet.patcher")
+    return module is not None and bool(module.is_monkey_patched("socket"))
+
+
+def _place_without_value(item: pytest.Function) -> None:
     """Skip a test that no pool is left for; a ``unittest.TestCase`` is not multiplied, but has its worker."""
     if item.cls is not None and issubclass(item.cls, unittest.TestCase):
         if WORKER not in item.fixturenames and wants_worker(lambda name: item.iter_markers(name=name)):
@@ -155,7 +242,8 @@ def need_of(item: pytest.Item) -> Need | None:
         spec = read_markers(lambda name: item.iter_markers(name=name)).pools or PoolsSpec()
     except MarkerError:
         return None
-    if spec.fresh or any(mark.name == "skip" for mark in item.iter_markers()):
+    launch = spec.launch or item.config.stash[SETTINGS].launch
+    if spec.fresh or launch == "inprocess" or any(mark.name == "skip" for mark in item.iter_markers()):
         return None
     return value, slots_of(value, spec), spec.options
 

@@ -16,7 +16,7 @@ from pytest_celerypool.units import format_seconds
 if TYPE_CHECKING:
     from pytest_celerypool.agent.publishing import Publication
     from pytest_celerypool.broker import Broker
-    from pytest_celerypool.launch.subprocess import SubprocessWorker
+    from pytest_celerypool.launch import Launched
     from pytest_celerypool.pools import Pool
 
 #: Seconds that a warm shutdown may take before the worker is killed.
@@ -39,7 +39,7 @@ class WorkerHandle:
     :ivar timeout: the deadline in seconds of calls that are given none.
     """
 
-    def __init__(self, app: Any, launched: SubprocessWorker, broker: Broker, test: str, timeout: float) -> None:
+    def __init__(self, app: Any, launched: Launched, broker: Broker, test: str, timeout: float) -> None:
         self.app = app
         self._broker = broker
         self.pool: Pool = launched.spec.pool
@@ -310,8 +310,7 @@ class WorkerHandle:
 
     def _check_registered(self, name: str, task: Any) -> None:
         __tracebackhide__ = True
-        known = self.launched.info.get("tasks", ())
-        if name in known or name.startswith("celery."):
+        if self._knows(name) or (name in self.app.tasks and self.launched.learn() and self._knows(name)):
             return
         if task is not None and task.app is not self.app and name not in self.app.tasks:
             raise WorkerError(
@@ -320,15 +319,21 @@ class WorkerHandle:
             )
         raise WorkerError(f"{name} {self._unregistered(name, task)}")
 
+    def _knows(self, name: str) -> bool:
+        return name in self.launched.info.get("tasks", ()) or name.startswith("celery.")
+
     def _unregistered(self, name: str, task: Any) -> str:
         known = [known for known in self.launched.info.get("tasks", ()) if not known.startswith("celery.")]
         text = f"is not registered in the {self.pool} worker, which knows {', '.join(known) or 'no task of yours'}."
         task = task if task is not None else self.app.tasks.get(name)
+        if self.launched.records_publications and task is not None:
+            return f"{text} Its children were forked before the task was registered: restart() the worker."
         function = getattr(task, "run", None)
         if "<locals>" in getattr(function, "__qualname__", ""):
             return (
                 f"{text} It is defined inside a function, where no other process can import it: move it to the top "
-                "of a module, or make application and tasks in a factory and give --celery-app=MODULE:FACTORY()."
+                "of a module, or make application and tasks in a factory and give --celery-app=MODULE:FACTORY(), or "
+                "run the worker in the test's own process: --celery-launch=inprocess."
             )
         return (
             f"{text} A worker knows what importing the application imports: add the task's module to "
@@ -351,14 +356,17 @@ class WorkerHandle:
 
     def publishing(self, publication: Publication) -> None:
         """Note a message that the test is about to publish, and have its queue consumed."""
-        self.ledger.publish(
-            publication.id,
-            publication.task,
-            publication.retries,
-            publication.published,
-            publication.queue,
-            publication.eta,
-        )
+        if not self.launched.records_publications:
+            self.ledger.publish(
+                publication.id,
+                publication.task,
+                publication.retries,
+                publication.published,
+                publication.queue,
+                publication.eta,
+            )
+        elif publication.task not in self.launched.info.get("tasks", ()):
+            self.launched.learn()
         self._consume(publication.queue)
 
     def _consume(self, queue: str | None) -> None:

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.loading import Source, spell
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.launch import Surroundings, WorkerSpec
+from pytest_celerypool.launch import Launched, Surroundings, WorkerSpec
 from pytest_celerypool.worker import STOP_GRACE_S
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.redirect import Redirection
     from pytest_celerypool.broker import Broker
-    from pytest_celerypool.launch.subprocess import SubprocessWorker
     from pytest_celerypool.reaper import Reaper
     from pytest_celerypool.settings import Settings
 
@@ -49,9 +48,9 @@ class Workers:
         self._folder: Path | None = None
         self._reaper: Reaper | None = None
         self._brokers: dict[str, Broker] = {}
-        self._idle: dict[WorkerSpec, SubprocessWorker] = {}
-        self._all: list[SubprocessWorker] = []
-        self._leaving: list[SubprocessWorker] = []
+        self._idle: dict[WorkerSpec, Launched] = {}
+        self._all: list[Launched] = []
+        self._leaving: list[Launched] = []
         self._redirections: dict[tuple[int, str], Redirection] = {}
         self._planned: list[tuple[WorkerSpec, Source, Any]] = []
         self._count = 0
@@ -124,7 +123,7 @@ class Workers:
 
     # -- handing out
 
-    def acquire(self, spec: WorkerSpec, source: Source, app: Any, *, fresh: bool) -> SubprocessWorker:
+    def acquire(self, spec: WorkerSpec, source: Source, app: Any, *, fresh: bool) -> Launched:
         """Return a ready worker of that specification that nobody else uses.
 
         :param fresh: whether it must be a new one.
@@ -142,9 +141,10 @@ class Workers:
         worker.resume()
         try:
             worker.wait_ready(meanwhile=self._advance)
-        except WorkerError as exc:
+        except BaseException as exc:
             self.discard(worker)
-            self._failures.setdefault(spec, []).append(str(exc))
+            if isinstance(exc, WorkerError):
+                self._failures.setdefault(spec, []).append(str(exc))
             raise
         self._failures.pop(spec, None)
         self._advance()
@@ -160,17 +160,17 @@ class Workers:
                 f"their failures show its log. {first.removesuffix(' The end of its log:')}"
             )
 
-    def release(self, worker: SubprocessWorker, *, clean: bool) -> None:
+    def release(self, worker: Launched, *, clean: bool) -> None:
         """Take a worker back: a clean one serves the next test, any other is taken away with what it still has."""
         if clean and worker.death() is None and worker.spec not in self._idle:
             self._idle[worker.spec] = worker
         else:
             self.discard(worker)
 
-    def discard(self, worker: SubprocessWorker) -> None:
+    def discard(self, worker: Launched) -> None:
         """Kill a worker; its namespace dies with it, so that nothing it had can reach another test."""
         worker.end(0.0)
-        worker.reader.close()
+        worker.close()
         if worker in self._all:
             self._all.remove(worker)
 
@@ -211,7 +211,8 @@ class Workers:
                 worker.begin_stop()
                 self._leaving.append(worker)
 
-    def _start(self, spec: WorkerSpec, source: Source, app: Any, *, ahead: bool) -> SubprocessWorker:
+    def _start(self, spec: WorkerSpec, source: Source, app: Any, *, ahead: bool) -> Launched:
+        from pytest_celerypool.launch.inprocess import InProcessWorker
         from pytest_celerypool.launch.subprocess import SubprocessWorker
 
         self._count += 1
@@ -219,7 +220,12 @@ class Workers:
         surroundings = Surroundings(
             folder=self.folder / name, source=source, target=self.broker_for(app).target(), root=self._root
         )
-        worker = SubprocessWorker(spec, surroundings, f"{name}.{self._run_id}", self.reaper, ahead=ahead)
+        hostname = f"{name}.{self._run_id}"
+        worker: Launched
+        if spec.launch == "inprocess":
+            worker = InProcessWorker(spec, surroundings, hostname, app, self._notes)
+        else:
+            worker = SubprocessWorker(spec, surroundings, hostname, self.reaper, ahead=ahead)
         self._all.append(worker)
         return worker
 
@@ -234,7 +240,7 @@ class Workers:
         deadline = time.monotonic() + STOP_GRACE_S
         for worker in list(self._all):
             worker.end(deadline - time.monotonic())
-            worker.reader.close()
+            worker.close()
         self._all.clear()
         for broker in self._brokers.values():
             broker.close()
@@ -253,11 +259,13 @@ def make_spec(
     options: tuple[str, ...],
     nodes: int,
     databases: Mapping[str, str],
+    launch: str = "subprocess",
 ) -> WorkerSpec:
     """Return the specification of the worker for a test.
 
     :param wanted: the slots that the test's marker asks for, ``None`` if it does not.
     :param nodes: how many pytest processes share the machine.
+    :param launch: how the worker comes to life.
     """
     concurrency = wanted
     if concurrency is None:
@@ -268,10 +276,11 @@ def make_spec(
         concurrency=concurrency,
         options=options,
         databases=tuple(sorted(databases.items())),
+        launch=launch,
     )
 
 
-def _is_up(worker: SubprocessWorker) -> bool:
+def _is_up(worker: Launched) -> bool:
     """Whether a worker has finished to start, well or badly."""
     try:
         return worker.poll_ready()

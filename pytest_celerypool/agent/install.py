@@ -20,13 +20,15 @@ def install(config: Mapping[str, Any]) -> None:
 
     :param config: what :mod:`pytest_celerypool.launch.subprocess` wrote for this worker.
     """
+    from celery import signals
+
     faulthandler.enable()
     writer = Writer(config["trace"])
     writer.write("boot", pid=os.getpid())
     recorder = Recorder(writer, green=config["green"])
     waits.cap(redis=config["target"]["transport"] is None)
     if config["pool"] == "prefork":
-        waits.shorten_prefork_exit()
+        signals.worker_shutting_down.connect(waits.shorten_prefork_exit(), weak=False)
         _keep_temporary_files(config["folder"])
     _load_through(config, recorder)
     _report_readiness(config, recorder)
@@ -44,7 +46,7 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
         app = loading.load(config["app"])
         Redirection(app, config["target"], **_settings(config)).enter()
         _use_test_databases(config["databases"])
-        _consume_routed_queues(app)
+        consume_routed_queues(app)
         publishing.watch(app, recorder.published, recorder.unpublished)
         recorder.connect()
         return app
@@ -95,7 +97,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _consume_routed_queues(app: Any) -> None:
+def consume_routed_queues(app: Any) -> None:
     """Let the worker consume the queues that the application's static routes name.
 
     ``celery worker`` without ``-Q`` consumes ``task_queues`` only; a route's queue is created by whoever
@@ -156,7 +158,7 @@ def _report_readiness(config: Mapping[str, Any], recorder: Recorder) -> None:
     stacks = StackWriter(config["folder"])
 
     def register_stacks(**_: Any) -> None:
-        tracer = recorder._tracer
+        tracer = recorder.tracer
         stacks.register(tracer.running if tracer is not None else None)
 
     def on_ready(sender: Any = None, **_: Any) -> None:

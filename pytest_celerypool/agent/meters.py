@@ -218,6 +218,14 @@ class SwitchTracer:
                 previous(event, args)
 
         previous = settrace(switch)
+        self._switch, self._previous = switch, previous
+
+    def uninstall(self) -> None:
+        """Put back the tracer that was there before."""
+        import greenlet
+
+        if greenlet.gettrace() is self._switch:
+            greenlet.settrace(self._previous)
 
     def ask(self, off: float) -> float:
         """Ask how long the thread waited for a processor; returns by how much since it was asked last.

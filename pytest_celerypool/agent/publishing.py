@@ -43,24 +43,40 @@ def watch(app: Any, before: Before, failed: Failed) -> Callable[[], None]:
     :returns: a function that ends the watch.
     """
     amqp = app.amqp
+    watchers = vars(amqp).setdefault(_WATCHERS, [])
+    if not watchers:
+        _wrap(amqp, watchers)
+    watchers.append((before, failed))
+
+    def unwatch() -> None:
+        watchers.remove((before, failed))
+        if not watchers:
+            del amqp.send_task_message
+
+    return unwatch
+
+
+#: The attribute of an application's ``amqp`` that holds those who watch it. They come and go in any order: a worker in
+#: the test's process is restarted while the test watches.
+_WATCHERS = "_celerypool_watchers"
+
+
+def _wrap(amqp: Any, watchers: list[tuple[Before, Failed]]) -> None:
     original = amqp.send_task_message
 
     def send_task_message(producer: Any, name: str, message: Any, *args: Any, **options: Any) -> Any:
         publication = _describe(amqp, name, message, options)
-        before(publication, producer)
+        told = list(watchers)
+        for before, _ in told:
+            before(publication, producer)
         try:
             return original(producer, name, message, *args, **options)
         except BaseException:
-            failed(publication)
+            for _, failed in told:
+                failed(publication)
             raise
 
     amqp.send_task_message = send_task_message
-
-    def unwatch() -> None:
-        if amqp.__dict__.get("send_task_message") is send_task_message:
-            amqp.send_task_message = original
-
-    return unwatch
 
 
 def _describe(amqp: Any, name: str, message: Any, options: dict[str, Any]) -> Publication:

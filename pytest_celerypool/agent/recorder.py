@@ -46,6 +46,10 @@ class Writer:
         """Append one record of the given `kind`."""
         self.append(_encoder.encode({"e": kind, **fields}))
 
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
     def append(self, record: str) -> None:
         """Append one record that is JSON already."""
         line = record.encode() + b"\n"
@@ -79,18 +83,24 @@ def _short(value: Any, limit: int = 400) -> str:
 class Recorder:
     """Turns Celery's signals into records; its own failures are recorded and spoil no task.
 
+    :param writer: takes the records.
+    :param green: whether the slots are greenlets.
+    :param app: the application whose tasks are recorded; all of the process if ``None``.
+    :ivar tracer: sees the switches of a green pool; ``None`` in any other.
+
     What runs for every task (``_on_received``, ``_on_prerun``, ``_on_postrun``) guards itself and writes its
     JSON by hand: through :meth:`_guarded` and :meth:`Writer.write` it would cost half as much again.
     """
 
-    def __init__(self, writer: Writer, *, green: bool) -> None:
+    def __init__(self, writer: Writer, *, green: bool, app: Any = None) -> None:
         self.writer = writer
+        self._app = app
         self._clocks = Clocks()
-        self._tracer = SwitchTracer(self._clocks) if green else None
+        self.tracer = SwitchTracer(self._clocks) if green else None
         self._running: dict[Any, ThreadMeter | GreenMeter] = {}
         self._key: Callable[[], Any] = originals.get_ident
-        if self._tracer is not None:
-            self._running, self._key = self._tracer.running, self._tracer.getcurrent  # type: ignore[assignment]
+        if self.tracer is not None:
+            self._running, self._key = self.tracer.running, self.tracer.getcurrent  # type: ignore[assignment]
         self._greenlets = 0
         self._child: str | None = None
         self._child_of = 0
@@ -98,11 +108,11 @@ class Recorder:
 
     # -- connecting
 
-    def connect(self) -> None:
-        """Listen to Celery's signals for as long as the process lives."""
+    def connect(self) -> Callable[[], None]:
+        """Listen to Celery's signals; returns a function that ends this."""
         from celery import signals
 
-        for signal, receiver in (
+        receivers = (
             (signals.task_received, self._on_received),
             (signals.task_prerun, self._on_prerun),
             (signals.task_postrun, self._on_postrun),
@@ -110,9 +120,23 @@ class Recorder:
             (signals.task_revoked, self._guarded(self._on_revoked)),
             (signals.task_rejected, self._guarded(self._on_rejected)),
             (signals.task_unknown, self._guarded(self._on_unknown)),
-        ):
+        )
+        for signal, receiver in receivers:
             signal.connect(receiver, weak=False)
-        self._watch_timeouts()
+        unwatch = self._watch_timeouts()
+
+        def disconnect() -> None:
+            unwatch()
+            for signal, receiver in receivers:
+                signal.disconnect(receiver)
+            if self.tracer is not None:
+                self.tracer.uninstall()
+
+        return disconnect
+
+    def _foreign(self, app: Any) -> bool:
+        """Whether something concerns another application of the same process."""
+        return self._app is not None and app is not self._app
 
     def _guarded(self, handler: Callable[..., None]) -> Callable[..., None]:
         name = handler.__name__
@@ -131,7 +155,7 @@ class Recorder:
             self._failed.add(where)
             self.writer.write("agent-error", where=where, error=_short(exc))
 
-    def _watch_timeouts(self) -> None:
+    def _watch_timeouts(self) -> Callable[[], None]:
         """Record hard time limits: only Celery 5.7 sends ``task_failure`` for them."""
         from celery.worker.request import Request
 
@@ -140,11 +164,15 @@ class Recorder:
 
         def on_timeout(self: Any, soft: bool, timeout: float) -> Any:
             result = original(self, soft, timeout)
-            if not soft:
+            if not soft and not recorder._foreign(self.app):
                 recorder._settle(self.id, "FAILURE", self.name, text=f"TimeLimitExceeded({timeout})")
             return result
 
+        def unwatch() -> None:
+            Request.on_timeout = original
+
         Request.on_timeout = on_timeout
+        return unwatch
 
     # -- publications
 
@@ -172,6 +200,8 @@ class Recorder:
 
     def _on_received(self, request: Any = None, **_: Any) -> None:
         try:
+            if self._app is not None and request.app is not self._app:
+                return
             eta = request.eta
             self.writer.append(
                 f'{{"e":"recv","t":{time.monotonic()},"id":{encode(request.id)},"task":{encode(request.name)},'
@@ -182,20 +212,34 @@ class Recorder:
             self.failed("_on_received", exc)
 
     def _on_revoked(self, request: Any = None, expired: bool = False, **_: Any) -> None:
+        if self._foreign(getattr(request, "app", self._app)):
+            return
         text = "TaskRevokedError('expired')" if expired else "TaskRevokedError('revoked')"
         name = getattr(request, "task", None) or getattr(request, "name", None)
         self._settle(request.id, "REVOKED", name, text=text)
 
-    def _on_rejected(self, message: Any = None, **_: Any) -> None:
+    def _on_rejected(self, sender: Any = None, message: Any = None, **_: Any) -> None:
+        if self._foreign(getattr(sender, "app", self._app)):
+            return
         task_id = (message.headers or {}).get("id")
         if task_id:
             self._settle(task_id, "REJECTED", (message.headers or {}).get("task"), text="Reject()")
 
-    def _on_unknown(self, name: str | None = None, id: str | None = None, **_: Any) -> None:  # noqa: A002
+    def _on_unknown(
+        self,
+        sender: Any = None,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002 - the signal's own name
+        **_: Any,
+    ) -> None:
+        if self._foreign(getattr(sender, "app", self._app)):
+            return
         self.writer.write("unknown", t=time.monotonic(), id=id, task=name)
 
     def _on_failure(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
         """A failure that no slot reports: the child was lost, or killed for its time limit."""
+        if self._foreign(getattr(sender, "app", self._app)):
+            return
         running = self._running.get(self._key())
         if running is None or running.id != task_id:
             described = describe_exception(exception)
@@ -219,7 +263,7 @@ class Recorder:
 
     def _slot(self, pid: int) -> str:
         """Return the name of the current slot as JSON."""
-        if self._tracer is not None:
+        if self.tracer is not None:
             self._greenlets += 1
             return f'"greenlet {self._greenlets}"'
         if self._child_of != pid:
@@ -233,7 +277,7 @@ class Recorder:
         try:
             started = time.monotonic()
             request = task.request_stack.top
-            if request.is_eager:
+            if request.is_eager or (self._app is not None and task.app is not self._app):
                 return
             clocks = self._clocks
             pid = os.getpid()
@@ -245,8 +289,8 @@ class Recorder:
                 f'{{"e":"start","t":{started},{about},"args":{quote(args) if args else "null"},'
                 f'"kwargs":{quote(kwargs) if kwargs else "null"},"mem":{"null" if memory is None else memory}}}'
             )
-            if self._tracer is not None:
-                self._tracer.start(task_id, about)
+            if self.tracer is not None:
+                self.tracer.start(task_id, about)
             else:
                 self._running[originals.get_ident()] = ThreadMeter(clocks, task_id, about)
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
@@ -258,7 +302,7 @@ class Recorder:
         try:
             ended = time.monotonic()
             request = task.request_stack.top
-            if request.is_eager:
+            if request.is_eager or (self._app is not None and task.app is not self._app):
                 return
             meter = self._running.pop(self._key(), None)
             if meter is not None:

@@ -49,6 +49,8 @@ class Redirection:
         self._settings = settings
         self._connections: dict[str, Any] = {"_pool": None, "_local": threading.local(), "_backend_cache": None}
         self._producer_pool: Any = None
+        #: Every thread makes a backend of its own.
+        self._made: list[Any] = []
         self._restore: Callable[[], None] | None = None
 
     def enter(self) -> None:
@@ -59,8 +61,10 @@ class Redirection:
             backend_cls = self.app.backend_cls
             if fixed_backend:
                 self.app.backend_cls = None
+            uncollect = self._collect_backends()
 
             def restore() -> None:
+                uncollect()
                 self.app.backend_cls = backend_cls
                 self._swap_connections()
                 restore_settings()
@@ -102,6 +106,28 @@ class Redirection:
                 self._connections[name] = getattr(app, name)
                 setattr(app, name, ours)
         app.amqp._producer_pool, self._producer_pool = self._producer_pool, app.amqp._producer_pool
+        if "control" in vars(app):  # a worker in this process has its mailbox keep the pool that it replies through
+            vars(app.control.mailbox).pop("producer_pool", None)
+
+    def _collect_backends(self) -> Callable[[], None]:
+        """Note every result backend that the application makes; returns a function that ends this."""
+        before = vars(self.app).get("_get_backend", _MISSING)
+        make = self.app._get_backend
+
+        def get_backend() -> Any:
+            backend = make()
+            self._made.append(backend)
+            return backend
+
+        self.app._get_backend = get_backend
+
+        def uncollect() -> None:
+            if before is _MISSING:
+                vars(self.app).pop("_get_backend", None)
+            else:
+                self.app._get_backend = before
+
+        return uncollect
 
     def close(self) -> None:
         """Leave, and close the connections to the target."""
@@ -109,13 +135,19 @@ class Redirection:
         for pool in (self._producer_pool, self._connections["_pool"]):
             if pool is not None:
                 pool.force_close_all()
-        for backend in self._backends():
+                _forget_pool(pool)
+        for backend in self._made:
             _close_backend(backend)
+        self._made.clear()
 
-    def _backends(self) -> list[Any]:
-        """The backends that are kept here while the application is not pointed at the target."""
-        kept = (getattr(self._connections["_local"], "backend", None), self._connections["_backend_cache"])
-        return [backend for backend in kept if backend is not None]
+
+def _forget_pool(pool: Any) -> None:
+    """Take a closed pool out of kombu's groups, which would hand it out again for the same target."""
+    from kombu import pools
+
+    for group in (pools.producers, pools.connections):
+        for key in [key for key, value in group.items() if value is pool]:
+            dict.pop(group, key)
 
 
 def _close_backend(backend: Any) -> None:

@@ -40,12 +40,19 @@ class StackWriter:
 
     def _write_greenlets(self, *_: Any) -> None:
         assert self._file is not None
-        for greenlet in list(self._greenlets):
-            frame = greenlet.gr_frame
-            if frame is not None:
-                stack = "".join(traceback.format_stack(frame))
-                self._file.write(f"Greenlet {id(greenlet):#x} (most recent call last):\n{stack}\n")
+        self._file.write(format_greenlets(self._greenlets))
         self._file.flush()
+
+
+def format_greenlets(greenlets: Iterable[Any]) -> str:
+    """Return the stacks of those of some greenlets that wait."""
+    texts = []
+    for greenlet in list(greenlets):
+        frame = greenlet.gr_frame
+        if frame is not None:
+            stack = "".join(traceback.format_stack(frame))
+            texts.append(f"Greenlet {id(greenlet):#x} (most recent call last):\n{stack}\n")
+    return "".join(texts)
 
 
 #: Where Celery hands over to the task: what lies below is the same for every task.

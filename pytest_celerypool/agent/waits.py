@@ -28,6 +28,51 @@ BRPOP_S = 0.1
 _RESPITE_S = 0.01
 
 
+class Stops:
+    """The pipes that wake the pollers of one worker when it is asked to stop."""
+
+    def __init__(self) -> None:
+        self._writing: set[int] = set()
+        self._woken = False
+
+    def wake(self) -> None:
+        """End the waits of every poller; never undone: each later wait ends too."""
+        self._woken = True
+        for stop in tuple(self._writing):
+            originals.write(stop, b"!")
+
+    def watch(self, poller: Any, interrupted: Callable[[], Any]) -> Any:
+        """Let the waits of one of kombu's pollers end when :meth:`wake` is called; returns the poller.
+
+        :param interrupted: gives what a wait returns that ends for nothing else.
+        """
+        from kombu.utils.eventio import READ
+
+        poll, register = poller.poll, poller.register
+        stopping = -1
+
+        def watching(timeout: float | None) -> Any:
+            nonlocal stopping
+            waits = timeout is None or timeout > _RESPITE_S
+            if waits and stopping < 0:
+                stopping, stop = os.pipe()
+                register(stopping, READ)
+                self._writing.add(stop)
+                if self._woken:
+                    originals.write(stop, b"!")
+                weakref.finalize(poller, _close, os.getpid(), self._writing, stopping, stop).atexit = False
+            events = poll(timeout)
+            if events and any(fd == stopping for fd, _ in events):
+                events = [event for event in events if event[0] != stopping]
+                if waits and not events:
+                    time.sleep(_RESPITE_S)
+                    return interrupted()
+            return events
+
+        poller.poll = watching
+        return poller
+
+
 def cap(*, redis: bool) -> None:
     """End every wait for broker events in this process soon after the worker was asked to stop.
 
@@ -36,18 +81,19 @@ def cap(*, redis: bool) -> None:
     from celery import signals
     from kombu.asynchronous import hub
 
-    stops: set[int] = set()
+    stops = Stops()
 
     def shutting_down(**_: Any) -> None:
-        for stop in tuple(stops):
-            originals.write(stop, b"!")  # never read: every later wait ends too
+        stops.wake()
 
     signals.worker_shutting_down.connect(shutting_down, weak=False)
-    hub.poll = _watching(stops, hub.poll, list)
+    make_for_hub = hub.poll
+    hub.poll = lambda: stops.watch(make_for_hub(), list)
     if redis:
         from kombu.transport import redis as transport
 
-        transport.poll = _watching(stops, transport.poll, _time_out)
+        make = transport.poll
+        transport.poll = lambda: stops.watch(make(), time_out)
         transport.Transport.brpop_timeout = BRPOP_S
     else:
         _cap_drain_events()
@@ -67,45 +113,9 @@ def _cap_drain_events() -> None:
     Connection.drain_events = drain_events
 
 
-def _time_out() -> Any:
+def time_out() -> Any:
     """End a ``drain_events`` that has seconds left, as its callers expect it to end."""
     raise TimeoutError("the worker is stopping")
-
-
-def _watching(stops: set[int], make: Callable[[], Any], interrupted: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a maker of kombu's pollers whose waits end when the worker is asked to stop.
-
-    :param stops: the descriptors to write to then; each poller that ever waits adds one.
-    :param make: makes a poller.
-    :param interrupted: gives what a wait returns that ends for nothing else.
-    """
-    from kombu.utils.eventio import READ
-
-    def make_poller() -> Any:
-        poller = make()
-        poll, register = poller.poll, poller.register
-        stopping = -1
-
-        def watching(timeout: float | None) -> Any:
-            nonlocal stopping
-            waits = timeout is None or timeout > _RESPITE_S
-            if waits and stopping < 0:
-                stopping, stop = os.pipe()
-                register(stopping, READ)
-                stops.add(stop)
-                weakref.finalize(poller, _close, os.getpid(), stops, stopping, stop).atexit = False
-            events = poll(timeout)
-            if events and any(fd == stopping for fd, _ in events):
-                events = [event for event in events if event[0] != stopping]
-                if waits and not events:
-                    time.sleep(_RESPITE_S)
-                    return interrupted()
-            return events
-
-        poller.poll = watching
-        return poller
-
-    return make_poller
 
 
 def _close(pid: int, stops: set[int], *pipe: int) -> None:
@@ -115,26 +125,34 @@ def _close(pid: int, stops: set[int], *pipe: int) -> None:
             os.close(fd)
 
 
-def shorten_prefork_exit() -> None:
+def shorten_prefork_exit() -> Callable[[], None]:
     """Let the children of a prefork pool that is shutting down leave without their last second of sleep.
 
     ``billiard.pool.Worker._do_exit`` sleeps a second after everything is done, and Celery's pool half a second
     between two looks (``celery.concurrency.prefork``). While the worker serves, both keep their sleep: only the
-    shutdown, seen through a byte shared with the children, shortens it.
+    shutdown, seen through a byte shared with the children, shortens it. A pool that is terminated also waits half a
+    second for tasks that no child has taken yet (``AsynPool._help_stuff_finish``).
+
+    :returns: a receiver of ``worker_shutting_down`` that tells the children.
     """
     import mmap
 
     import billiard.pool
-    from celery import signals
-    from celery.concurrency import prefork
+    from celery.concurrency import asynpool, prefork
 
     flag = mmap.mmap(-1, 1)
 
     def shutting_down(**_: Any) -> None:
         flag[0] = 1
 
-    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    select = asynpool._select
+
+    def impatient_select(*args: Any, timeout: float | None = 0, **kwargs: Any) -> Any:
+        return select(*args, timeout=min(timeout or 0, LONGEST_S) if flag[0] else timeout, **kwargs)
+
+    asynpool._select = impatient_select
     billiard.pool.time = prefork.time = _Impatient(flag)
+    return shutting_down
 
 
 class _Impatient:

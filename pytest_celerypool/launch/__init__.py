@@ -1,13 +1,16 @@
-"""Ways a worker comes to life, behind one small protocol; one file each."""
+"""Ways a worker comes to life, behind one small protocol, one file each; and what they share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_celerypool.agent.loading import Source
+from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.pools import Pool
 from pytest_celerypool.trace import TraceReader
 
@@ -52,16 +55,24 @@ class Launched(Protocol):
     reader: TraceReader
     #: What the agent said of the worker when it became ready; empty until then.
     info: dict[str, Any]
+    #: Whether the trace has the publications of the test itself.
+    records_publications: bool
 
     @property
     def pid(self) -> int:
         """The process id of the worker's main process."""
+
+    def poll_ready(self) -> bool:
+        """Whether the worker is ready, without waiting."""
 
     def wait_ready(self, meanwhile: Callable[[], None] = ...) -> None:
         """Wait until the worker consumes; raise :exc:`~pytest_celerypool.errors.WorkerError` if it never will."""
 
     def death(self) -> str | None:
         """Say how the worker ended, ``None`` while it lives."""
+
+    def death_notice(self, start: int) -> str:
+        """Say how the worker ended, with the end of the log from byte `start` on; empty while it lives."""
 
     def log_size(self) -> int:
         """The length of the log in bytes so far."""
@@ -72,11 +83,120 @@ class Launched(Protocol):
     def stacks(self) -> str:
         """Where every slot is at this moment."""
 
+    def processes(self) -> list[int]:
+        """The process ids of the worker: its main process, its children and theirs."""
+
+    def memory(self) -> int | None:
+        """Bytes that only the worker's processes use, ``None`` if the system does not tell."""
+
+    def learn(self) -> bool:
+        """Let the worker know tasks that were registered since it started; returns whether it can."""
+
     def send_signal(self, number: int) -> None:
         """Send a signal to the worker."""
+
+    def pause(self) -> None:
+        """Halt a worker that is starting."""
+
+    def resume(self) -> None:
+        """Let a halted worker go on."""
+
+    def restart(self) -> None:
+        """Start again in the same namespace; to be called when it ended."""
 
     def begin_stop(self) -> None:
         """Ask the worker to stop."""
 
+    def close(self) -> None:
+        """Let go of what outlives the end of the worker, since it may start again until now."""
+
     def end(self, grace: float) -> None:
         """Give the worker `grace` seconds to stop, then take it away with all its processes."""
+
+
+def check_worker(info: Mapping[str, Any], spec: WorkerSpec, target: Mapping[str, Any]) -> None:
+    """Compare what a worker says of itself with what it was asked to be.
+
+    :raises WorkerError: it runs another pool, or talks to another server.
+    """
+    wanted = spec.pool.path
+    if info["pool"] != wanted:
+        raise WorkerError(
+            f"the worker was asked to run the pool {spec.pool} ({wanted}) and runs {info['pool']}. "
+            "Something in the application chooses the pool itself (worker_pool, or a signal receiver)."
+        )
+    for name, url in (("read", target["broker_url"]), ("write", target["broker_url"])):
+        if url is not None and not same_server(info[name], url):
+            raise WorkerError(
+                f"the {spec.pool} worker would {name} at {info[name]} instead of the run's broker {url}; "
+                "it was stopped before it consumed anything of yours. "
+                "Something sets the broker after the application is configured."
+            )
+
+
+def same_server(found: str, wanted: str) -> bool:
+    """Whether the URL that Celery shows is the server of the URL that it was given (passwords are masked)."""
+    return _server(found) == _server(wanted)
+
+
+_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671, "sentinel": 26379}
+
+
+def _server(url: str) -> tuple[str, int | None, str]:
+    """Return host, port and path of a URL, the defaults of Redis and RabbitMQ filled in."""
+    from urllib.parse import unquote, urlsplit
+
+    scheme, _, rest = url.partition("://")
+    if scheme.endswith("socket"):
+        return "", None, unquote(rest.partition("?")[0]).strip("/")
+    parts = urlsplit(f"//{rest}")
+    default = "0" if scheme.startswith("redis") else ""
+    return parts.hostname or "localhost", parts.port or _PORTS.get(scheme), unquote(parts.path).strip("/") or default
+
+
+def memory_of(pids: Iterable[int]) -> int | None:
+    """Return the bytes that only these processes use (unique set size), ``None`` if the system does not tell."""
+    import psutil
+
+    total = 0
+    for pid in pids:
+        try:
+            total += psutil.Process(pid).memory_full_info().uss
+        except psutil.NoSuchProcess:
+            continue
+        except (psutil.AccessDenied, AttributeError):
+            return None
+    return total or None
+
+
+def stacks_of(folder: Path, pids: Iterable[int]) -> str:
+    """Ask processes whose :class:`~pytest_celerypool.agent.stacks.StackWriter` writes to `folder` where they are."""
+    from pytest_celerypool.agent.stacks import SIGNAL, shorten
+
+    texts = []
+    for pid in pids:
+        file = folder / f"stacks-{pid}"
+        if not file.exists():  # not a process of the pool, or not ready: the signal would go unanswered
+            continue
+        before = file.stat().st_size
+        try:
+            os.kill(pid, SIGNAL)
+        except ProcessLookupError:
+            continue
+        texts.append(f"process {pid}:\n{shorten(_answer(file, before))}")
+    return "\n".join(texts)
+
+
+def _answer(file: Path, before: int) -> str:
+    """Wait until the process has written its stacks, or half a second."""
+    deadline = time.monotonic() + 0.5
+    size = before
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        now = file.stat().st_size
+        if now > before and now == size:
+            break
+        size = now
+    with file.open("rb") as stream:
+        stream.seek(before)
+        return stream.read().decode(errors="replace") or "(no answer: its main thread never ran)"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.loading import spell
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.launch import Surroundings, WorkerSpec
+from pytest_celerypool.launch import Surroundings, WorkerSpec, check_worker, memory_of, stacks_of
 from pytest_celerypool.trace import TraceReader
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class SubprocessWorker:
     :param reaper: ends it if pytest dies first.
     :param ahead: whether nobody waits for it yet: it then starts at low priority.
     """
+
+    #: What the test publishes is not in the trace: it happens in another process.
+    records_publications = False
 
     def __init__(
         self, spec: WorkerSpec, surroundings: Surroundings, hostname: str, reaper: Reaper, *, ahead: bool = False
@@ -153,21 +156,11 @@ class SubprocessWorker:
             self._paused_at = None
 
     def _check(self) -> None:
-        wanted, target = self.spec.pool.path, self.target
-        if self.info["pool"] != wanted:
+        try:
+            check_worker(self.info, self.spec, self.target)
+        except WorkerError:
             self.end(0.0)
-            raise WorkerError(
-                f"the worker was asked to run the pool {self.spec.pool} ({wanted}) and runs {self.info['pool']}. "
-                "Something in the application chooses the pool itself (worker_pool, or a signal receiver)."
-            )
-        for name, url in (("read", target["broker_url"]), ("write", target["broker_url"])):
-            if url is not None and not same_server(self.info[name], url):
-                self.end(0.0)
-                raise WorkerError(
-                    f"the {self.spec.pool} worker would {name} at {self.info[name]} instead of the run's broker {url}; "
-                    "it was stopped before it consumed anything of yours. "
-                    "Something sets the broker after the application is configured."
-                )
+            raise
 
     def _log_tail(self, start: int | None = None) -> str:
         lines = self.log(self._starts_at if start is None else start).rstrip().splitlines()
@@ -224,34 +217,15 @@ class SubprocessWorker:
 
     def memory(self) -> int | None:
         """Bytes that only this worker's processes use (unique set size), ``None`` if the system does not tell."""
-        import psutil
-
-        total = 0
-        for pid in self.processes():
-            try:
-                total += psutil.Process(pid).memory_full_info().uss
-            except psutil.NoSuchProcess:
-                continue
-            except (psutil.AccessDenied, AttributeError):
-                return None
-        return total or None
+        return memory_of(self.processes())
 
     def stacks(self) -> str:
         """Where every slot is at this moment; text for people, at most half a second old."""
-        from pytest_celerypool.agent.stacks import SIGNAL, shorten
+        return stacks_of(self._folder, self.processes()) or "(no process of the worker answered)"
 
-        texts = []
-        for pid in self.processes():
-            file = self._folder / f"stacks-{pid}"
-            if not file.exists():  # not a process of the pool, or not ready: the signal would go unanswered
-                continue
-            before = file.stat().st_size
-            try:
-                os.kill(pid, SIGNAL)
-            except ProcessLookupError:
-                continue
-            texts.append(f"process {pid}:\n{shorten(_answer(file, before))}")
-        return "\n".join(texts) or "(no process of the worker answered)"
+    def learn(self) -> bool:
+        """Say no: another process knows only what it imported."""
+        return False
 
     # -- end
 
@@ -280,6 +254,10 @@ class SubprocessWorker:
         self._process.wait(5)
         self._reaper.forget_group(self.pid)
 
+    def close(self) -> None:
+        """Close the trace."""
+        self.reader.close()
+
     def _kill_group(self) -> None:
         self._signal_group(signal.SIGKILL)
 
@@ -290,26 +268,6 @@ class SubprocessWorker:
         except (ProcessLookupError, PermissionError):  # macOS says "not permitted" of a group of zombies
             return False
         return True
-
-
-def same_server(found: str, wanted: str) -> bool:
-    """Whether the URL that Celery shows is the server of the URL that it was given (passwords are masked)."""
-    return _server(found) == _server(wanted)
-
-
-_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671, "sentinel": 26379}
-
-
-def _server(url: str) -> tuple[str, int | None, str]:
-    """Return host, port and path of a URL, the defaults of Redis and RabbitMQ filled in."""
-    from urllib.parse import unquote, urlsplit
-
-    scheme, _, rest = url.partition("://")
-    if scheme.endswith("socket"):
-        return "", None, unquote(rest.partition("?")[0]).strip("/")
-    parts = urlsplit(f"//{rest}")
-    default = "0" if scheme.startswith("redis") else ""
-    return parts.hostname or "localhost", parts.port or _PORTS.get(scheme), unquote(parts.path).strip("/") or default
 
 
 def _environment() -> dict[str, str]:
@@ -325,18 +283,3 @@ def _lower_priority(pid: int) -> None:
             os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
         except OSError:  # it ended already, or a sandbox forbids it: it is only a courtesy
             pass
-
-
-def _answer(file: Path, before: int) -> str:
-    """Wait until the process has written its stacks, or half a second."""
-    deadline = time.monotonic() + 0.5
-    size = before
-    while time.monotonic() < deadline:
-        time.sleep(0.02)
-        now = file.stat().st_size
-        if now > before and now == size:
-            break
-        size = now
-    with file.open("rb") as stream:
-        stream.seek(before)
-        return stream.read().decode(errors="replace") or "(no answer: its main thread never ran)"

@@ -66,7 +66,7 @@ def test_the_header_shows_every_value_and_where_it_came_from(suite):
         [
             "celery pools: solo, gevent (--celery-pools), concurrency default (default), celery 5*, kombu 5*, gevent *",
             "celery app: proj:app (celery_app in tox.ini; wins over the fixture celery_pool_app), "
-            "launch: subprocess, broker: embedded (default), backend: embedded (default), "
+            "launch: subprocess (default), broker: embedded (default), backend: embedded (default), "
             "timeout: 3 s (--celery-timeout)",
         ]
     )
@@ -103,7 +103,7 @@ def test_windows_is_refused_where_pools_are_chosen(suite, monkeypatch):
         ("celery_pools('gevnt')", "celery_pools: 'gevnt' is not a pool.*Did you mean 'gevent'?"),
         ("celery_pools(concurency=3)", "celery_pools: there is no argument 'concurency'.*Did you mean 'concurrency'?"),
         ("celery_pools(concurrency=0)", "celery_pools: concurrency=0 is not valid. Valid: *"),
-        ("celery_pools(launch='inprocess')", "celery_pools: launch='inprocess' does not exist in this version yet*"),
+        ("celery_pools(launch='thread')", "celery_pools: launch='thread' is not valid. Valid: 'subprocess' or*"),
         ("celery_expect('SUCCESS')", "celery_expect: 'SUCCESS' has to be given by the name*as in state='SUCCESS'."),
         ("celery_expect(state='SUCESS')", "celery_expect: state='SUCESS' is not valid.*Did you mean 'SUCCESS'?"),
         ("celery_budget()", "celery_budget: no limit is given. Valid limits: *"),

@@ -17,8 +17,10 @@ ROOT = Path(pytest_celerypool.__file__).parent
 LAYERS = (
     ("errors", "units", "keys", "surface"),
     ("pools",),
-    ("settings", "markers"),
-    ("agent", "trace", "reaper"),
+    ("settings",),
+    ("markers",),
+    ("agent", "trace", "reaper", "channel"),
+    ("serving",),
     ("broker", "application", "databases"),
     ("launch",),
     ("worker",),
@@ -27,6 +29,7 @@ LAYERS = (
     ("lease", "verdict"),
     ("judge", "report"),
     ("running", "fixtures", "distribution"),
+    ("hosting", "host"),
     ("startup",),
     ("plugin",),
 )

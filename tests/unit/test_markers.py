@@ -60,6 +60,7 @@ def message(reader, *args, **kwargs):
         ((), {"exclude": ["solo", "threads"]}, PoolsSpec(exclude=(SOLO, THREADS))),
         ((), {"exclude": ()}, PoolsSpec()),
         ((), {"launch": "subprocess"}, PoolsSpec(launch="subprocess")),
+        ((), {"launch": "inprocess"}, PoolsSpec(launch="inprocess")),
         ((), {"launch": None}, PoolsSpec()),
         ((), {"concurrency": 4}, PoolsSpec(concurrency=4)),
         ((), {"concurrency": [1, 100, 1]}, PoolsSpec(concurrency=(1, 100))),
@@ -112,13 +113,9 @@ WORDS = 'Valid: words of the `celery worker` command line, as in ("-Q", "mail").
         ),
         (
             (),
-            {"launch": "inprocess"},
-            "celery_pools: launch='inprocess' does not exist in this version yet. Valid: 'subprocess'.",
-        ),
-        (
-            (),
             {"launch": "subproces"},
-            "celery_pools: launch='subproces' is not valid. Valid: 'subprocess'. Did you mean 'subprocess'?",
+            "celery_pools: launch='subproces' is not valid. Valid: 'subprocess' or 'inprocess'. "
+            "Did you mean 'subprocess'?",
         ),
         ((), {"concurrency": 0}, f"celery_pools: concurrency=0 is not valid. {CONCURRENCY}"),
         ((), {"concurrency": True}, f"celery_pools: concurrency=True is not valid. {CONCURRENCY}"),

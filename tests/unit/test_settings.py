@@ -48,6 +48,7 @@ def test_options(configure):
     settings = configure(
         "--celery-pools=gevent,solo",
         "--celery-app=proj.celery:make_app()",
+        "--celery-launch=inprocess",
         "--celery-concurrency=3,gevent=50",
         "--celery-broker=redis://localhost:6379/3",
         "--celery-backend=db+sqlite:///results.db",
@@ -55,6 +56,7 @@ def test_options(configure):
     )
     assert names(settings) == ["gevent", "solo"]
     assert settings.app == "proj.celery:make_app()"
+    assert settings.launch == "inprocess"
     assert settings.concurrency == Concurrency(3, {pool("gevent"): 50}, "--celery-concurrency")
     assert settings.broker == "redis://localhost:6379/3"
     assert settings.backend == "db+sqlite:///results.db"
@@ -82,6 +84,7 @@ INI = """
 celery_pools = prefork, gevent
 celery_app = proj:app
 celery_concurrency = gevent=50,prefork=2
+celery_launch = inprocess
 celery_broker = app
 celery_backend = rpc://
 celery_timeout = 4.5
@@ -95,6 +98,7 @@ celery_app = proj:app
 celery_concurrency =
     gevent=50
     prefork=2
+celery_launch = inprocess
 celery_broker = app
 celery_backend = rpc://
 celery_timeout = 4.5
@@ -104,6 +108,7 @@ TOML_STRINGS = """
 celery_pools = "prefork,gevent"
 celery_app = "proj:app"
 celery_concurrency = "gevent=50,prefork=2"
+celery_launch = "inprocess"
 celery_broker = "app"
 celery_backend = "rpc://"
 celery_timeout = "4.5"
@@ -113,6 +118,7 @@ TOML_TYPES = """
 celery_pools = ["prefork", "gevent"]
 celery_app = "proj:app"
 celery_concurrency = ["gevent=50", "prefork=2"]
+celery_launch = "inprocess"
 celery_broker = "app"
 celery_backend = "rpc://"
 celery_timeout = 4.5
@@ -203,10 +209,9 @@ def test_override_of_native_toml(configure, pytester):
 def test_help(configure, pytester):
     """pytest --help shows each option once as a flag and once as an ini key."""
     lines = pytester.runpytest_inprocess("-p", "only_options", "--help").stdout.lines
-    for name in ("pools", "app", "concurrency", "broker", "backend", "timeout"):
+    for name in ("pools", "app", "launch", "concurrency", "broker", "backend", "timeout"):
         assert sum(line.strip().startswith(f"--celery-{name}=") for line in lines) == 1
         assert sum(line.strip().startswith(f"celery_{name} (") for line in lines) == 1
-    assert not any("celery-launch" in line for line in lines)
 
 
 @pytest.mark.parametrize("app", ["proj", "proj.celery", "proj.celery:app", "proj:make_app()", "_p.ü:a1"])
@@ -336,7 +341,7 @@ def test_pools_refused(configure, pytester):
     assert refused(configure) == (
         "celery_pools in tox.ini: 'gevnt' is not a pool. Valid pools: prefork, solo, threads, gevent, "
         "eventlet, "
-        "all, or pkg.module:TaskPool. Did you mean 'gevent'?"
+        "all, own, or pkg.module:TaskPool. Did you mean 'gevent'?"
     )
 
 

@@ -12,27 +12,22 @@ from typing import Any
 import pytest
 from kombu.utils import eventio
 
-from pytest_celerypool.agent.waits import _time_out, _watching
+from pytest_celerypool.agent.waits import Stops, time_out
 
 
 @pytest.fixture
-def stops() -> set[int]:
-    """The descriptors that stop the pollers."""
-    return set()
+def stops() -> Stops:
+    """What stops the pollers."""
+    return Stops()
 
 
 @pytest.fixture(params=["default", "select"])
-def poller(request: pytest.FixtureRequest, stops: set[int]) -> Iterator[Any]:
+def poller(request: pytest.FixtureRequest, stops: Stops) -> Iterator[Any]:
     """A poller of kombu's, of the system's best kind and of that of the green pools."""
     make = eventio.poll if request.param == "default" else eventio._select
-    poller = _watching(stops, make, lambda: "interrupted")()
+    poller = stops.watch(make(), lambda: "interrupted")
     yield poller
     poller.close()
-
-
-def stop(stops: set[int]) -> None:
-    for fd in stops:
-        os.write(fd, b"!")
 
 
 def test_a_wait_lasts_as_long_as_asked_for(poller: Any):
@@ -41,8 +36,8 @@ def test_a_wait_lasts_as_long_as_asked_for(poller: Any):
     assert time.monotonic() - began >= 0.099
 
 
-def test_a_wait_ends_when_the_worker_stops(poller: Any, stops: set[int]):
-    timer = threading.Timer(0.05, stop, [stops])
+def test_a_wait_ends_when_the_worker_stops(poller: Any, stops: Stops):
+    timer = threading.Timer(0.05, stops.wake)
     timer.start()
     began = time.monotonic()
     assert poller.poll(5) == "interrupted"
@@ -50,9 +45,9 @@ def test_a_wait_ends_when_the_worker_stops(poller: Any, stops: set[int]):
     assert time.monotonic() - began < 2
 
 
-def test_a_stopping_worker_still_sees_its_events_and_nothing_else(poller: Any, stops: set[int]):
+def test_a_stopping_worker_still_sees_its_events_and_nothing_else(poller: Any, stops: Stops):
     poller.poll(0.02)
-    stop(stops)
+    stops.wake()
     assert poller.poll(5) == "interrupted"
     assert poller.poll(5) == "interrupted"
     assert poller.poll(0) == []
@@ -65,18 +60,17 @@ def test_a_stopping_worker_still_sees_its_events_and_nothing_else(poller: Any, s
     os.close(writing)
 
 
-def test_each_poller_has_a_pipe_of_its_own_made_when_it_first_waits_and_closed_with_it(stops: set[int]):
-    make = _watching(stops, eventio._select, list)
-    one, other = make(), make()
+def test_each_poller_has_a_pipe_of_its_own_made_when_it_first_waits_and_closed_with_it(stops: Stops):
+    one, other = (stops.watch(eventio._select(), list) for _ in range(2))
     one.poll(0)
-    assert not stops
+    assert not stops._writing
     one.poll(0.02)
     other.poll(0.02)
-    pipes = set(stops)
+    pipes = set(stops._writing)
     assert len(pipes) == 2
     del one, other
     gc.collect()
-    assert not stops
+    assert not stops._writing
     for fd in pipes:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
@@ -84,4 +78,4 @@ def test_each_poller_has_a_pipe_of_its_own_made_when_it_first_waits_and_closed_w
 
 def test_drain_events_is_told_of_it_by_what_its_callers_expect():
     with pytest.raises(TimeoutError):
-        _time_out()
+        time_out()

@@ -181,13 +181,14 @@ def test_marked_test_has_a_worker():
 
 def test_handle(celery_pool_worker, celery_pool):
     worker = celery_pool_worker
-    assert (worker.pool, worker.launch, worker.app) == (celery_pool, "subprocess", app)
+    assert (worker.pool, worker.launch, worker.app) == (celery_pool, os.environ["LAUNCH"], app)
     assert worker.pool.name == str(celery_pool) in repr(worker)
     slots = {"prefork": 2, "solo": 1, "threads": 8, "gevent": 100, "eventlet": 100}
     assert worker.concurrency == slots[str(celery_pool)]
     assert worker.hostname in app.control.inspect(timeout=5, limit=1).ping()
     pid, _ = worker.run(where)
     assert (pid == worker.pid) is not celery_pool.forks
+    assert (os.getpid() == worker.pid) is (worker.launch == "inprocess")
 
 def test_span(celery_pool_worker):
     celery_pool_worker.run(nap, 0.05)
@@ -212,11 +213,14 @@ def test_spans_and_log_are_of_this_test_alone(celery_pool_worker):
 
 def test_restart_keeps_what_is_queued(celery_pool_worker):
     before = celery_pool_worker.pid
-    celery_pool_worker.kill()
+    if celery_pool_worker.launch == "subprocess":
+        celery_pool_worker.kill()
+    else:
+        celery_pool_worker.stop()
     result = add.delay(2, 2)
     celery_pool_worker.restart()
     assert result.get() == 4
-    assert celery_pool_worker.pid != before
+    assert (celery_pool_worker.pid != before) is (celery_pool_worker.launch == "subprocess")
 
 def test_stop(celery_pool_worker):
     celery_pool_worker.stop()
@@ -282,12 +286,17 @@ TESTS = [line[4:].partition("(")[0] for line in SUITE.splitlines() if line.start
 WITHOUT = {"test_marker_without_fixture"}
 
 
-@pytest.fixture(scope="module")
-def run(shared_project):
+@pytest.fixture(scope="module", params=["subprocess", "inprocess"])
+def run(request, shared_project):
     """The suite under all pools."""
     shared_project.write(proj=APP, conftest=CONFTEST, test_it=SUITE)
     return shared_project.run(
-        "--celery-pools=all", "--celery-app=proj:app", "--celery-concurrency=prefork=2", *WARNINGS
+        "--celery-pools=all",
+        "--celery-app=proj:app",
+        "--celery-concurrency=prefork=2",
+        f"--celery-launch={request.param}",
+        *WARNINGS,
+        environment={"LAUNCH": request.param},
     )
 
 
