@@ -76,6 +76,27 @@ def eager_note(app: Any) -> str | None:
     )
 
 
+def forget_tasks_of(app: Any, item: Any) -> None:
+    """Take away the tasks that a test, or its fixtures of function scope, defined in their bodies.
+
+    Under the next pool the same function runs again, and Celery would keep the first task of each name.
+
+    :param item: a pytest item.
+    """
+    definitions = getattr(item, "_fixtureinfo", None)
+    fixtures = definitions.name2fixturedefs.values() if definitions is not None else ()
+    functions = [each[-1].func for each in fixtures if each and each[-1].scope == "function"]
+    bodies = {
+        (function.__module__, f"{function.__qualname__}.<locals>.")
+        for function in (*functions, getattr(item, "function", None))
+        if hasattr(function, "__qualname__")
+    }
+    for name, task in list(app.tasks.items()):
+        defined = getattr(task.run, "__module__", None), getattr(task.run, "__qualname__", "")
+        if any(defined[0] == module and defined[1].startswith(body) for module, body in bodies):
+            app.tasks.unregister(name)
+
+
 #: How often a wait for a group looks whether the rest of it has come.
 _OFTEN_S = 0.01
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.agent import loading, publishing
-from pytest_celerypool.application import WaitWatch, eager_note, locate
+from pytest_celerypool.application import WaitWatch, eager_note, forget_tasks_of, locate
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, WorkerError
 from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, REMAINING, SETTINGS, TOLD, WORKERS
@@ -143,6 +143,8 @@ class _Borrower:
             or handle.launched.death()
         )
         self.workers.release(handle.launched, clean=clean)
+        if self.launch == "inprocess":
+            forget_tasks_of(self._app, self._item)
 
     def _worker_spec(self, need: Need) -> WorkerSpec:
         value, slots, options = need

@@ -7,9 +7,10 @@ of it stops. Here each worker is asked by itself, through its own event loop.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,8 +27,11 @@ _POLLING_S = 0.005
 _BRPOP_S = 0.02
 
 
-#: How long an idle thread may take to end, in seconds; one that runs a task is left to itself.
+#: How long an idle thread may take to end, in seconds.
 _IDLE_THREAD_S = 0.05
+
+#: How long a thread that was interrupted in a task may take to end, in seconds.
+_INTERRUPTED_S = 1.0
 
 
 #: How long a worker that consumes may take to hear broadcasts too, in seconds.
@@ -204,17 +208,20 @@ class EmbeddedWorker:
     def stop(self, timeout: float = 10.0) -> None:
         """End the worker without waiting for its tasks, and put back what it changed in the process.
 
-        :param timeout: seconds.
-        :raises StopError: its thread goes on: a task keeps it.
+        Tasks that run are interrupted: greenlets are killed, in a thread ``SystemExit`` is raised, children are ended.
+
+        :param timeout: seconds until a task that keeps the worker's own thread is interrupted.
+        :raises StopError: a thread goes on, since it runs no Python: nothing can end it.
         """
         try:
             if self.alive:
                 self._ask()
                 if not self._ended.wait(timeout):
-                    raise StopError(f"the worker did not end within {timeout:g} s: a task keeps its thread")
-            if self._thread is not None:
-                self._thread.join(timeout)
-            self._let_threads_go()
+                    _interrupt([self._thread])
+                    self._ended.wait(_INTERRUPTED_S)
+            left = self._end_slots()
+            if self.alive or left:
+                raise StopError(f"the worker did not end within {timeout:g} s: a task keeps its thread")
         finally:
             self._cleanup.close()
 
@@ -231,13 +238,36 @@ class EmbeddedWorker:
         _end_timer_thread(self.controller.timer)
         self._stops.wake()
 
-    def _let_threads_go(self) -> None:
-        """End the idle threads of the pool ``threads``: terminating it leaves them until they are collected."""
-        executor = getattr(self.controller.pool, "executor", None)
-        if executor is not None:
+    def _end_slots(self) -> list[threading.Thread]:
+        """End the slots that terminating the pool leaves running; returns the threads that cannot be ended."""
+        pool = self.controller.pool
+        executor = getattr(pool, "executor", None)
+        if executor is not None:  # threads
             executor.shutdown(wait=False, cancel_futures=True)
-            for thread in list(executor._threads):
-                thread.join(_IDLE_THREAD_S)
+            return _end_threads(list(executor._threads))
+        greenlets = getattr(pool, "_pool", None)
+        for running in list(getattr(greenlets, "greenlets", ()) or getattr(greenlets, "coroutines_running", ())):
+            running.kill()
+        return []
+
+
+def _end_threads(threads: list[threading.Thread]) -> list[threading.Thread]:
+    """Wait for threads that have nothing to do, interrupt the others, and return those that go on all the same."""
+    for seconds in (_IDLE_THREAD_S, _INTERRUPTED_S):
+        deadline = time.monotonic() + seconds
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        threads = [thread for thread in threads if thread.is_alive()]
+        if seconds is _IDLE_THREAD_S:
+            _interrupt(threads)
+    return threads
+
+
+def _interrupt(threads: Iterable[threading.Thread | None]) -> None:
+    """Raise ``SystemExit`` in threads, when they next run Python: the only way to end a task there."""
+    for thread in threads:
+        if thread is not None and thread.ident is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
 def _forks(controller: Any) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import logging
 import os
+import sys
 import tempfile
 import threading
 import warnings
@@ -49,7 +50,6 @@ class InProcessWorker:
         self.target = surroundings.target
         self.info: dict[str, Any] = {}
         self._app = app
-        self._tasks_before = set(app.tasks)
         self._folder = surroundings.folder
         self._folder.mkdir(mode=0o700)
         self._log = self._folder / "worker.log"
@@ -245,13 +245,16 @@ class InProcessWorker:
             if self._worker is not None:
                 self._worker.stop(max(grace, END_S))
         except embedded.StopError as exc:
-            self._notes.append(f"{self.spec.pool} in {self._folder.name}: {exc}; it was left behind in its thread")
+            self._notes.append(
+                f"{self.spec.pool}: {exc} outside of Python, where nothing can interrupt it; "
+                "pytest's process is ended by force, with status 1"
+            )
+            _leave_despite_threads()
 
     def close(self) -> None:
-        """Give the application back, and forget the tasks that the test defined."""
+        """Give the application back."""
         self._cleanup.close()
         self.reader.close()
-        _forget_local_tasks(self._app, self._tasks_before)
 
 
 def _keep_queues(app: Any) -> Callable[[], None]:
@@ -267,14 +270,15 @@ def _keep_queues(app: Any) -> Callable[[], None]:
     return restore
 
 
-def _forget_local_tasks(app: Any, known: set[str]) -> None:
-    """Take away the tasks that the test defined inside a function.
+def _leave_despite_threads() -> None:
+    """Let the interpreter end although a thread of a ``ThreadPoolExecutor`` runs, which it would wait for for ever."""
 
-    The next pool runs the same function, and Celery would keep the first task of that name.
-    """
-    for name in set(app.tasks) - known:
-        if "<locals>" in getattr(app.tasks[name].run, "__qualname__", ""):
-            app.tasks.unregister(name)
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    threading._register_atexit(leave)  # type: ignore[attr-defined] # atexit's own callbacks come after that wait
 
 
 def _quieten_libraries() -> None:

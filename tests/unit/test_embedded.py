@@ -123,16 +123,38 @@ def test_a_pool_that_cannot_be_made_is_an_error_of_the_start(app: Any):
         EmbeddedWorker(app, pool="no.such.module:TaskPool", concurrency=1).start()
 
 
-def test_a_task_that_keeps_the_thread_is_said(app: Any):
-    """Nothing can end a thread; the caller is told instead of waiting for ever."""
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_a_task_that_goes_on_is_interrupted(app: Any, pool: str):
+    began, interrupted = threading.Event(), threading.Event()
+
+    @app.task(name="goes_on", ignore_result=True, shared=False)
+    def goes_on() -> None:
+        began.set()
+        try:
+            while True:
+                time.sleep(0.001)
+        finally:
+            interrupted.set()
+
+    worker = EmbeddedWorker(app, pool=pool, concurrency=1)
+    worker.start()
+    goes_on.delay()
+    assert began.wait(5)
+    worker.stop(timeout=0.1)
+    assert interrupted.is_set()
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_a_task_that_runs_no_python_is_said(app: Any, pool: str):
+    """Nothing can end its thread; the caller is told instead of waiting for ever."""
     began, release = threading.Event(), threading.Event()
 
     @app.task(name="stuck", ignore_result=True, shared=False)
     def stuck() -> None:
         began.set()
-        release.wait(10)
+        release.wait(20)
 
-    worker = EmbeddedWorker(app, pool="solo", concurrency=1)
+    worker = EmbeddedWorker(app, pool=pool, concurrency=1)
     worker.start()
     stuck.delay()
     assert began.wait(5)
