@@ -24,6 +24,8 @@ RECORDER = """
 import json, os
 
 def pytest_runtest_logreport(report):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # the process that this one belongs to hears of it too
     with open(os.environ["REPORTS"], "a") as file:
         file.write(json.dumps({
             "nodeid": report.nodeid, "when": report.when, "outcome": report.outcome, "text": report.longreprtext,
