@@ -186,8 +186,8 @@ def read_pools(mark: pytest.Mark) -> PoolsSpec:
     if not isinstance(fresh, bool):
         raise _wrong(mark, "fresh", fresh, "True or False")
     return PoolsSpec(
-        pools=_pools(mark, "", mark.args) if mark.args else None,
-        exclude=() if exclude in ((), [], None) else _pools(mark, "exclude", exclude),
+        pools=_pools(mark, "", mark.args, own=True) if mark.args else None,
+        exclude=() if exclude in ((), [], None) else _pools(mark, "exclude", exclude, own=True),
         launch=_launch(mark, given.get("launch")),
         concurrency=_concurrency(mark, given.get("concurrency")),
         fresh=fresh,
@@ -258,7 +258,7 @@ def _no_positional(mark: pytest.Mark, meant: str) -> None:
         raise MarkerError(f"{mark.name}: {mark.args[0]!r} has to be given by the name of its argument, as in {meant}.")
 
 
-def _pools(mark: pytest.Mark, argument: str, given: object) -> tuple[Pool, ...]:
+def _pools(mark: pytest.Mark, argument: str, given: object, *, own: bool = False) -> tuple[Pool, ...]:
     """Read one name, or a tuple or list of names; ``argument`` is empty for the positional ones."""
     names = [given] if isinstance(given, str) else given
     where = f"{mark.name}: {argument}=" if argument else f"{mark.name}: "
@@ -268,7 +268,7 @@ def _pools(mark: pytest.Mark, argument: str, given: object) -> tuple[Pool, ...]:
             + ("the name of a pool, or a tuple of names." if argument else "names of pools, each a string.")
         )
     try:
-        return parse_pools(names, where.rstrip("= :"))
+        return parse_pools(names, where.rstrip("= :"), own=own)
     except SettingError as error:
         raise MarkerError(str(error)) from None
 

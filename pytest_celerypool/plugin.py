@@ -12,8 +12,27 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.fixtures import celery_pool, celery_pool_app, celery_pool_worker
-from pytest_celerypool.keys import ATTRIBUTE, HANDLE, MARKERS, NOTES, NOTES_OF_NODE, SETTINGS, SUMMARY, WORKERS
-from pytest_celerypool.surface import AXIS, WORKER, add_markers, add_options, used_by_run, used_by_test
+from pytest_celerypool.keys import (
+    ATTRIBUTE,
+    HANDLE,
+    HOST,
+    HOSTING,
+    MARKERS,
+    NOTES,
+    NOTES_OF_NODE,
+    SETTINGS,
+    SUMMARY,
+    WORKERS,
+)
+from pytest_celerypool.surface import (
+    AXIS,
+    WORKER,
+    add_markers,
+    add_options,
+    reaches_contrib,
+    used_by_run,
+    used_by_test,
+)
 
 __all__ = ["celery_pool", "celery_pool_app", "celery_pool_worker"]
 
@@ -62,16 +81,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from pytest_celerypool.variants import parametrize
 
         parametrize(metafunc, metafunc.config.stash[SETTINGS])
+    if reaches_contrib(metafunc.fixturenames) and metafunc.config.pluginmanager.hasplugin(Contrib.NAME):
+        from pytest_celerypool.contrib import parametrize as parametrize_contribs
+
+        parametrize_contribs(metafunc, metafunc.config.stash[SETTINGS])
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Note where the test stands in the matrix, and give it its worker."""
-    if used_by_test(getattr(item, "fixturenames", ()), item):
+    names = getattr(item, "fixturenames", ())
+    if used_by_test(names, item):
         _use(item.config)
-        from pytest_celerypool.pools import POOLS
-        from pytest_celerypool.variants import place
+    elif not (reaches_contrib(names) and item.config.pluginmanager.hasplugin(Contrib.NAME)):
+        return
+    from pytest_celerypool.variants import place
 
-        place(item, item.config.stash[SETTINGS].pools or POOLS)
+    place(item, item.config.stash[SETTINGS])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -165,6 +190,61 @@ class Tests:
             self._config.stash[SUMMARY].add(report)
 
 
+class Contrib:
+    """The hooks for suites written for ``celery.contrib.pytest``: only where pools were chosen for the whole run."""
+
+    NAME = "celerypool-contrib"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, object, object]:
+        """Give the fixtures of contrib the pool of their test, and a worker that can be replaced."""
+        from pytest_celerypool.contrib import set_up
+
+        return (yield from set_up(fixturedef, request))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Note the tasks that the test defines, so that it can define them again under the next pool."""
+        from pytest_celerypool.contrib import call
+
+        return (yield from call(item))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Replace a worker in which the test left a task running for ever."""
+        try:
+            return (yield)
+        finally:
+            from pytest_celerypool.contrib import after_test
+
+            after_test(item)
+
+
+class Hosted:
+    """The hooks for tests that run in a host, apart: modules and ``Tests`` have wrappers of the same names."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Run the test in its host, if this process cannot hold its pool."""
+        if HOST not in item.stash:
+            return None
+        from pytest_celerypool.hosting import run_in_host
+
+        return run_in_host(item, nextitem) or None  # with anything but None nobody else would run it
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """End the hosts before pytest-cov, which wraps the loop too, gathers what they have measured."""
+        if any(HOST in item.stash for item in session.items):
+            from pytest_celerypool.hosting import prepare
+
+            prepare(session)
+        try:
+            return (yield)
+        finally:
+            _close_hosts(session.config)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """After the last test, report what only all pools together can show."""
@@ -218,9 +298,20 @@ def _use(config: pytest.Config) -> None:
         configure(config)
         if not config.pluginmanager.hasplugin(Tests.NAME):
             config.pluginmanager.register(Tests(), Tests.NAME)
+        if config.stash[SETTINGS].pools is not None:
+            config.pluginmanager.register(Contrib(), Contrib.NAME)
+        config.pluginmanager.register(Hosted())
+
+
+def _close_hosts(config: pytest.Config) -> None:
+    if HOSTING in config.stash:
+        from pytest_celerypool.hosting import close
+
+        close(config)
 
 
 def _close(config: pytest.Config) -> None:
+    _close_hosts(config)
     workers = config.stash.get(WORKERS, None)
     if workers is not None:
         del config.stash[WORKERS]

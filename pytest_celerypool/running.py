@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.errors import MarkerError
-from pytest_celerypool.keys import ATTRIBUTE, HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, PLACE, REMAINING, RESULT
+from pytest_celerypool.keys import (
+    ATTRIBUTE,
+    HANDLE,
+    MARKERS,
+    NEXT_ITEM,
+    NOTES,
+    OBSERVED,
+    PLACE,
+    REMAINING,
+    RESULT,
+    SETTINGS,
+)
 from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.variants import need_of
 
@@ -78,7 +89,7 @@ def _data(item: pytest.Item, report: pytest.TestReport) -> dict[str, Any]:
     place = item.stash.get(PLACE, None)
     if place is not None:
         data |= {"test": place.test, "column": place.column}
-    elif HANDLE in item.stash:
+    elif HANDLE in item.stash or _reached_contribs_worker(item):
         data["dynamic"] = True
     else:
         return data
@@ -89,3 +100,12 @@ def _data(item: pytest.Item, report: pytest.TestReport) -> dict[str, Any]:
     if notes:
         data["notes"] = list(notes)
     return data
+
+
+def _reached_contribs_worker(item: pytest.Item) -> bool:
+    """Whether a test that is not multiplied has a worker of contrib's in a run that multiplies those."""
+    if SETTINGS not in item.config.stash or item.config.stash[SETTINGS].pools is None:
+        return False
+    from pytest_celerypool.contrib import reached_unmultiplied
+
+    return reached_unmultiplied(item)

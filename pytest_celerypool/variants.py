@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import unittest
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 

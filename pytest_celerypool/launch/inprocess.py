@@ -93,9 +93,9 @@ class InProcessWorker:
         It goes on while the worker is stopped: what a test publishes then waits for the next one.
         """
         app = self._app
-        settings = {"worker_pool": "prefork", "worker_state_db": None}
-        # Celery's worker sets these itself; held here they are put back.
-        settings |= {"include": tuple(app.conf.include), "broker_connection_timeout": app.conf.broker_connection_timeout}
+        settings: dict[str, Any] = {"worker_pool": "prefork", "worker_state_db": None}
+        for name in ("include", "broker_connection_timeout"):  # a worker sets them itself; held here they are put back
+            settings[name] = app.conf[name]
         redirection = Redirection(app, self.target, task_always_eager=False, **settings)
         redirection.enter()
         self._cleanup.callback(redirection.close)

@@ -141,7 +141,8 @@ class Summary:
         if not self.used and chosen:
             return [
                 f"pools were chosen ({', '.join(chosen)}), and no test used a worker: a test has one if it asks for "
-                "celery_pool_worker, or carries celery_pools, celery_expect or celery_budget"
+                "celery_pool_worker, or for celery_worker or celery_session_worker of celery.contrib.pytest, or "
+                "carries celery_pools, celery_expect or celery_budget"
             ]
         ran = {cell.column for cell in self._cells.values()}
         return [

@@ -21,6 +21,7 @@ from pytest_celerypool.pools import POOLS, parse_pools
 
 PREFORK, SOLO, THREADS, GEVENT, EVENTLET = POOLS
 POOL_NAMES = "Valid pools: prefork, solo, threads, gevent, eventlet, all, or pkg.module:TaskPool."
+POOL_NAMES_AND_OWN = POOL_NAMES.replace("all, or", "all, own, or")
 
 
 def mark(name, *args, **kwargs):
@@ -87,7 +88,7 @@ WORDS = 'Valid: words of the `celery worker` command line, as in ("-Q", "mail").
 @pytest.mark.parametrize(
     ("args", "kwargs", "text"),
     [
-        (("gevnt",), {}, f"celery_pools: 'gevnt' is not a pool. {POOL_NAMES} Did you mean 'gevent'?"),
+        (("gevnt",), {}, f"celery_pools: 'gevnt' is not a pool. {POOL_NAMES_AND_OWN} Did you mean 'gevent'?"),
         ((3,), {}, "celery_pools: (3,) is not valid. Valid: names of pools, each a string."),
         (
             (["prefork"],),
@@ -97,7 +98,7 @@ WORDS = 'Valid: words of the `celery worker` command line, as in ("-Q", "mail").
         (
             (),
             {"exclude": "sol"},
-            f"celery_pools: exclude: 'sol' is not a pool. {POOL_NAMES} Did you mean 'solo'?",
+            f"celery_pools: exclude: 'sol' is not a pool. {POOL_NAMES_AND_OWN} Did you mean 'solo'?",
         ),
         (
             (),

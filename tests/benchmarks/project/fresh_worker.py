@@ -1,7 +1,7 @@
 """Start a worker in this process, run one task, end the worker: by this plugin and by Celery's own, in turn.
 
-``python fresh_worker.py POOL URL ROUNDS`` prints the seconds of each as JSON. It is a process of its own because a green
-pool needs one that is patched before anything else is imported.
+``python fresh_worker.py POOL URL ROUNDS`` prints the seconds of each as JSON. It is a process of its own because a
+green pool needs one that is patched before anything else is imported.
 """
 
 import json

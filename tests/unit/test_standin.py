@@ -1,0 +1,27 @@
+"""How many slots a worker of contrib's fixtures gets where its suite does not say."""
+
+import pytest
+
+from pytest_celerypool.pools import OWN, pool
+from pytest_celerypool.settings import Concurrency, Settings
+from pytest_celerypool.standin import slots
+
+
+@pytest.mark.parametrize(
+    ("given", "each", "expected"),
+    [
+        (None, pool("prefork"), 1),
+        ("3", pool("prefork"), 3),
+        ("3", pool("solo"), 1),
+        ("3", OWN, 3),
+        ("solo=4", pool("solo"), 4),
+        ("gevent=20", pool("gevent"), 20),
+        ("gevent=20", pool("threads"), 1),
+        ("3,gevent=20", pool("threads"), 3),
+        ("app", pool("threads"), None),
+        ("app,gevent=20", pool("gevent"), 20),
+    ],
+)
+def test_only_a_concurrency_that_was_given_counts(given, each, expected):
+    concurrency = Concurrency() if given is None else Concurrency.parse(given, "--celery-concurrency")
+    assert slots(Settings(concurrency=concurrency), each) == expected

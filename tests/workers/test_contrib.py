@@ -1,0 +1,467 @@
+"""Suites written for celery.contrib.pytest run under every pool as they stand."""
+
+import pytest
+
+#: pytest knows contrib's fixtures by an entry point, which these runs do not load.
+CONTRIB = "-pcelery.contrib.pytest"
+
+CONFTEST = """
+import pytest
+
+@pytest.fixture(scope="session")
+def celery_config():
+    return {"broker_url": "memory://", "result_backend": "cache+memory://"}
+
+@pytest.fixture(scope="session")
+def celery_worker_pool():
+    yield "threads"
+    print("own pool torn down")
+
+@pytest.fixture(scope="session")
+def celery_worker_parameters():
+    return {"queues": ("celery", "mail")}
+"""
+
+SUITE = """
+import unittest
+import pytest
+
+def pool_of(worker):
+    return type(worker.pool).__module__.rpartition(".")[2]
+
+MODULES = {"threads": "thread"}
+
+def expected(name):
+    return MODULES.get(name, name)
+
+@pytest.fixture
+def tasks(celery_app):
+    @celery_app.task(queue="mail")
+    def add(x, y):
+        return x + y
+
+    return add
+
+def test_function(tasks, celery_worker, celery_worker_pool):
+    assert type(celery_worker_pool) is str
+    assert pool_of(celery_worker) == expected(celery_worker_pool)
+    assert tasks.delay(1, 2).get(timeout=10) == 3
+
+def test_reload(celery_app, celery_worker):
+    @celery_app.task
+    def late():
+        return "late"
+
+    celery_worker.reload()
+    assert late.delay().get(timeout=10) == "late"
+
+def test_session(celery_session_app, celery_session_worker, celery_worker_pool):
+    @celery_session_app.task
+    def late():
+        return "late"
+
+    celery_session_worker.reload()
+    assert late.delay().get(timeout=10) == "late"
+    assert pool_of(celery_session_worker) == expected(celery_worker_pool)
+
+def test_class_of_the_worker(celery_session_worker):
+    from celery.contrib.testing.worker import TestWorkController
+
+    assert isinstance(celery_session_worker, TestWorkController)
+    assert celery_session_worker.concurrency == 1
+
+@pytest.mark.celery_pools(exclude=("solo", "own"))
+def test_narrowed(celery_worker):
+    pass
+
+@pytest.mark.celery_pools("gevent")
+def test_none_left(celery_worker):
+    pass
+
+def test_plain():
+    pass
+
+@pytest.mark.parametrize("celery_worker_pool", ["solo"])
+def test_by_hand(celery_worker):
+    assert pool_of(celery_worker) == "solo"
+
+class TestClass:
+    @pytest.fixture(scope="class")
+    def celery_worker_pool(self):
+        return "solo"
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_overridden(self, celery_worker, celery_worker_pool, number, request):
+        if "own" in request.node.name:
+            assert pool_of(celery_worker) == "solo"
+        assert pool_of(celery_worker) == expected(celery_worker_pool)
+
+def test_dynamic(request, celery_session_app):
+    worker = request.getfixturevalue("celery_session_worker")
+    assert request.getfixturevalue("celery_worker_pool") == "threads"
+    assert pool_of(worker) == "thread"
+
+@pytest.mark.usefixtures("celery_session_worker")
+class TestCase(unittest.TestCase):
+    def test_unittest(self):
+        pass
+"""
+
+#: pytest would run the tests of one parameter together.
+IN_WRITTEN_ORDER = """
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.location[1])
+"""
+
+MULTIPLIED = ("test_function", "test_reload", "test_session", "test_class_of_the_worker")
+
+
+@pytest.fixture(scope="module")
+def run(shared_project):
+    shared_project.write(conftest=CONFTEST, test_it=SUITE)
+    return shared_project.run(CONTRIB, "--celery-pools=prefork,solo,own,threads")
+
+
+def test_everything_passes(run):
+    assert {outcome for test, outcome in run.outcomes().items() if "none_left" not in test} == {"passed"}, run.output
+
+
+@pytest.mark.parametrize("test", MULTIPLIED)
+def test_a_test_with_a_worker_runs_once_a_pool(run, test):
+    ran = [each for each in run.outcomes() if each.startswith(f"{test}[")]
+    assert sorted(ran) == sorted(f"{test}[{pool}]" for pool in ("prefork", "solo", "own", "threads"))
+
+
+def test_pools_run_in_the_order_of_the_option(run):
+    ran = list(dict.fromkeys(test for test in run.outcomes() if test.startswith("test_function[")))
+    assert ran == [f"test_function[{pool}]" for pool in ("prefork", "solo", "own", "threads")]
+
+
+def test_a_marker_narrows_the_pools_of_the_run(run):
+    ran = [test for test in run.outcomes() if test.startswith("test_narrowed")]
+    assert sorted(ran) == ["test_narrowed[prefork]", "test_narrowed[threads]"]
+
+
+def test_a_marker_that_leaves_no_pool_skips_the_test(run):
+    assert run.outcomes()["test_none_left"] == "skipped"
+
+
+def test_a_fixture_of_a_class_is_overridden_too(run):
+    ran = [test for test in run.outcomes() if test.startswith("TestClass")]
+    assert len(ran) == 8
+    assert "TestClass::test_overridden[own-1]" in ran
+
+
+@pytest.mark.parametrize("test", ["test_plain", "test_by_hand[solo]", "test_dynamic", "TestCase::test_unittest"])
+def test_other_tests_run_once_under_the_pool_that_they_name(run, test):
+    assert [each for each in run.outcomes() if each.startswith(test.partition("[")[0])] == [test]
+
+
+def test_tests_that_reach_a_worker_dynamically_are_counted(run):
+    assert "2 tests ran once, on a worker of their own" in run.output
+
+
+def test_the_matrix_has_a_column_for_every_pool(run):
+    assert run.output.count("own") >= 1
+    assert any(line.split() == ["test_it.py", "prefork", "solo", "own", "threads"] for line in run.output.splitlines())
+
+
+def test_what_is_in_memory_is_replaced_where_tasks_leave_the_process(run):
+    text = " ".join(run.output.split())
+    assert "the broker memory:// and the result backend cache+memory:// of celery.contrib.pytest's fixtures" in text
+
+
+def test_nothing_is_left_behind(run, shared_project):
+    assert not shared_project.remains()
+
+
+def test_without_a_choice_nothing_changes(project):
+    """The ids are those of the suite, also where it carries a marker of ours, and no module is imported for it."""
+    project.write(
+        conftest=CONFTEST,
+        test_it="""
+        import sys
+        import pytest
+
+        @pytest.mark.celery_pools(exclude="gevent")
+        def test_marked(celery_worker_pool, celery_session_worker):
+            assert celery_worker_pool == "threads"
+
+        def test_modules():
+            assert "pytest_celerypool.contrib" not in sys.modules
+            assert "pytest_celerypool.standin" not in sys.modules
+        """,
+    )
+    run = project.run(CONTRIB)
+    assert run.outcomes() == {"test_marked": "passed", "test_modules": "passed"}
+
+
+def test_contribs_worker_module_is_not_imported_before_the_fixture_is_set_up(project):
+    """An earlier import breaks suites whose instrumentation hooks Celery first."""
+    project.write(
+        conftest=CONFTEST,
+        test_it="""
+        import sys
+        import pytest
+
+        @pytest.fixture(scope="session", autouse=True)
+        def _instrumentation():
+            assert "celery.contrib.testing.worker" not in sys.modules
+            assert "celery.worker" not in sys.modules
+            assert "celery.app.trace" not in sys.modules
+
+        def test_it(celery_worker):
+            pass
+        """,
+    )
+    run = project.run(CONTRIB, "--celery-pools=solo")
+    assert run.outcomes() == {"test_it[solo]": "passed"}
+
+
+STUCK = """
+import time
+import pytest
+
+@pytest.fixture(scope="session")
+def forever(celery_session_app):
+    @celery_session_app.task
+    def forever():
+        while True:
+            time.sleep(0.05)
+
+    return forever
+
+@pytest.fixture(scope="session")
+def add(celery_session_app):
+    @celery_session_app.task
+    def add(x, y):
+        return x + y
+
+    return add
+
+def test_leaves_a_task(forever, add, celery_session_worker):
+    from celery.worker import state
+
+    forever.delay()
+    while not state.active_requests:
+        time.sleep(0.01)
+
+def test_next(add, celery_session_worker):
+    assert add.delay(1, 2).get(timeout=5) == 3
+    assert celery_session_worker.app.control.inspect(timeout=0.5).active().popitem()[1] == []
+"""
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent", "eventlet"])
+def test_a_task_that_runs_for_ever_does_not_hang_the_next_test(project, pool):
+    project.write(conftest=CONFTEST, test_it=STUCK)
+    run = project.run(CONTRIB, f"--celery-pools={pool}")
+    assert run.outcomes() == {f"test_leaves_a_task[{pool}]": "passed", f"test_next[{pool}]": "passed"}, run.output
+    said = f"test_it.py::test_leaves_a_task[{pool}] left a task that did not end (test_it.forever): the worker was"
+    assert said in " ".join(run.output.split())
+    assert run.seconds < 30
+    assert not project.remains()
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_green_pools_run_in_a_host(project, pool):
+    project.write(conftest=CONFTEST, test_it=SUITE)
+    run = project.run(CONTRIB, f"--celery-pools={pool}", "-k", "function or reload or session or overridden")
+    assert run.outcomes()
+    assert set(run.outcomes().values()) == {"passed"}, run.output
+
+
+CONCURRENCY = """
+def test_it(celery_worker):
+    print("slots", celery_worker.concurrency)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters", "slots"),
+    [
+        ((), {}, 1),
+        (("--celery-concurrency=3",), {}, 3),
+        (("--celery-concurrency=threads=5",), {}, 5),
+        (("--celery-concurrency=gevent=5",), {}, 1),
+        (("--celery-concurrency=3",), {"concurrency": 1}, 1),
+    ],
+)
+def test_the_concurrency_of_the_suite_beats_the_option_and_that_beats_one(project, arguments, parameters, slots):
+    conftest = f"""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def celery_worker_parameters():
+            return {parameters!r}
+    """
+    project.write(conftest=conftest, test_it=CONCURRENCY)
+    run = project.run(CONTRIB, "--celery-pools=threads", "-s", *arguments)
+    assert f"slots {slots}\n" in run.output
+
+
+def test_a_broker_that_the_suite_chose_is_kept(project):
+    """Only what is in memory is replaced: here the result backend, and not the broker, which nobody answers for."""
+    conftest = """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def celery_config():
+            return {"broker_url": "redis://127.0.0.1:1/0", "result_backend": "cache+memory://"}
+    """
+    project.write(conftest=conftest, test_it="def test_it(celery_worker): pass\n")
+    run = project.run(CONTRIB, "--celery-pools=prefork")
+    assert "Error 111 connecting to 127.0.0.1:1" in run.failure("test_it[prefork]")
+
+
+def test_own_stands_for_a_class_of_the_suite(project):
+    conftest = """
+        import pytest
+        from celery.concurrency.solo import TaskPool
+
+        class Mine(TaskPool):
+            pass
+
+        @pytest.fixture
+        def base():
+            return Mine
+
+        @pytest.fixture
+        def celery_worker_pool(base):
+            yield base
+            print("torn down")
+    """
+    test = """
+        def test_it(celery_worker, celery_worker_pool, request):
+            own = request.node.name == "test_it[own]"
+            assert (type(celery_worker.pool).__name__ == "Mine") == own
+    """
+    project.write(conftest=conftest, test_it=test)
+    run = project.run(CONTRIB, "--celery-pools=own,solo", "-s")
+    assert run.outcomes() == {"test_it[own]": "passed", "test_it[solo]": "passed"}, run.output
+    assert run.output.count("torn down") == 1
+
+
+def test_own_is_what_each_test_would_have_without_us(project):
+    """Two modules with fixtures of their own do not get each other's value."""
+    module = """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def celery_worker_pool():
+            return "{pool}"
+
+        def test_it(celery_session_worker, celery_worker_pool):
+            assert celery_worker_pool == "{pool}"
+            assert "{module}" in type(celery_session_worker.pool).__module__
+    """
+    project.write(
+        test_one=module.format(pool="solo", module="solo"), test_two=module.format(pool="threads", module="thread")
+    )
+    run = project.run(CONTRIB, "--celery-pools=own")
+    assert list(run.outcomes().values()) == ["passed"], run.output  # both are test_it[own]
+    assert "2 passed" in run.output
+
+
+def test_a_pool_without_its_library_is_skipped(project):
+    project.write(
+        conftest="""
+        import importlib.util
+
+        find_spec = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, package=None: None if name == "gevent" else find_spec(name, package)
+        """,
+        test_it="def test_it(celery_worker): pass\n",
+    )
+    run = project.run(CONTRIB, "--celery-pools=gevent,solo")
+    assert run.outcomes() == {"test_it[gevent]": "skipped", "test_it[solo]": "passed"}
+
+
+def test_a_suite_whose_fixture_has_params_is_left_alone(project):
+    conftest = """
+        import pytest
+
+        @pytest.fixture(scope="session", params=["solo", "threads"])
+        def celery_worker_pool(request):
+            return request.param
+    """
+    project.write(conftest=conftest, test_it="def test_it(celery_worker): pass\n")
+    run = project.run(CONTRIB, "--celery-pools=threads")
+    assert run.outcomes() == {"test_it[solo]": "passed", "test_it[threads]": "passed"}
+
+
+def test_a_test_that_has_our_worker_too_follows_our_axis(project):
+    project.write(
+        proj="from celery import Celery\napp = Celery('proj')\n",
+        test_it="def test_it(celery_pool, celery_worker, celery_worker_pool): assert celery_worker_pool == 'solo'\n",
+    )
+    run = project.run(CONTRIB, "--celery-pools=threads", "--celery-app=proj:app")
+    assert run.outcomes() == {"test_it[threads]": "passed"}
+
+
+def test_a_task_defined_in_a_test_is_defined_anew_under_every_pool(project):
+    """The application of the session is the same for the pools that share a process."""
+    test = """
+        def test_it(celery_session_app, celery_session_worker, celery_worker_pool):
+            pool = celery_worker_pool
+
+            @celery_session_app.task
+            def name():
+                return pool
+
+            celery_session_worker.reload()
+            assert name.delay().get(timeout=10) == pool
+    """
+    project.write(conftest=CONFTEST, test_it=test)
+    run = project.run(CONTRIB, "--celery-pools=solo,threads")
+    assert run.outcomes() == {"test_it[solo]": "passed", "test_it[threads]": "passed"}
+
+
+def test_a_worker_that_cannot_start_says_why_at_once(project):
+    conftest = """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def celery_worker_parameters():
+            return {"queues": ["a"], "consumer_cls": "no.such:Consumer"}
+    """
+    project.write(conftest=conftest, test_it="def test_it(celery_worker): pass\n")
+    run = project.run(CONTRIB, "--celery-pools=solo")
+    assert "No module named 'no'" in run.failure("test_it[solo]")
+    assert run.seconds < 10
+
+
+def test_workers_of_the_pools_and_of_the_suite_do_not_meet(project):
+    """Tests that are not multiplied come between others, and get the suite's own worker all the same."""
+    test = """
+        def pool_of(worker):
+            return type(worker.pool).__module__.rpartition(".")[2]
+
+        def test_first(celery_session_worker):
+            assert pool_of(celery_session_worker) == "solo"
+
+        def test_dynamic(request):
+            assert pool_of(request.getfixturevalue("celery_session_worker")) == "thread"
+
+        def test_third(celery_session_worker):
+            assert pool_of(celery_session_worker) == "solo"
+
+        def test_dynamic_again(request):
+            assert pool_of(request.getfixturevalue("celery_session_worker")) == "thread"
+    """
+    project.write(conftest=CONFTEST + IN_WRITTEN_ORDER, test_it=test)
+    run = project.run(CONTRIB, "--celery-pools=solo")
+    assert list(run.outcomes().items()) == [
+        ("test_first[solo]", "passed"),
+        ("test_dynamic", "passed"),
+        ("test_third[solo]", "passed"),
+        ("test_dynamic_again", "passed"),
+    ], run.output
+
+
+def test_xdist_runs_the_same_tests(project):
+    project.write(conftest=CONFTEST, test_it=SUITE)
+    run = project.run(CONTRIB, "--celery-pools=solo,threads", "-n2")
+    assert len(run.outcomes()) == 18
+    assert set(run.outcomes().values()) == {"passed", "skipped"}, run.output
