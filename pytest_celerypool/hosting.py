@@ -284,6 +284,8 @@ class _Node:
         if not parent:
             self._tell("pytest_configure_node", node=self)
             self.workerinput |= _input_for_cov(config)
+            if hasattr(config.option, "randomly_seed"):  # pytest-randomly tells it only where xdist was autoloaded
+                self.workerinput.setdefault("randomly_seed", config.option.randomly_seed)
 
     def say_goodbye(self, farewell: Farewell) -> None:
         """Take over what the host had to say at its end."""

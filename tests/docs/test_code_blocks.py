@@ -144,6 +144,8 @@ def run_pytest(folder: Path, *arguments: str) -> tuple[int, str]:
     """Run pytest in a process of its own, as a user does; returns its exit status and what it printed."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "CELERY_"))}
     environment |= {"COLUMNS": "80", "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
+    # Of what else is installed nothing may change the order or the output that a page shows.
+    environment["PYTEST_ADDOPTS"] = "-p no:randomly -p no:asyncio -p no:celery -p no:docker_tools"
     environment.pop("CI", None)  # with it pytest does not shorten what it prints
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
