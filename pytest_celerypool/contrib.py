@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.errors import MarkerError
-from pytest_celerypool.keys import CONTRIB_DEPENDENTS, OWN_POOLS
+from pytest_celerypool.keys import CONTRIB_DEPENDENTS, NOTES, OWN_POOLS, SESSION_WORKERS
 from pytest_celerypool.markers import PoolsSpec
 from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.pools import OWN, Pool
 from pytest_celerypool.settings import Settings
 from pytest_celerypool.standin import in_place_of_start_worker, noting_tasks, replace_if_stuck
-from pytest_celerypool.surface import CONTRIB_AXIS, CONTRIB_WORKERS
+from pytest_celerypool.surface import CONTRIB_AXIS, CONTRIB_SESSION_APP, CONTRIB_WORKERS
 from pytest_celerypool.variants import OwnPool, PoolName, has_worker, parameter, parametrised_by_hand, pool_name
 
 # -- collection
@@ -95,6 +95,35 @@ def _value_in(item: pytest.Item) -> Any:
     return None if callspec is None else callspec.params.get(CONTRIB_AXIS)
 
 
+def lend_session_worker(items: Sequence[pytest.Item]) -> None:
+    """Give contrib's session worker to tests that have its application and rely on the worker of others.
+
+    In the suite as it was such a test found the worker of an earlier one alive. Here that may live in a host.
+    """
+    worker = CONTRIB_WORKERS[1]
+    if not any(worker in getattr(item, "fixturenames", ()) for item in items):
+        return
+    for item in items:
+        names: Any = getattr(item, "fixturenames", ())
+        if CONTRIB_SESSION_APP in names and not any(name in names for name in CONTRIB_WORKERS):
+            names.insert(0, worker)  # as a session fixture it comes before those of the test
+
+
+def end_session_workers(config: pytest.Config) -> None:
+    """End the session workers of this process before a test of a host: both would consume a suite's queue.
+
+    pytest would end them with the last of their tests only if it knew that the next one is not run here.
+    """
+    for fixturedef, request in config.stash.get(SESSION_WORKERS, []):
+        if fixturedef.cached_result is None:
+            continue
+        try:
+            fixturedef.finish(request)
+        except Exception as exc:  # noqa: BLE001 - it is a suite's fixture, and the test that comes is not to blame
+            config.stash[NOTES].append(f"{fixturedef.argname} failed at its end: {exc!r}")
+    config.stash[SESSION_WORKERS] = []
+
+
 # -- set-up
 
 
@@ -108,6 +137,8 @@ def set_up(fixturedef: Any, request: Any) -> Generator[None, object, object]:
         yield
         fixturedef.cached_result = (result, fixturedef.cache_key(request), None)
         return result
+    if fixturedef.argname == CONTRIB_WORKERS[1]:
+        request.config.stash.setdefault(SESSION_WORKERS, []).append((fixturedef, request))
     pool = pool_of(request._pyfuncitem) if fixturedef.argname in CONTRIB_WORKERS else None
     if pool is None:
         return (yield)

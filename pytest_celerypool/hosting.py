@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_celerypool.contrib import end_session_workers
 from pytest_celerypool.keys import HOST, HOST_NAME, HOSTING, NOTES, NOTES_OF_NODE
 from pytest_celerypool.launch.host import Farewell, Host, HostError, Hosts, Surroundings, Tests
 from pytest_celerypool.lease import workers_of
@@ -28,6 +29,7 @@ def run_in_host(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
     if HOST not in item.stash or any(pool.name == item.stash[HOST] and missing(pool) for pool in POOLS):
         return False
     _cancel_timeout(item)
+    end_session_workers(item.config)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     _Relay(item).run(nextitem)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)

@@ -42,6 +42,8 @@ APPLICATION: pytest.StashKey[Any] = pytest.StashKey()
 CONTRIB_DEPENDENTS: pytest.StashKey[set[str]] = pytest.StashKey()
 #: The workers of contrib's fixtures that run.
 STANDINS: pytest.StashKey[list[StandIn]] = pytest.StashKey()
+#: Fixture definitions and requests of the session workers of contrib's that were set up in this process.
+SESSION_WORKERS: pytest.StashKey[list[tuple[Any, Any]]] = pytest.StashKey()
 
 # In ``session.stash``.
 #: For each ``celery_worker_pool`` that a suite defines, the parameter that stands for it.

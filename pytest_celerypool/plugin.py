@@ -195,6 +195,12 @@ class Contrib:
 
     NAME = "celerypool-contrib"
 
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Give their worker to tests that rely on the session worker of others."""
+        from pytest_celerypool.contrib import lend_session_worker
+
+        lend_session_worker(items)
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, object, object]:
         """Give the fixtures of contrib the pool of their test, and a worker that can be replaced."""

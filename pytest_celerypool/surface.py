@@ -77,6 +77,7 @@ AXIS, WORKER = "celery_pool", "celery_pool_worker"
 
 #: The same of ``celery.contrib.pytest``: the fixture that names the pool, and those that give a worker of it.
 CONTRIB_AXIS, CONTRIB_WORKERS = "celery_worker_pool", ("celery_worker", "celery_session_worker")
+CONTRIB_SESSION_APP = "celery_session_app"
 
 _MARKER_NAMES = frozenset(line.partition("(")[0] for line in MARKERS)
 

@@ -1,6 +1,13 @@
 """Suites written for celery.contrib.pytest run under every pool as they stand."""
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
+
+from pytest_celerypool.broker import EmbeddedServer
+from pytest_celerypool.reaper import Reaper
 
 #: pytest knows contrib's fixtures by an entry point, which these runs do not load.
 CONTRIB = "-pcelery.contrib.pytest"
@@ -465,3 +472,69 @@ def test_xdist_runs_the_same_tests(project):
     run = project.run(CONTRIB, "--celery-pools=solo,threads", "-n2")
     assert len(run.outcomes()) == 18
     assert set(run.outcomes().values()) == {"passed", "skipped"}, run.output
+
+
+@pytest.fixture
+def server():
+    """The URL of a server that the suite itself chooses."""
+    folder = Path(tempfile.mkdtemp(prefix="celerypool-", dir="/tmp"))
+    reaper = Reaper.start()
+    reaper.remove_folder(folder)
+    started = EmbeddedServer.start(folder, reaper)
+    yield started.url
+    started.stop()
+    reaper.close()
+    shutil.rmtree(folder)
+
+
+SHARED_QUEUE = """
+    import os
+    import pytest
+    from celery import shared_task
+
+    pytest_plugins = ["celery.contrib.pytest"]
+
+    @shared_task(name="where")
+    def where():
+        return os.getpid()
+
+    @pytest.fixture(scope="session")
+    def celery_config():
+        return {"broker_url": os.environ["SUITES_BROKER"], "result_backend": os.environ["SUITES_BROKER"]}
+"""
+
+
+def test_a_test_that_relies_on_the_session_worker_of_others_has_one(project, server):
+    """It asks for the application alone; in the suite as it was an earlier test had started the worker."""
+    project.write(
+        conftest=SHARED_QUEUE,
+        test_it="""
+        from conftest import where
+
+        def test_with_a_worker(celery_session_worker):
+            assert where.delay().get(timeout=10)
+
+        def test_relies_on_it(celery_session_app):
+            assert where.delay().get(timeout=10)
+        """,
+    )
+    ended = project.run("--celery-pools=gevent", environment={"SUITES_BROKER": server})
+    assert ended.outcomes() == {"test_with_a_worker[gevent]": "passed", "test_relies_on_it": "passed"}, ended.output
+    assert not project.remains()
+
+
+def test_the_session_worker_of_one_process_takes_no_task_of_a_test_in_another(project, server):
+    """With a broker of the suite's own all its workers consume the same queue."""
+    project.write(
+        conftest=SHARED_QUEUE,
+        test_it="""
+        import os
+        from conftest import where
+
+        def test_here(celery_session_worker, celery_worker_pool):
+            places = [where.delay() for _ in range(20)]
+            assert {place.get(timeout=10) for place in places} == {os.getpid()}
+        """,
+    )
+    ended = project.run("--celery-pools=threads,gevent,eventlet", environment={"SUITES_BROKER": server})
+    assert set(ended.outcomes().values()) == {"passed"}, ended.output

@@ -136,7 +136,7 @@ def test_both_do_their_work(project, neighbour, launch):
 
 
 def test_what_pytest_celery_defines_of_the_same_name_stays_its_own(project):
-    """Its fixtures ``celery_worker`` and others start containers: a suite for it is not contrib's and not multiplied."""
+    """Its fixtures ``celery_worker`` and others start containers: a suite for it is not contrib's."""
     pytest.importorskip("pytest_celery")
     project.write(
         proj=APP,
