@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.errors import MarkerError
-from pytest_celerypool.keys import CONTRIB_DEPENDENTS, NOTES, OWN_POOLS, SESSION_WORKERS
+from pytest_celerypool.keys import CONTRIB_DEPENDENTS, DEMANDS, NOTES, OWN_POOLS, SESSION_WORKERS
 from pytest_celerypool.markers import PoolsSpec
 from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.pools import OWN, Pool
@@ -21,6 +21,7 @@ from pytest_celerypool.settings import Settings
 from pytest_celerypool.standin import in_place_of_start_worker, noting_tasks, replace_if_stuck
 from pytest_celerypool.surface import CONTRIB_AXIS, CONTRIB_SESSION_APP, CONTRIB_WORKERS
 from pytest_celerypool.variants import OwnPool, PoolName, has_worker, parameter, parametrised_by_hand, pool_name
+from pytest_celerypool.verdict import nature
 
 # -- collection
 
@@ -185,8 +186,20 @@ def call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the body of a test."""
     if pool_of(item) is None:
         return (yield)
-    with noting_tasks(item.config):
+    from pytest_celerypool.agent.demands import seen_demands
+
+    with noting_tasks(item.config), seen_demands() as item.stash[DEMANDS]:
         return (yield)
+
+
+def nature_of(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:
+    """Return the section of a failing report that says what its pool does not do, if the test demanded that."""
+    pool = pool_of(item)
+    if pool is None:
+        return []
+    demands: set[str] = item.stash[DEMANDS]
+    lines = nature.reasons(pool, demands, report.longreprtext)
+    return [(f"Celery: the nature of {pool}", "\n".join(lines))] if lines else []
 
 
 def after_test(item: pytest.Item) -> None:

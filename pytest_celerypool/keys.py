@@ -59,6 +59,8 @@ PLACE: pytest.StashKey[Place] = pytest.StashKey()
 HOST: pytest.StashKey[str] = pytest.StashKey()
 #: Set while the test has a worker.
 HANDLE: pytest.StashKey[WorkerHandle] = pytest.StashKey()
+#: What the test demands of its pool, as names of the pool's facts.
+DEMANDS: pytest.StashKey[set[str]] = pytest.StashKey()
 #: What the test did that its verdict must know of.
 OBSERVED: pytest.StashKey[Observed] = pytest.StashKey()
 #: Plain data of a judged test for the matrix and for agreement; it travels with the report.

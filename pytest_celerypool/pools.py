@@ -37,6 +37,7 @@ class Pool:
     answers_control_while_working: bool = False
     allows_get_in_task: bool = False
     reports_system_exit: bool = False
+    drops_expired_while_waiting: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -62,6 +63,7 @@ FACTS: Mapping[str, str] = {
     "answers_control_while_working": "inspect and control are answered while a task runs, if it yields.",
     "allows_get_in_task": "result.get() inside a task is allowed; elsewhere Celery raises RuntimeError.",
     "reports_system_exit": "A task that raises SystemExit ends with an error that its caller sees.",
+    "drops_expired_while_waiting": "A task that expires while it waits for a slot is not run.",
 }
 
 #: Celery's own pools, in the order of ``all``.
@@ -79,12 +81,14 @@ POOLS: tuple[Pool, ...] = (
         replaces_children=True,
         answers_control_while_working=True,
         reports_system_exit=True,
+        drops_expired_while_waiting=True,
     ),
     Pool(
         name="solo",
         path="celery.concurrency.solo:TaskPool",
         sends_process_init=True,
         takes_concurrency=False,
+        drops_expired_while_waiting=True,
     ),
     Pool(
         name="threads",
@@ -102,6 +106,7 @@ POOLS: tuple[Pool, ...] = (
         grows=True,
         answers_control_while_working=True,
         allows_get_in_task=True,
+        drops_expired_while_waiting=True,
     ),
     Pool(
         name="eventlet",
@@ -112,6 +117,7 @@ POOLS: tuple[Pool, ...] = (
         grows=True,
         answers_control_while_working=True,
         allows_get_in_task=True,
+        drops_expired_while_waiting=True,
     ),
 )
 

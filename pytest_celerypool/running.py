@@ -10,6 +10,7 @@ import pytest
 from pytest_celerypool.errors import MarkerError
 from pytest_celerypool.keys import (
     ATTRIBUTE,
+    DEMANDS,
     HANDLE,
     MARKERS,
     NEXT_ITEM,
@@ -78,6 +79,10 @@ def complete(item: pytest.Item, report: pytest.TestReport) -> None:
         from pytest_celerypool.judge import sections
 
         report.sections += sections(item)
+    if report.failed and DEMANDS in item.stash:
+        from pytest_celerypool.contrib import nature_of
+
+        report.sections += nature_of(item, report)
     data = _data(item, report)
     if data:
         setattr(report, ATTRIBUTE, data)

@@ -109,6 +109,8 @@ class EmbeddedWorker:
             tell = waits.shorten_prefork_exit()
             self._tell_children = tell
             self._fork_now(controller.pool)
+        else:
+            _run_as_of(self.app, controller.pool)
 
     def _hear_of_readiness(self, consumer: Any) -> None:
         told = consumer.init_callback
@@ -268,6 +270,30 @@ def _interrupt(threads: Iterable[threading.Thread | None]) -> None:
     for thread in threads:
         if thread is not None and thread.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+
+
+def _run_as_of(app: Any, pool: Any) -> None:
+    """Let the tasks of a pool find `app` as the current one, as in a process of the worker's own.
+
+    Celery looks a task up in the application that is current where it runs (``celery.app.trace.trace_task_ret``): here
+    that of the test, which may be another by then.
+    """
+    from celery import _state
+
+    apply_async = pool.apply_async
+
+    def apply_as(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def run(*arguments: Any, **rest: Any) -> Any:
+            before = _state._tls.current_app
+            _state._tls.current_app = app
+            try:
+                return target(*arguments, **rest)
+            finally:
+                _state._tls.current_app = before
+
+        return apply_async(run, *args, **kwargs)
+
+    pool.apply_async = apply_as
 
 
 def _forks(controller: Any) -> bool:

@@ -91,6 +91,21 @@ def test_while_it_lives_its_application_is_the_default_one(app: Any):
     worker.stop()
 
 
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_its_tasks_are_looked_up_in_its_application_whatever_is_current_elsewhere(app: Any, pool: str):
+    @app.task(name="current", shared=False)
+    def current() -> str:
+        return str(_state.get_current_app().main)
+
+    worker = EmbeddedWorker(app, pool=pool, concurrency=1)
+    worker.start()
+    with Celery("another", set_as_current=False) as another:
+        another.set_default()
+        another.set_current()
+        assert current.delay().get(timeout=5) == "embedded"
+        worker.stop()
+
+
 def test_one_of_two_workers_ends_alone(app: Any):
     """Celery's own way to end one is a flag of the whole process."""
     one, other = (EmbeddedWorker(app, pool="solo", concurrency=1, hostname=f"w{n}@here") for n in range(2))

@@ -538,3 +538,62 @@ def test_the_session_worker_of_one_process_takes_no_task_of_a_test_in_another(pr
     )
     ended = project.run("--celery-pools=threads,gevent,eventlet", environment={"SUITES_BROKER": server})
     assert set(ended.outcomes().values()) == {"passed"}, ended.output
+
+
+def test_a_failure_that_lies_in_the_nature_of_its_pool_is_told_apart(project):
+    """In one line each; a failure that does not has none."""
+    project.write(
+        test_it="""
+        import time
+        from unittest import mock
+
+        import pytest
+
+        spy = mock.Mock()
+
+        @pytest.fixture
+        def tasks(celery_app):
+            class Tasks:
+                @celery_app.task(name="naps", shared=False)
+                def naps(seconds):
+                    time.sleep(seconds)
+
+                @celery_app.task(name="spies", shared=False)
+                def spies():
+                    spy()
+            return Tasks
+
+        def test_soft_limit(tasks, celery_worker):
+            result = tasks.naps.apply_async((0.3,), soft_time_limit=0.1)
+            with pytest.raises(Exception):
+                result.get(timeout=10)
+
+        def test_asks_while_it_works(tasks, celery_worker, celery_app):
+            result = tasks.naps.delay(1.5)
+            time.sleep(0.2)
+            assert celery_app.control.inspect(timeout=0.5).active()
+            result.get(timeout=10)
+
+        def test_mock(tasks, celery_worker):
+            tasks.spies.delay().get(timeout=10)
+            spy.assert_called_once()
+            spy.reset_mock()
+
+        def test_something_else(tasks, celery_worker):
+            tasks.naps.delay(0).get(timeout=10)
+            assert False
+        """
+    )
+    ended = project.run(CONTRIB, "--celery-pools=prefork,solo,threads")
+    nature = {
+        "test_soft_limit[solo]": "a soft time limit, which solo does not enforce: a property of the pool",
+        "test_soft_limit[threads]": "a soft time limit, which threads does not enforce: a property of the pool",
+        "test_asks_while_it_works[solo]": "solo answers remote control only between two tasks: a property of the pool",
+        "test_mock[prefork]": "the tasks of prefork run in others: a property of the pool",
+    }
+    others = {f"test_something_else[{pool}]" for pool in ("prefork", "solo", "threads")}
+    failed = {name for name, outcome in ended.outcomes().items() if outcome == "failed"}
+    assert failed == nature.keys() | others, ended.output
+    for name, text in nature.items():
+        assert text in ended.failure(name)
+    assert not any("a property of the pool" in ended.failure(name) for name in others)
