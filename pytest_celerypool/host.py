@@ -4,7 +4,7 @@
 ``python -m pytest_celerypool.host gevent ARGS…`` is for people: pytest itself, with these arguments, in such an
 interpreter, where a debugger reaches the tests.
 
-Until Celery has patched for gevent or eventlet nothing may import ``threading``, ``socket`` or ``ssl``: what needs
+Until gevent or eventlet has patched nothing may import ``threading``, ``socket`` or ``ssl``: what needs
 those is imported afterwards.
 """
 
@@ -53,27 +53,29 @@ def _serve(path: str) -> int:
 
 
 def patch(name: str) -> None:
-    """Patch this process for a pool, as Celery does at the start of a worker; for prefork there is nothing to do."""
+    """Patch this process for a pool; for prefork there is nothing to do.
+
+    Not by Celery's own ``maybe_patch_concurrency``: importing Celery imports ``kombu.utils.functional`` first, which
+    then keeps the ``sleep`` that blocks (seen with Celery 5.7 and kombu 5.7).
+    """
     if name == "gevent":
-        _patch(name)
+        from gevent import monkey
+
+        monkey.patch_all()
     elif name == "eventlet":
-        _patch_quietly(name)
+        _patch_quietly()
 
 
-def _patch(name: str) -> None:
-    import celery
-
-    celery.maybe_patch_concurrency(["celery", "worker", "-P", name])
-
-
-def _patch_quietly(name: str) -> None:
-    """Leave out what eventlet says to everybody: the docs say it once, every run need not."""
+def _patch_quietly() -> None:
+    """Patch with eventlet, without what it says to everybody: the docs say it once, every run need not."""
     import warnings
 
     warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
     shown, sys.stderr = sys.stderr, io.StringIO()
     try:
-        _patch(name)
+        import eventlet
+
+        eventlet.monkey_patch()
     finally:
         text, sys.stderr = sys.stderr.getvalue(), shown
         # They are the interpreter's own, made before the first line of Python ran.

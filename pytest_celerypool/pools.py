@@ -106,7 +106,6 @@ POOLS: tuple[Pool, ...] = (
         grows=True,
         answers_control_while_working=True,
         allows_get_in_task=True,
-        drops_expired_while_waiting=True,
     ),
     Pool(
         name="eventlet",
@@ -117,7 +116,6 @@ POOLS: tuple[Pool, ...] = (
         grows=True,
         answers_control_while_working=True,
         allows_get_in_task=True,
-        drops_expired_while_waiting=True,
     ),
 )
 
