@@ -151,6 +151,9 @@ def _forget_pool(pool: Any) -> None:
 
 
 def _close_backend(backend: Any) -> None:
+    if hasattr(backend, "remove_pending_result"):
+        # A result that is collected later would connect again to end its subscription, for 20 s if the server is gone.
+        backend.remove_pending_result = lambda result: result
     consumer = getattr(backend, "result_consumer", None)
     if consumer is not None:
         try:
