@@ -6,7 +6,7 @@ overridden fixture does, so that the pool ``own`` can give it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -115,14 +115,20 @@ def end_session_workers(config: pytest.Config) -> None:
 
     pytest would end them with the last of their tests only if it knew that the next one is not run here.
     """
-    for fixturedef, request in config.stash.get(SESSION_WORKERS, []):
+    fixtures: list[tuple[Any, Any]] = config.stash.get(SESSION_WORKERS, [])
+    finish_all(fixtures, config)
+    config.stash[SESSION_WORKERS] = []
+
+
+def finish_all(fixtures: Iterable[tuple[Any, Any]], config: pytest.Config) -> None:
+    """End fixtures, each given with the request that it was set up for, and what depends on them."""
+    for fixturedef, request in fixtures:
         if fixturedef.cached_result is None:
             continue
         try:
             fixturedef.finish(request)
         except Exception as exc:  # noqa: BLE001 - it is a suite's fixture, and the test that comes is not to blame
             config.stash[NOTES].append(f"{fixturedef.argname} failed at its end: {exc!r}")
-    config.stash[SESSION_WORKERS] = []
 
 
 # -- set-up

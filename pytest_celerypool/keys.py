@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_celerypool.hosting import Hosting
     from pytest_celerypool.lease import Observed
     from pytest_celerypool.markers import Markers
+    from pytest_celerypool.pools import Pool
     from pytest_celerypool.report.summary import Summary
     from pytest_celerypool.settings import Settings
     from pytest_celerypool.standin import StandIn
@@ -55,6 +56,8 @@ NEXT_ITEM: pytest.StashKey[pytest.Item | None] = pytest.StashKey()
 # In ``item.stash``.
 MARKERS: pytest.StashKey[Markers] = pytest.StashKey()
 PLACE: pytest.StashKey[Place] = pytest.StashKey()
+#: In the stash of a class of ``unittest`` that was collected for one pool.
+POOL_OF_CLASS: pytest.StashKey[Pool] = pytest.StashKey()
 #: The name of the host that has to run the test, where this process cannot.
 HOST: pytest.StashKey[str] = pytest.StashKey()
 #: Set while the test has a worker.

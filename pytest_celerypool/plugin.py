@@ -26,6 +26,7 @@ from pytest_celerypool.keys import (
 )
 from pytest_celerypool.surface import (
     AXIS,
+    MULTIPLY,
     WORKER,
     add_markers,
     add_options,
@@ -226,6 +227,49 @@ class Contrib:
             after_test(item)
 
 
+class Multiplied:
+    """The hooks for suites that start their workers themselves: only where pools were chosen and the ini key names any.
+
+    :param multiplication: what is done.
+    """
+
+    NAME = "celerypool-multiplied"
+
+    def __init__(self, multiplication: Any) -> None:
+        self._multiplication = multiplication
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Give a named function the axis."""
+        self._multiplication.parametrize(metafunc)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self, collector: pytest.Collector, name: str, obj: object) -> Any:
+        """Collect a named class of unittest once for each pool."""
+        import unittest
+
+        if isinstance(obj, type) and issubclass(obj, unittest.TestCase):
+            return self._multiplication.collect_class(collector, name, obj)
+        return None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Note where the test stands in the matrix."""
+        self._multiplication.place(item)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Have whatever starts a worker start one of the test's pool."""
+        with self._multiplication.running(item):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, object, object]:
+        """Know which fixture starts a worker."""
+        with self._multiplication.setting_up(fixturedef, request):
+            return (yield)
+
+
 class Hosted:
     """The hooks for tests that run in a host, apart: modules and ``Tests`` have wrappers of the same names."""
 
@@ -306,6 +350,11 @@ def _use(config: pytest.Config) -> None:
             config.pluginmanager.register(Tests(), Tests.NAME)
         if config.stash[SETTINGS].pools is not None:
             config.pluginmanager.register(Contrib(), Contrib.NAME)
+            if config.getini(MULTIPLY):
+                from pytest_celerypool.multiply import Multiplication, patterns_of
+
+                multiplication = Multiplication(config.stash[SETTINGS], patterns_of(config))
+                config.pluginmanager.register(Multiplied(multiplication), Multiplied.NAME)
         config.pluginmanager.register(Hosted())
 
 

@@ -93,6 +93,47 @@ def _make_start_worker(item: pytest.Item, chosen: Pool) -> Callable[..., Any]:
     return start_worker
 
 
+@contextmanager
+def forced_workers(item: pytest.Item, pool: Pool, started: Callable[[], None]) -> Iterator[None]:
+    """Have every worker that is started meanwhile run under `pool`, whoever starts it and whatever it asks for.
+
+    :param item: the test that runs.
+    :param started: called when one has started.
+    """
+    from celery.contrib.testing import worker as module
+
+    # Whoever imported start_worker by its name has the original, which calls this one.
+    original = module._start_worker_thread
+
+    @contextmanager
+    def start_worker_thread(
+        app: Any, *args: Any, perform_ping_check: bool = True, shutdown_timeout: float = 10.0, **options: Any
+    ) -> Iterator[Any]:
+        from celery.result import _set_task_join_will_block
+
+        names = ("concurrency", "pool", "loglevel", "logfile", "WorkController")
+        options = {"concurrency": 1, **dict(zip(names, args, strict=False)), **options, "pool": _value_of(pool)}
+        defaults = {"loglevel": module.WORKER_LOGLEVEL, "logfile": None}
+        standin = StandIn(app, {**defaults, **options}, item.config)
+        try:
+            standin.start(None)
+            _set_task_join_will_block(False)
+            started()
+            yield standin.proxy
+        finally:
+            standin.stop(shutdown_timeout)
+
+    module._start_worker_thread = start_worker_thread
+    try:
+        yield
+    finally:
+        module._start_worker_thread = original
+
+
+def _value_of(pool: Pool) -> str:
+    return pool.path if pool.custom else pool.name
+
+
 def slots(settings: Settings, pool: Pool) -> int | None:
     """Return the slots of a worker whose suite does not say how many; ``None`` leaves them to the application."""
     wanted = settings.concurrency

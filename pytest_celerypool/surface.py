@@ -79,6 +79,9 @@ AXIS, WORKER = "celery_pool", "celery_pool_worker"
 CONTRIB_AXIS, CONTRIB_WORKERS = "celery_worker_pool", ("celery_worker", "celery_session_worker")
 CONTRIB_SESSION_APP = "celery_session_app"
 
+#: The ini key that names suites which start their workers themselves.
+MULTIPLY = "celery_multiply"
+
 _MARKER_NAMES = frozenset(line.partition("(")[0] for line in MARKERS)
 
 
@@ -97,6 +100,13 @@ def add_options(parser: pytest.Parser) -> None:
             parser.addini(f"celery_{name}", f"{text}; a string or a list", type="linelist", default=None)
         else:
             parser.addini(f"celery_{name}", text, type="string", default=None)
+    parser.addini(
+        MULTIPLY,
+        "tests that call celery.contrib.testing.worker.start_worker themselves, and TestCase classes that do, to be "
+        "run under every chosen pool too: globs of node ids, as in tests/integration/* or tests/test_x.py::TestY",
+        type="linelist",
+        default=[],
+    )
 
 
 def add_markers(config: pytest.Config) -> None:

@@ -91,8 +91,12 @@ def has_worker(names: Sequence[str], node: Any) -> bool:
 
 def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
     """Run a test that has a worker once for each of its pools."""
-    if not has_worker(metafunc.fixturenames, metafunc.definition):
-        return
+    if has_worker(metafunc.fixturenames, metafunc.definition):
+        parametrize_all(metafunc, settings)
+
+
+def parametrize_all(metafunc: pytest.Metafunc, settings: Settings) -> None:
+    """Run a test once for each of its pools, unless it says itself which."""
     if parametrised_by_hand(metafunc, AXIS):
         return
     try:
@@ -167,6 +171,12 @@ def _value_of(item: pytest.Item) -> tuple[str, Variant] | None:
         return AXIS, params[AXIS]
     name = params.get(CONTRIB_AXIS)
     return (CONTRIB_AXIS, variant(name.pool)) if isinstance(name, PoolName) else None
+
+
+def pool_of_variant(item: pytest.Item) -> Pool | None:
+    """Return the pool that an item was multiplied for on our own axis, ``None`` if it was not."""
+    found = _value_of(item)
+    return found[1].pool if found is not None and found[0] == AXIS else None
 
 
 def _is_contribs(item: pytest.Function, settings: Settings) -> bool:

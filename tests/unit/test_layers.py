@@ -29,6 +29,7 @@ LAYERS = (
     ("lease", "verdict"),
     ("judge", "report", "standin"),
     ("contrib",),
+    ("multiply",),
     ("running", "fixtures", "distribution"),
     ("hosting", "host"),
     ("startup",),
