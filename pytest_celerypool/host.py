@@ -37,7 +37,9 @@ def _alone(name: str, arguments: list[str]) -> int:
 
     # Nothing else tells a process that may hold prefork from any other.
     mark = ModuleType(f"celerypool-host-{name}")
-    return int(pytest.main(arguments, plugins=[mark]))
+    # This module had to be imported before pytest could look at it, and has no assertion to rewrite.
+    quiet = ["-W", "ignore:Module already imported so cannot be rewritten; pytest_celerypool"]
+    return int(pytest.main([*quiet, *arguments], plugins=[mark]))
 
 
 def _serve(path: str) -> int:
