@@ -114,6 +114,22 @@ class Launched(Protocol):
         """Give the worker `grace` seconds to stop, then take it away with all its processes."""
 
 
+class WithLog:
+    """A worker that logs to a file."""
+
+    _log: Path
+
+    def log_size(self) -> int:
+        """The length of the log in bytes so far."""
+        return self._log.stat().st_size
+
+    def log(self, start: int = 0) -> str:
+        """The log from byte `start` on."""
+        with self._log.open("rb") as file:
+            file.seek(start)
+            return file.read().decode(errors="replace")
+
+
 def check_worker(info: Mapping[str, Any], spec: WorkerSpec, target: Mapping[str, Any]) -> None:
     """Compare what a worker says of itself with what it was asked to be.
 

@@ -23,14 +23,14 @@ from pytest_celerypool.agent.recorder import Recorder, Writer
 from pytest_celerypool.agent.redirect import Redirection
 from pytest_celerypool.agent.stacks import StackWriter, format_greenlets, shorten
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.launch import Surroundings, WorkerSpec, check_worker, memory_of, stacks_of
+from pytest_celerypool.launch import Surroundings, WithLog, WorkerSpec, check_worker, memory_of, stacks_of
 from pytest_celerypool.trace import TraceReader
 
 #: Seconds that a worker may take to end once its test is over; a task that goes on longer keeps its thread.
 END_S = 2.0
 
 
-class InProcessWorker:
+class InProcessWorker(WithLog):
     """A worker in this process.
 
     :param spec: what it is asked to be.
@@ -184,16 +184,6 @@ class InProcessWorker:
             return ""
         log = self.log(start).rstrip()
         return f"the {self.spec.pool} worker in this process {death}" + (f". Its log:\n{log}" if log else "")
-
-    def log_size(self) -> int:
-        """The length of the log in bytes so far."""
-        return self._log.stat().st_size
-
-    def log(self, start: int = 0) -> str:
-        """The log from byte `start` on."""
-        with self._log.open("rb") as file:
-            file.seek(start)
-            return file.read().decode(errors="replace")
 
     def send_signal(self, number: int) -> None:
         """Refuse: a signal would hit the process of the test."""

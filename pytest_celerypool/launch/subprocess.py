@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.loading import spell
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.launch import Surroundings, WorkerSpec, check_worker, memory_of, stacks_of
+from pytest_celerypool.launch import Surroundings, WithLog, WorkerSpec, check_worker, memory_of, stacks_of
 from pytest_celerypool.trace import TraceReader
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _POLL_S = 0.004
 _LOG_TAIL_LINES = 40
 
 
-class SubprocessWorker:
+class SubprocessWorker(WithLog):
     """A worker in a process of its own.
 
     :param spec: what it is asked to be.
@@ -186,16 +186,6 @@ class SubprocessWorker:
         """Return :meth:`death` with the end of the log from byte `start` on; empty while the worker lives."""
         death = self.death()
         return "" if death is None else f"the {self.spec.pool} worker (pid {self.pid}) {death}{self._log_tail(start)}"
-
-    def log_size(self) -> int:
-        """The length of the log in bytes so far."""
-        return self._log.stat().st_size
-
-    def log(self, start: int = 0) -> str:
-        """The log from byte `start` on."""
-        with self._log.open("rb") as file:
-            file.seek(start)
-            return file.read().decode(errors="replace")
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the worker: ``SIGKILL`` to all its processes, any other to the main one."""
