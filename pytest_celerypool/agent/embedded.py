@@ -242,7 +242,7 @@ class EmbeddedWorker:
 
     def _end_slots(self) -> list[threading.Thread]:
         """End the slots that terminating the pool leaves running; returns the threads that cannot be ended."""
-        pool = self.controller.pool
+        pool = getattr(self.controller, "pool", None)
         executor = getattr(pool, "executor", None)
         if executor is not None:  # threads
             executor.shutdown(wait=False, cancel_futures=True)

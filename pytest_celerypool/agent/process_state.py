@@ -93,10 +93,16 @@ def _prefork_patience() -> Callable[[], None]:
     import billiard.pool
     from celery.concurrency import asynpool, prefork
 
-    before = billiard.pool.time, prefork.time, asynpool._select
+    # Celery's pool has no wait of its own before 5.5, and so no clock.
+    owners = [(billiard.pool, "time"), (prefork, "time"), (asynpool, "_select")]
+    before = [vars(owner).get(name) for owner, name in owners]
 
     def restore() -> None:
-        billiard.pool.time, prefork.time, asynpool._select = before
+        for (owner, name), value in zip(owners, before, strict=True):
+            if value is not None:
+                setattr(owner, name, value)
+            else:
+                vars(owner).pop(name, None)
 
     return restore
 

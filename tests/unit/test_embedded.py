@@ -28,6 +28,7 @@ SOON = 1.0
 def app() -> Iterator[Any]:
     """An application that is not the current one."""
     with Celery("embedded", broker="memory://", backend="cache+memory://", set_as_current=False) as made:
+        made.conf.broker_connection_retry_on_startup = True  # or Celery before 5.7 warns of the default
 
         @made.task(name="add", shared=False)
         def add(x: int, y: int) -> int:
@@ -51,7 +52,7 @@ def process() -> list[Any]:
         get_event_loop(),
         billiard.pool.Lock,
         billiard.pool.time,
-        prefork.time,
+        vars(prefork).get("time"),
         asynpool._select,
         root.level,
         list(root.handlers),

@@ -196,8 +196,13 @@ def test_a_worker_that_cannot_start_raises_its_own_exception_at_once(project, po
 def refuse(**_):
     raise LookupError("no configuration for this worker")
 
-app.steps["consumer"].add(type("Refusing", (__import__("celery").bootsteps.StartStopStep,), {
-    "start": lambda self, c: (_ for _ in ()).throw(LookupError("the step cannot start"))}))
+from celery import bootsteps
+
+class Refusing(bootsteps.StartStopStep):
+    def start(self, consumer):
+        raise LookupError("the step cannot start")
+
+app.steps["consumer"].add(Refusing)
 """,
         test_it="""
         def test_first(celery_pool_worker): pass
