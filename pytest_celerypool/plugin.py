@@ -66,13 +66,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return header(config)
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """Add to the header what is known only once the tests have been imported."""
     if SETTINGS not in config.stash:
         return []
-    from pytest_celerypool.startup import header_of_application
+    from pytest_celerypool.startup import header_of_application, header_of_contribs
 
-    return header_of_application(config)
+    return [*header_of_application(config), *header_of_contribs(items)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

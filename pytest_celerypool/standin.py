@@ -267,6 +267,15 @@ class StandIn:
 
         return [request for request in tuple(state.active_requests) if request._app is self.app]
 
+    def end(self) -> str:
+        """Say how the worker ended that should still run; empty while it does."""
+        from celery.bootsteps import RUN
+
+        if self._embedded.alive and self._embedded.controller.blueprint.state == RUN:
+            return ""
+        error = self._embedded.error
+        return "ended the worker" if error is None else f"ended the worker by {type(error).__name__}: {error}"
+
     def replace(self, requests: Iterable[Any]) -> None:
         """Abandon the worker, which executes `requests`, and start another for the same application."""
         from celery.worker import state
@@ -426,13 +435,14 @@ def noting_tasks(config: pytest.Config) -> Iterator[None]:
 
 
 def replace_if_stuck(item: pytest.Item) -> None:
-    """Replace the workers in which `item` left a task that goes on, and say so at the end of the run."""
+    """Replace the workers that `item` ended, or left with a task that goes on, and say so at the end of the run."""
     for standin in item.config.stash.get(STANDINS, []):
         requests = standin.stuck()
-        if requests:
-            names = ", ".join(dict.fromkeys(request.name for request in requests))
+        names = ", ".join(dict.fromkeys(request.name for request in requests))
+        reason = f"left a task that did not end ({names})" if requests else standin.end()
+        if reason:
             item.config.stash[NOTES].append(
-                f"{item.nodeid} left a task that did not end ({names}): the worker was replaced, and the object that "
-                "celery_session_worker gave stands for the new one"
+                f"{item.nodeid} {reason}: the worker was replaced, and the object that celery_session_worker gave "
+                "stands for the new one"
             )
             standin.replace(requests)

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -71,6 +72,19 @@ def header(config: pytest.Config) -> list[str]:
         f"broker: {_url(settings.broker)} ({settings.sources['broker']}), "
         f"backend: {_url(settings.backend)} ({settings.sources['backend']}), "
         f"timeout: {settings.timeout:g} s ({settings.sources['timeout']})",
+    ]
+
+
+def header_of_contribs(items: Sequence[pytest.Item]) -> list[str]:
+    """Return what the header's launch and broker are not true of: the tests of ``celery.contrib.pytest``."""
+    from pytest_celerypool.contrib import pool_of
+
+    count = sum(pool_of(item) is not None for item in items)
+    if not count:
+        return []
+    return [
+        f"celery contrib: {count} test{'s' if count > 1 else ''} with the fixtures of celery.contrib.pytest, "
+        "launch: inprocess, on the suite's own application, broker and backend"
     ]
 
 

@@ -38,6 +38,10 @@ _INTERRUPTED_S = 1.0
 _SUBSCRIBED_S = 1.0
 
 
+#: How long a child that is being ended may sleep at a time, in seconds; it may do so three hundred times.
+_CHILDS_SLEEP_S = 0.001
+
+
 class StopError(RuntimeError):
     """The thread of a worker did not end: a task keeps it."""
 
@@ -106,11 +110,12 @@ class EmbeddedWorker:
         self._hear_of_readiness(controller.consumer)
         self._shorten_waits(controller)
         if _forks(controller):
-            tell = waits.shorten_prefork_exit()
+            tell = waits.shorten_prefork_exit(_CHILDS_SLEEP_S)
             self._tell_children = tell
             self._fork_now(controller.pool)
         else:
             _run_as_of(self.app, controller.pool)
+            self._keep_shutdown(controller)
 
     def _hear_of_readiness(self, consumer: Any) -> None:
         told = consumer.init_callback
@@ -141,6 +146,28 @@ class EmbeddedWorker:
             return connection
 
         consumer.connection_for_read = connection_for_read
+
+    @staticmethod
+    def _keep_shutdown(controller: Any) -> None:
+        """Let a green worker that is told to shut down do so itself.
+
+        It hears that in a greenlet of its own, and a hub raises ``SystemExit`` of any greenlet in the main one: in a
+        process of the worker's own that is the worker, here it is the test.
+        """
+        spawn = getattr(controller.pool, "spawn_n", None)
+        if spawn is None:
+            return
+
+        def spawn_n(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            def run() -> None:
+                try:
+                    function(*args, **kwargs)
+                except SystemExit as exc:
+                    controller.consumer.call_soon(_throw, exc)
+
+            return spawn(run)
+
+        controller.pool.spawn_n = spawn_n
 
     @staticmethod
     def _fork_now(pool: Any) -> None:
@@ -270,6 +297,10 @@ def _interrupt(threads: Iterable[threading.Thread | None]) -> None:
     for thread in threads:
         if thread is not None and thread.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+
+
+def _throw(exc: BaseException) -> None:
+    raise exc
 
 
 def _run_as_of(app: Any, pool: Any) -> None:

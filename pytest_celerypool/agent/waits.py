@@ -125,7 +125,7 @@ def _close(pid: int, stops: set[int], *pipe: int) -> None:
             os.close(fd)
 
 
-def shorten_prefork_exit() -> Callable[[], None]:
+def shorten_prefork_exit(longest: float = LONGEST_S) -> Callable[[], None]:
     """Let the children of a prefork pool that is shutting down leave without their last second of sleep.
 
     ``billiard.pool.Worker._do_exit`` sleeps a second after everything is done, and Celery's pool half a second
@@ -133,6 +133,10 @@ def shorten_prefork_exit() -> Callable[[], None]:
     shutdown, seen through a byte shared with the children, shortens it. A pool that is terminated also waits half a
     second for tasks that no child has taken yet (``AsynPool._help_stuff_finish``).
 
+    A child also waits, three hundred sleeps long, until its last result has been read
+    (``Worker._ensure_messages_consumed``). Where the pool is terminated nobody reads it any more.
+
+    :param longest: seconds that a sleep may take during a shutdown.
     :returns: a receiver of ``worker_shutting_down`` that tells the children.
     """
     import mmap
@@ -148,22 +152,23 @@ def shorten_prefork_exit() -> Callable[[], None]:
     select = asynpool._select
 
     def impatient_select(*args: Any, timeout: float | None = 0, **kwargs: Any) -> Any:
-        return select(*args, timeout=min(timeout or 0, LONGEST_S) if flag[0] else timeout, **kwargs)
+        return select(*args, timeout=min(timeout or 0, longest) if flag[0] else timeout, **kwargs)
 
     asynpool._select = impatient_select
-    billiard.pool.time = prefork.time = _Impatient(flag)
+    billiard.pool.time = prefork.time = _Impatient(flag, longest)
     return shutting_down
 
 
 class _Impatient:
     """The module ``time``, whose ``sleep`` is short once the shared byte is set."""
 
-    def __init__(self, flag: Any) -> None:
+    def __init__(self, flag: Any, longest: float) -> None:
         self._flag = flag
+        self._longest = longest
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but not for long during a shutdown."""
-        time.sleep(min(seconds, LONGEST_S) if self._flag[0] else seconds)
+        time.sleep(min(seconds, self._longest) if self._flag[0] else seconds)

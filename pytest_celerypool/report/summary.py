@@ -142,7 +142,8 @@ class Summary:
             return [
                 f"pools were chosen ({', '.join(chosen)}), and no test used a worker: a test has one if it asks for "
                 "celery_pool_worker, or for celery_worker or celery_session_worker of celery.contrib.pytest, or "
-                "carries celery_pools, celery_expect or celery_budget"
+                "carries celery_pools, celery_expect or celery_budget. Tests that call start_worker themselves are "
+                "named by the ini key celery_multiply"
             ]
         ran = {cell.column for cell in self._cells.values()}
         return [

@@ -18,8 +18,11 @@ _DEMANDS: Mapping[str, str] = {
     "waits for a slot",
 }
 
-#: What unittest.mock says of a mock that was not called as expected.
-_MOCK = re.compile(r"Expected '.*' to (have been|be) (called|awaited)|expected call not found|Calls not found")
+#: What unittest.mock says of a mock that was not called as expected, and what pytest says of its attributes.
+_MOCK = re.compile(
+    r"Expected '.*' to (have been|be) (called|awaited)|expected call not found|Calls not found"
+    r"|where .* = <.*>\.(called|call_count|call_args|call_args_list|mock_calls|method_calls|await_count)\b"
+)
 
 
 def reasons(pool: Pool, demands: Iterable[str], text: str) -> list[str]:

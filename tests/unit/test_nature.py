@@ -25,6 +25,8 @@ def test_a_demand_that_it_does_not_meet_is_one_line_with_its_name(each):
         "AssertionError: Expected 'mock' to have been called once. Called 0 times.",
         "AssertionError: Expected 'send' to be called once. Called 0 times.",
         "AssertionError: expected call not found.\nExpected: mock(1)\nActual: not called.",
+        "E  assert 1 == 2\nE  +  where 1 = <MagicMock name='get_task' id='1'>.call_count",
+        "E  assert False\nE  +  where False = <function generate_lock at 0x7f>.called",
     ],
 )
 def test_a_mock_that_no_child_can_reach(text):

@@ -597,3 +597,55 @@ def test_a_failure_that_lies_in_the_nature_of_its_pool_is_told_apart(project):
     for name, text in nature.items():
         assert text in ended.failure(name)
     assert not any("a property of the pool" in ended.failure(name) for name in others)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent", "eventlet"])
+def test_a_session_worker_that_a_test_ends_is_replaced(project, pool):
+    """Or every later test of its pool would fail for what an earlier one did."""
+    project.write(
+        conftest=CONFTEST,
+        test_it="""
+        import time
+        import pytest
+
+        def test_ends_it(celery_session_app, celery_session_worker):
+            celery_session_app.control.shutdown()
+            time.sleep(1)
+
+        def test_next(celery_session_app, celery_session_worker):
+            @celery_session_app.task
+            def fine():
+                return 1
+            celery_session_worker.reload()
+            assert fine.delay().get(timeout=5) == 1
+        """,
+    )
+    ended = project.run(CONTRIB, f"--celery-pools={pool}")
+    assert ended.outcomes() == {f"test_ends_it[{pool}]": "passed", f"test_next[{pool}]": "passed"}, ended.output
+    assert f"test_ends_it[{pool}] ended the worker: the worker was replaced" in " ".join(ended.output.split())
+    assert not project.remains()
+
+
+def test_a_task_that_is_just_queued_at_the_end_of_its_test_does_not_hold_up_prefork(project):
+    """A child waits up to thirty seconds for somebody to read its last result."""
+    project.write(
+        conftest=CONFTEST,
+        test_it="""
+        import pytest
+
+        @pytest.fixture
+        def quick(celery_app):
+            @celery_app.task(name="quick", shared=False)
+            def quick():
+                return 1
+            return quick
+
+        @pytest.mark.parametrize("number", range(12))
+        def test_it(number, quick, celery_worker):
+            assert quick.delay().get(timeout=10) == 1
+            quick.delay()
+        """,
+    )
+    ended = project.run(CONTRIB, "--celery-pools=prefork")
+    assert set(ended.outcomes().values()) == {"passed"}, ended.output
+    assert ended.seconds < 20
