@@ -25,7 +25,8 @@ _READ = 64
 #: For so many seconds off the processor a greenlet's thread is not asked whether it waited for one.
 SLACK_S = 0.001
 
-#: At the start of a task the memory is not read again that was read so shortly before, at the end of another.
+#: Memory is not read again that was read so shortly before, at the end of another task. At the end of a task that was
+#: alone in its process it always is.
 MEMORY_AGE_S = 0.005
 
 

@@ -307,7 +307,9 @@ class Recorder:
             meter = self._running.pop(self._key(), None)
             if meter is not None:
                 cpu, hold, wait = meter.stop()
-                about, memory = meter.about, self._clocks.memory(ended)
+                about, clocks = meter.about, self._clocks
+                # While other tasks run nobody can tell whose the growth is, and an older figure is as good.
+                memory = clocks.recent_memory(ended) if self._running else clocks.memory(ended)
                 measured = (
                     f',"cpu":{cpu},"wait":{"null" if wait is None else wait},'
                     f'"mem":{"null" if memory is None else memory},"hold":{"null" if hold is None else hold}'

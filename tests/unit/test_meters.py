@@ -252,6 +252,20 @@ def test_a_task_whose_start_was_not_seen_ends_without_figures(recorder: Any, tra
     assert "cpu" not in end
 
 
+@pytest.mark.skipif(not LINUX, reason="/proc")
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_memory_at_the_end_is_read_for_a_task_that_was_alone(recorder: Any, trace: Path, alone: bool):
+    """While others run nobody can tell whose it is, and it need not be read for each."""
+    if not alone:
+        recorder._running["another"] = None
+    recorder._on_prerun(task_id="1", task=task_named("proj.task"))
+    kept = b"x" * (64 << 20)
+    recorder._clocks._memory_read = time.monotonic()
+    recorder._on_postrun(task_id="1", task=task_named("proj.task"), state="SUCCESS")
+    start, end = records(trace)
+    assert (end["mem"] - start["mem"] > len(kept) / 2) is alone
+
+
 def test_an_eager_task_is_not_recorded(recorder: Any, trace: Path):
     task = task_named("proj.task", is_eager=True)
     recorder._on_prerun(task_id="1", task=task)
