@@ -18,7 +18,7 @@ from pytest_celerypool.launch.host import Farewell, Host, HostError, Hosts, Surr
 from pytest_celerypool.lease import workers_of
 from pytest_celerypool.pools import POOLS, missing
 from pytest_celerypool.running import complete
-from pytest_celerypool.serving import no_debugger
+from pytest_celerypool.serving import not_here
 
 #: How much later than pytest-timeout in the host this process loses patience: it says more if it can act at all.
 TIMEOUT_MARGIN_S = 5.0
@@ -122,7 +122,7 @@ class _Relay:
         item = self._item
         if item.config.getoption("usepdb", False) or item.config.getoption("trace", False):
             option = "--pdb" if item.config.getoption("usepdb", False) else "--trace"
-            self._fail(no_debugger(option, self._name))
+            self._fail(not_here(option, self._name))
             return
         hosting = Hosting.of(item.session)
         hosting.last[self._name] = item

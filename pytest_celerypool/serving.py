@@ -254,6 +254,8 @@ class Server:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Pass on a report."""
         self._flush()
+        if report.failed and "EOFError" in report.longreprtext:
+            report.sections.append(("Celery: the host", not_here("input from the terminal", self._name)))
         config = self._session.config
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
         self._channel.send("report", report=data)
@@ -275,7 +277,7 @@ class Server:
 
     def pytest_enter_pdb(self) -> None:
         """Refuse to wait for somebody who cannot answer."""
-        pytest.fail(no_debugger("a debugger", self._name), pytrace=False)
+        pytest.fail(not_here("a debugger", self._name), pytrace=False)
 
     def _flush(self) -> None:
         """Keep what ``-s`` lets through in the order in which it happened."""
@@ -295,8 +297,8 @@ def _without_pytest(exc: BaseException) -> str:
     return "".join(traceback.format_exception(type(exc), exc, frames, chain=exc.__cause__ is not None)).rstrip()
 
 
-def no_debugger(what: str, name: str) -> str:
-    """Return the text that says how to debug a hosted test."""
+def not_here(what: str, name: str) -> str:
+    """Return the text that says how to run a hosted test where what it needs can reach it."""
     return (
         f"{what} cannot reach a test in the {name} host. Run that pool alone in one process: "
         f"python -m pytest_celerypool.host {name} <your pytest arguments>"

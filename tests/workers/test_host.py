@@ -661,3 +661,22 @@ def test_a_host_has_the_environment_that_pytest_had_before_its_first_test(projec
     )
     run = project.run(*GEVENT)
     assert run.status == 0, run.output
+
+
+def test_input_from_the_terminal_says_what_to_do(project):
+    run = project.write(test_it="def test_it(celery_pool): input()").run(*GEVENT, "-s")
+    text = run.failure("test_it[gevent]")
+    assert "input from the terminal cannot reach a test in the gevent host" in text
+    assert "python -m pytest_celerypool.host gevent <your" in text
+
+
+def test_a_plugin_that_is_switched_off_is_off_in_the_host_too(project):
+    project.write(
+        test_it="""
+        def test_it(celery_pool, pytestconfig):
+            assert not pytestconfig.pluginmanager.hasplugin("logging")
+            assert pytestconfig.pluginmanager.hasplugin("junitxml")
+        """
+    )
+    run = project.run(*GEVENT, "-p", "no:logging")
+    assert run.outcomes() == {"test_it[gevent]": "passed"}, run.output
