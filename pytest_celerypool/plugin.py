@@ -72,7 +72,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
         return []
     from pytest_celerypool.startup import header_of_application, header_of_contribs
 
-    return [*header_of_application(config), *header_of_contribs(items)]
+    contribs = header_of_contribs(items) if config.pluginmanager.hasplugin(Contrib.NAME) else []
+    return [*header_of_application(config), *contribs]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -34,10 +34,6 @@ _IDLE_THREAD_S = 0.05
 _INTERRUPTED_S = 1.0
 
 
-#: How long a worker that consumes may take to hear broadcasts too, in seconds.
-_SUBSCRIBED_S = 1.0
-
-
 #: How long a child that is being ended may sleep at a time, in seconds; it may do so three hundred times.
 _CHILDS_SLEEP_S = 0.001
 
@@ -207,12 +203,7 @@ class EmbeddedWorker:
         if self._ended.is_set():
             raise self.error or RuntimeError("the worker ended before it was ready")
         # A broadcast of the first moment would be lost: it consumes, but has not subscribed to them yet.
-        wait_until(self._hears_broadcasts, _SUBSCRIBED_S)
-
-    def _hears_broadcasts(self) -> bool:
-        channels = [step.box.node.channel for step in self.controller.consumer.steps if hasattr(step, "box")]
-        # Redis: kombu's channel keeps here the connection on which it is subscribed.
-        return all(channel is not None and getattr(channel, "_in_listen", True) for channel in channels)
+        waits.wait_for_broadcasts(self.controller.consumer)
 
     def _abandon(self) -> None:
         """Let go of a worker that could not start."""
@@ -395,13 +386,3 @@ def _end_timer_thread(timer: Any) -> None:
         shutdown.set()
         with timer.not_empty:
             timer.not_empty.notify_all()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until `condition` holds, at most `seconds`; returns whether it does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.002)
-    return True

@@ -164,7 +164,17 @@ def _report_readiness(config: Mapping[str, Any], recorder: Recorder) -> None:
     def on_ready(sender: Any = None, **_: Any) -> None:
         register_stacks()
         _ordinary_priority()
-        recorder.writer.write("ready", pid=os.getpid(), **describe(sender.controller))
+        pool = sender.controller.pool
+        if config["green"] and hasattr(pool, "spawn_n"):
+            # There a greenlet that has yet to start hears broadcasts.
+            pool.spawn_n(report, sender)
+        else:
+            report(sender)
+
+    def report(consumer: Any) -> None:
+        if config["green"]:
+            waits.wait_for_broadcasts(consumer)
+        recorder.writer.write("ready", pid=os.getpid(), **describe(consumer.controller))
 
     signals.worker_process_init.connect(register_stacks, weak=False)
     signals.worker_ready.connect(on_ready, weak=False)

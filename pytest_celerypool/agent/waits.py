@@ -27,6 +27,9 @@ BRPOP_S = 0.1
 #: A loop that waits on although the worker is stopping lets others run for so long each time.
 _RESPITE_S = 0.01
 
+#: How long a worker that consumes may take to hear broadcasts too, in seconds.
+_SUBSCRIBED_S = 1.0
+
 
 class Stops:
     """The pipes that wake the pollers of one worker when it is asked to stop."""
@@ -123,6 +126,22 @@ def _close(pid: int, stops: set[int], *pipe: int) -> None:
         stops.difference_update(pipe)
         for fd in pipe:
             os.close(fd)
+
+
+def wait_for_broadcasts(consumer: Any) -> None:
+    """Wait until a worker that consumes hears broadcasts too, at most a second: one of the first moment would be lost.
+
+    :param consumer: Celery's consumer; it runs in another thread or greenlet.
+    """
+    nodes = [step.box.node for step in consumer.steps if hasattr(step, "box")]
+
+    def hears(node: Any) -> bool:
+        # Redis: kombu's channel keeps here the connection on which it is subscribed.
+        return node.channel is not None and bool(getattr(node.channel, "_in_listen", True))
+
+    deadline = time.monotonic() + _SUBSCRIBED_S
+    while not all(hears(node) for node in nodes) and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def shorten_prefork_exit(longest: float = LONGEST_S) -> Callable[[], None]:
