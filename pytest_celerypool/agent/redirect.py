@@ -6,6 +6,7 @@ variable, no other application, no module of Celery.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,8 +50,8 @@ class Redirection:
         self._settings = settings
         self._connections: dict[str, Any] = {"_pool": None, "_local": threading.local(), "_backend_cache": None}
         self._producer_pool: Any = None
-        #: Every thread makes a backend of its own.
-        self._made: list[Any] = []
+        #: Every thread and greenlet makes a backend of its own, which dies with it.
+        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
         self._restore: Callable[[], None] | None = None
 
     def enter(self) -> None:
@@ -116,7 +117,7 @@ class Redirection:
 
         def get_backend() -> Any:
             backend = make()
-            self._made.append(backend)
+            self._made.add(backend)
             return backend
 
         self.app._get_backend = get_backend
@@ -136,7 +137,7 @@ class Redirection:
             if pool is not None:
                 pool.force_close_all()
                 _forget_pool(pool)
-        for backend in self._made:
+        for backend in list(self._made):
             _close_backend(backend)
         self._made.clear()
 
