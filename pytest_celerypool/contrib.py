@@ -15,12 +15,19 @@ import pytest
 from pytest_celerypool.errors import MarkerError
 from pytest_celerypool.keys import CONTRIB_DEPENDENTS, DEMANDS, NOTES, OWN_POOLS, SESSION_WORKERS
 from pytest_celerypool.markers import PoolsSpec
-from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.pools import OWN, Pool
 from pytest_celerypool.settings import Settings
 from pytest_celerypool.standin import in_place_of_start_worker, noting_tasks, replace_if_stuck
 from pytest_celerypool.surface import CONTRIB_AXIS, CONTRIB_SESSION_APP, CONTRIB_WORKERS
-from pytest_celerypool.variants import OwnPool, PoolName, has_worker, parameter, parametrised_by_hand, pool_name
+from pytest_celerypool.variants import (
+    OwnPool,
+    PoolName,
+    has_worker,
+    markers_of,
+    parameter,
+    parametrised_by_hand,
+    pool_name,
+)
 from pytest_celerypool.verdict import nature
 
 # -- collection
@@ -46,7 +53,7 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
 
 def _pools(metafunc: pytest.Metafunc, settings: Settings) -> tuple[Pool, ...]:
     try:
-        spec = read_markers(lambda name: metafunc.definition.iter_markers(name=name)).pools
+        spec = markers_of(metafunc.definition).pools
     except MarkerError:
         # The test's set-up says what is wrong, once.
         spec, settings = None, replace(settings, pools=(settings.pools or (OWN,))[:1])

@@ -8,12 +8,12 @@ import pytest
 
 from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, RESULT
+from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, POLICIES, RESULT
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
-from pytest_celerypool.verdict import Failure, agreement, budgets, expectations, matching
+from pytest_celerypool.verdict import Failure, agreement, budgets, expectations, findings, hazards, matching
 from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 
 #: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
@@ -42,7 +42,12 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     outcomes = _judge_budgets(read, observed, handle, tasks)
     failures += [failure for outcome in outcomes for failure in outcome.failures]
     failures += _unknown(handle, read, observed)
+    judged = findings.judge(
+        [*handle.findings, *hazards.find(handle.ledger, handle.pool)], item.config.stash[POLICIES].of, read.allows
+    )
+    failures += judged.failures
     item.stash[RESULT] = {
+        "findings": judged.data(),
         "agent_errors": handle.ledger.agent_errors,
         "left": [entry.task for entry in handle.ledger.outstanding()],
         "unjudged": [note for outcome in outcomes for note in outcome.notes],
@@ -50,6 +55,7 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
         **_nearest(outcomes),
     }
     item.user_properties += _properties(item, handle)
+    item.user_properties += [("celery_finding", findings.headline(finding)) for finding, _ in judged.findings]
     return [] if failed else failures
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_celerypool.hosting import Hosting
     from pytest_celerypool.lease import Observed
     from pytest_celerypool.markers import Markers
+    from pytest_celerypool.policies import Policies
     from pytest_celerypool.pools import Pool
     from pytest_celerypool.report.summary import Summary
     from pytest_celerypool.settings import Settings
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # In ``config.stash``.
 #: Set as soon as a run turns out to use a pool; without it the hooks do nothing.
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+#: The kinds of findings there are, and what each does.
+POLICIES: pytest.StashKey[Policies] = pytest.StashKey()
 WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
 HOSTING: pytest.StashKey[Hosting] = pytest.StashKey()
 SUMMARY: pytest.StashKey[Summary] = pytest.StashKey()
@@ -32,6 +35,8 @@ NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
 TOLD: pytest.StashKey[str] = pytest.StashKey()
 #: The entry of ``config.workeroutput`` in which a node of xdist sends them.
 NOTES_OF_NODE = "celerypool_notes"
+#: The entry in which it sends what its workers showed only at their end.
+LATE_OF_NODE = "celerypool_late"
 #: The entry of ``config.workerinput`` that tells a host which one it is.
 HOST_NAME = "celerypool_host"
 #: The attribute of a test report that carries this plugin's plain data, through xdist too.
@@ -66,5 +71,7 @@ HANDLE: pytest.StashKey[WorkerHandle] = pytest.StashKey()
 DEMANDS: pytest.StashKey[set[str]] = pytest.StashKey()
 #: What the test did that its verdict must know of.
 OBSERVED: pytest.StashKey[Observed] = pytest.StashKey()
+#: Findings, as plain data, that showed when the test's worker was taken away, after the test was judged.
+LATE: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 #: Plain data of a judged test for the matrix and for agreement; it travels with the report.
 RESULT: pytest.StashKey[dict[str, Any]] = pytest.StashKey()

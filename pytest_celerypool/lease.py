@@ -13,12 +13,25 @@ from pytest_celerypool.agent import loading, publishing
 from pytest_celerypool.application import WaitWatch, eager_note, forget_tasks_of, locate
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, WorkerError
-from pytest_celerypool.keys import HANDLE, MARKERS, NEXT_ITEM, NOTES, OBSERVED, REMAINING, SETTINGS, TOLD, WORKERS
+from pytest_celerypool.keys import (
+    HANDLE,
+    LATE,
+    MARKERS,
+    NEXT_ITEM,
+    NOTES,
+    OBSERVED,
+    POLICIES,
+    REMAINING,
+    SETTINGS,
+    TOLD,
+    WORKERS,
+)
 from pytest_celerypool.launch import WorkerSpec, same_server
 from pytest_celerypool.markers import Markers, PoolsSpec
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.surface import AXIS
 from pytest_celerypool.variants import Need, Variant, need_of, slots_of, variant
+from pytest_celerypool.verdict.findings import Tested
 from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 from pytest_celerypool.workers import Workers, make_spec
 
@@ -38,7 +51,9 @@ class Observed:
 def workers_of(config: pytest.Config) -> Workers:
     """Return the workers of this process, made at the first use."""
     if WORKERS not in config.stash:
-        config.stash[WORKERS] = Workers(config.stash[SETTINGS], config.rootpath, config.stash[NOTES])
+        config.stash[WORKERS] = Workers(
+            config.stash[SETTINGS], config.stash[POLICIES], config.rootpath, config.stash[NOTES]
+        )
     return config.stash[WORKERS]
 
 
@@ -142,7 +157,22 @@ class _Borrower:
             or handle.ledger.lost_slots
             or handle.launched.death()
         )
+        entries = handle.ledger.tasks.values()
+        self.workers.note_test(
+            handle.launched,
+            Tested(
+                handle.ledger.test,
+                frozenset(entry.id for entry in entries),
+                frozenset(entry.task for entry in entries),
+                self.markers.allows,
+            ),
+        )
+        known = len(self.workers.late)
         self.workers.release(handle.launched, clean=clean)
+        if self.workers.late[known:]:
+            # Its teardown report can still carry them, from a host too.
+            self._item.stash[LATE] = self.workers.late[known:]
+            del self.workers.late[known:]
         if self.launch == "inprocess":
             forget_tasks_of(self._app, self._item)
 

@@ -6,7 +6,7 @@ is valid, and whoever reports one puts the test's name before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -37,11 +37,6 @@ MEASURES = ("runtime", "queued", "total", "cpu", "hold", "memory", "throughput",
 
 #: The measures that must not fall below their limit; the others must not rise above it.
 LOWER_BOUNDS = frozenset({"throughput", "overlap"})
-
-#: The kinds of findings that `celery_allow` can name, with what each is.
-KINDS: Mapping[str, str] = {
-    "pools-disagree": "the tasks of a test that demands agreement ended differently under two pools",
-}
 
 #: The markers that give their test a worker.
 _WITH_WORKER = ("celery_pools", "celery_expect", "celery_budget")
@@ -148,18 +143,19 @@ class Markers:
 IterMarkers = Callable[[str], Iterable["pytest.Mark"]]
 
 
-def read(iter_markers: IterMarkers) -> Markers:
+def read(iter_markers: IterMarkers, kinds: Collection[str]) -> Markers:
     """Read the markers of a test; raises MarkerError for the first one that is wrong.
 
     ``iter_markers`` gives the marks of a name, the closest to the test first, as ``node.iter_markers`` does.
-    The closest ``celery_pools`` hides all others of that name; of the other markers all apply.
+    The closest ``celery_pools`` hides all others of that name; of the other markers all apply. ``kinds`` are the
+    kinds of findings that ``celery_allow`` can name.
     """
     closest = next(iter(iter_markers("celery_pools")), None)
     return Markers(
         pools=None if closest is None else read_pools(closest),
         expects=tuple(read_expect(mark) for mark in iter_markers("celery_expect")),
         budgets=tuple(read_budget(mark) for mark in iter_markers("celery_budget")),
-        allows=tuple(read_allow(mark) for mark in iter_markers("celery_allow")),
+        allows=tuple(read_allow(mark, kinds) for mark in iter_markers("celery_allow")),
     )
 
 
@@ -221,15 +217,15 @@ def read_budget(mark: pytest.Mark) -> BudgetSpec:
     return BudgetSpec(limits, float(percentile), _tasks(mark, given), _pools_argument(mark, given))
 
 
-def read_allow(mark: pytest.Mark) -> AllowSpec:
-    """Read ``celery_allow``; raises MarkerError."""
+def read_allow(mark: pytest.Mark, kinds: Collection[str]) -> AllowSpec:
+    """Read ``celery_allow``, which can name `kinds`; raises MarkerError."""
     given = _arguments(mark, ("pools", "reason"))
-    valid = f"Valid kinds: {', '.join(KINDS)}."
+    valid = f"Valid kinds: {', '.join(kinds)}."
     if not mark.args:
         raise MarkerError(f"{mark.name}: no kind of finding is given. {valid}")
     for kind in mark.args:
-        if not isinstance(kind, str) or kind not in KINDS:
-            hint = did_you_mean(str(kind), KINDS)
+        if not isinstance(kind, str) or kind not in kinds:
+            hint = did_you_mean(str(kind), kinds)
             raise MarkerError(f"{mark.name}: {kind!r} is not a kind of finding. {valid}{hint}")
     reason = given.get("reason")
     if not isinstance(reason, str) or not reason.strip():

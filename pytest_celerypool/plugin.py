@@ -17,6 +17,7 @@ from pytest_celerypool.keys import (
     HANDLE,
     HOST,
     HOSTING,
+    LATE_OF_NODE,
     MARKERS,
     NOTES,
     NOTES_OF_NODE,
@@ -43,6 +44,13 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add_options(parser)
     # Not later, or conftest files would no longer see what is added to a report.
     pluginmanager.register(Tests(), Tests.NAME)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hook by which other plugins add detectors."""
+    from pytest_celerypool.hookspecs import Hooks
+
+    pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -299,13 +307,19 @@ class Hosted:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """After the last test, report what only all pools together can show."""
+    interrupted = False
     try:
         return (yield)
+    except (KeyboardInterrupt, SystemExit, pytest.exit.Exception):
+        interrupted = True
+        raise
     finally:
+        if not interrupted:
+            _close(session.config)  # what workers show at their end belongs to the session
         if SUMMARY in session.config.stash:
-            from pytest_celerypool.report.ending import report_disagreements
+            from pytest_celerypool.report.ending import report_endings
 
-            report_disagreements(session)
+            report_endings(session)
 
 
 @pytest.hookimpl(trylast=True)
@@ -336,9 +350,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_testnodedown(node: Any) -> None:
     """Take over what a node of xdist had to say at its end."""
     notes = getattr(node, "workeroutput", {}).get(NOTES_OF_NODE)
-    if notes:
+    late = getattr(node, "workeroutput", {}).get(LATE_OF_NODE)
+    if notes or late:
         _use(node.config)
-        node.config.stash[SUMMARY].note(notes)
+        node.config.stash[SUMMARY].note(notes or ())
+        node.config.stash[SUMMARY].add_late(late or ())
 
 
 def _use(config: pytest.Config) -> None:
@@ -375,3 +391,6 @@ def _close(config: pytest.Config) -> None:
     output = getattr(config, "workeroutput", None)
     if output is not None:
         output[NOTES_OF_NODE] = config.stash.get(NOTES, [])
+        output.setdefault(LATE_OF_NODE, []).extend(workers.late if workers is not None else [])
+    elif workers is not None and SUMMARY in config.stash:
+        config.stash[SUMMARY].add_late(workers.late)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import SettingError, did_you_mean
 
@@ -41,6 +42,10 @@ class Pool:
 
     def __str__(self) -> str:
         return self.name
+
+    def facts(self) -> dict[str, Any]:
+        """Return what an agent knows of the pool, as plain data."""
+        return {"name": self.name, **{fact: getattr(self, fact) for fact in FACTS}}
 
     @property
     def custom(self) -> bool:

@@ -12,6 +12,7 @@ from pytest_celerypool.keys import (
     ATTRIBUTE,
     DEMANDS,
     HANDLE,
+    LATE,
     MARKERS,
     NEXT_ITEM,
     NOTES,
@@ -21,8 +22,7 @@ from pytest_celerypool.keys import (
     RESULT,
     SETTINGS,
 )
-from pytest_celerypool.markers import read as read_markers
-from pytest_celerypool.variants import need_of
+from pytest_celerypool.variants import markers_of, need_of
 
 
 def note_next(item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -40,7 +40,7 @@ def check_markers(item: pytest.Item) -> None:
     """Read the markers of a test; a wrong one fails it here, with its name."""
     forget(item)
     try:
-        item.stash[MARKERS] = read_markers(lambda name: item.iter_markers(name=name))
+        item.stash[MARKERS] = markers_of(item)
     except MarkerError as exc:
         raise pytest.fail.Exception(f"{item.nodeid}: {exc}", pytrace=False) from None
 
@@ -101,6 +101,9 @@ def _data(item: pytest.Item, report: pytest.TestReport) -> dict[str, Any]:
     if report.when == "call":
         result: dict[str, Any] = item.stash.get(RESULT, {})
         data.update(result)
+    if report.when == "teardown" and LATE in item.stash:
+        data["late"] = item.stash[LATE]
+        del item.stash[LATE]
     notes = item.config.stash.get(NOTES, [])
     if notes:
         data["notes"] = list(notes)

@@ -117,6 +117,8 @@ class Settings:
     backend: str = EMBEDDED
     #: Seconds.
     timeout: float = DEFAULT_TIMEOUT
+    #: How often each test's tasks are sent again, all at once; 0: not at all.
+    stress: int = 0
     #: Name of a field to where its value came from: ``"--celery-app"``, ``"celery_app in tox.ini"`` or
     #: ``"default"``.
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -143,6 +145,7 @@ def from_config(config: pytest.Config) -> Settings:
         broker=EMBEDDED if broker is None else _broker(*broker),
         backend=EMBEDDED if backend is None else _backend(*backend),
         timeout=DEFAULT_TIMEOUT if timeout is None else _timeout(*timeout),
+        stress=0 if found["stress"] is None else _stress(*found["stress"]),
         sources=sources,
     )
 
@@ -239,6 +242,15 @@ def _timeout(value: object, source: str) -> float:
     if not (seconds > 0 and math.isfinite(seconds)):
         raise SettingError(f"{source}: {text!r} is not a timeout. Valid: a number of seconds above 0, as in 10 or 2.5.")
     return seconds
+
+
+def _stress(value: object, source: str) -> int:
+    text = _text(value, source)
+    if text in ("off", "0"):
+        return 0
+    if not (text.isascii() and text.isdigit() and int(text) > 1):
+        raise SettingError(f"{source}: {text!r} is not valid. Valid: a whole number above 1, or off.")
+    return int(text)
 
 
 _SLOTS_HELP = "Valid: a number above 0, app, or POOL=NUMBER for single pools, as in gevent=200,prefork=2."

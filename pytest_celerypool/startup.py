@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.errors import WINDOWS, SettingError
-from pytest_celerypool.keys import APPLICATION, NOTES, SETTINGS, SUMMARY, TOLD
+from pytest_celerypool.keys import APPLICATION, NOTES, POLICIES, SETTINGS, SUMMARY, TOLD
+from pytest_celerypool.policies import from_config as from_policies
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.settings import Settings, from_config
 
@@ -27,16 +28,23 @@ def configure(config: pytest.Config) -> None:
         settings.concurrency.check(settings.pools or POOLS, os.cpu_count() or 1)
         if settings.app is not None:
             _find_module(settings, config)
+        policies = from_policies(config, _detectors(config))
     except SettingError as exc:
         raise pytest.UsageError(str(exc)) from None
     if sys.platform == "win32" and settings.chosen():
         raise pytest.UsageError(WINDOWS)
     config.stash[SETTINGS] = settings
+    config.stash[POLICIES] = policies
     config.stash[NOTES] = list(settings.concurrency.warnings())
     if not hasattr(config, "workerinput"):
         from pytest_celerypool.report.summary import Summary
 
         config.stash[SUMMARY] = Summary([pool.name for pool in settings.pools or POOLS])
+
+
+def _detectors(config: pytest.Config) -> list[str]:
+    """Return the detectors of other plugins."""
+    return [path for paths in config.hook.pytest_celerypool_detectors(config=config) for path in paths]
 
 
 def _find_module(settings: Settings, config: pytest.Config) -> None:
@@ -72,6 +80,8 @@ def header(config: pytest.Config) -> list[str]:
         f"broker: {_url(settings.broker)} ({settings.sources['broker']}), "
         f"backend: {_url(settings.backend)} ({settings.sources['backend']}), "
         f"timeout: {settings.timeout:g} s ({settings.sources['timeout']})",
+        *([f"celery {config.stash[POLICIES].text}"] if config.stash[POLICIES].text else []),
+        *([f"celery stress: {settings.stress} ({settings.sources['stress']})"] if settings.stress else []),
     ]
 
 

@@ -51,9 +51,23 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
         "seconds that handle calls and draining may take; a test's own get() without a timeout has six times as "
         "long (default: 10)",
     ),
+    "findings": (
+        "fail|warn|off|KIND=POLICY,...",
+        "what a finding of the agent does to its test: one policy for all kinds, for single kinds, or both, as in "
+        "warn,hub-busy=fail (default: each kind's own)",
+    ),
+    "limits": (
+        "KIND=VALUE,...",
+        "the threshold of kinds of findings that have one, as in hub-busy=200ms (default: each kind's own)",
+    ),
+    "stress": (
+        "N",
+        "after each test send its tasks N times more, all at once and shuffled, to provoke what shows only when tasks "
+        "overlap; their side effects happen N times (default: off)",
+    ),
 }
 
-_LISTS = frozenset({"pools", "concurrency"})
+_LISTS = frozenset({"pools", "concurrency", "findings", "limits"})
 
 #: The lines that ``pytest --markers`` shows.
 MARKERS: tuple[str, ...] = (

@@ -11,6 +11,7 @@ A record is one JSON object on a line of the worker's trace file; ``e`` is its k
 ``end``          leaves the slot: ``id task retries pid slot state exc cpu wait mem hold``
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
 ``unknown``      not registered: ``id task``
+``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
 ``agent-error``  the agent itself failed: ``where error``
 ===============  ====================================================================================
 """
@@ -24,7 +25,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 #: Ends of one execution after which the task itself goes on under the same id.
 PASSING_STATES = frozenset({"RETRY", "IGNORED"})
@@ -84,6 +85,73 @@ class Span:
     def total(self) -> float | None:
         """Seconds from published to ended."""
         return _difference(self.published, self.ended)
+
+
+Policy = Literal["fail", "warn", "off"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding.
+
+    :ivar name: as users type it.
+    :ivar policy: what a finding of this kind does to its test unless the user says otherwise: ``"fail"`` where it is
+        sure to hurt, ``"warn"`` where an honest program may do it.
+    :ivar text: what it is, in a few words.
+    :ivar limit: the threshold, for a kind that has one.
+    :ivar unit: of the threshold: ``"s"``, ``"bytes"``, or what is counted.
+    """
+
+    name: str
+    policy: Policy
+    text: str
+    limit: float | None = None
+    unit: str = ""
+
+
+@dataclass
+class Finding:
+    """A hazard that the agent saw.
+
+    :ivar kind: the name of its :class:`Kind`.
+    :ivar task: the name of the task that did it, ``"?"`` if that is not known.
+    :ivar pool: the name of the pool.
+    :ivar message: one sentence: what happened, and what it does to the user under this pool.
+    :ivar evidence: lines of text: the user's frame and what was measured.
+    :ivar remedy: what to do.
+    :ivar tests: the node ids of the tests it struck.
+    :ivar key: tells the findings of one kind and task apart.
+    :ivar ids: the ids of the tasks that it struck.
+    """
+
+    kind: str
+    task: str
+    pool: str
+    message: str
+    evidence: str
+    remedy: str
+    tests: list[str] = field(default_factory=list)
+    key: str = ""
+    ids: list[str] = field(default_factory=list)
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What findings that are one and the same have in common."""
+        return (self.kind, self.task, self.pool, self.key)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], pool: str) -> Finding:
+        """Return the finding of a record."""
+        return cls(
+            kind=record["kind"],
+            task=record["task"] or "?",
+            pool=pool,
+            message=record["message"],
+            evidence="\n".join(record["evidence"]),
+            remedy=record["remedy"],
+            key=record["key"],
+            ids=[each for each in (record["id"], *record["others"]) if each is not None],
+        )
 
 
 def _difference(begin: float | None, end: float | None) -> float | None:
@@ -149,12 +217,25 @@ class Ledger:
         self.lost_slots = False
         self.tasks: dict[str, TaskEntry] = {}
         self.agent_errors: list[str] = []
+        self._findings: dict[tuple[str, str, str, str], Finding] = {}
 
     @property
     def spans(self) -> list[Span]:
         """Every span, in the order in which they began (or, never begun, ended)."""
         spans = [span for entry in self.tasks.values() for span in entry.spans]
         return sorted(spans, key=lambda span: span.started if span.started is not None else span.ended or 0.0)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the detectors saw, each once."""
+        return list(self._findings.values())
+
+    def find(self, finding: Finding) -> None:
+        """Add a finding, or what is new of one that is known."""
+        known = self._findings.setdefault(finding.identity, finding)
+        if self.test not in known.tests:
+            known.tests.append(self.test)
+        known.ids += [each for each in finding.ids if each not in known.ids]
 
     def outstanding(self) -> list[TaskEntry]:
         """The tasks that have not ended."""
@@ -228,6 +309,9 @@ class Ledger:
 
     def _on_agent_error(self, record: Mapping[str, Any]) -> None:
         self.agent_errors.append(f"{record['where']}: {record['error']}")
+
+    def _on_finding(self, record: Mapping[str, Any]) -> None:
+        self.find(Finding.of(record, self.pool))
 
     def _on_start(self, record: Mapping[str, Any]) -> None:
         entry = self._entry(record["id"], record["task"])

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.errors import MarkerError
-from pytest_celerypool.keys import HOST, HOST_NAME, PLACE, SETTINGS
-from pytest_celerypool.markers import PoolsSpec, wants_worker
+from pytest_celerypool.keys import HOST, HOST_NAME, PLACE, POLICIES, SETTINGS
+from pytest_celerypool.markers import Markers, PoolsSpec, wants_worker
 from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.pools import POOLS, Pool, missing
 from pytest_celerypool.settings import Settings
@@ -100,7 +100,7 @@ def parametrize_all(metafunc: pytest.Metafunc, settings: Settings) -> None:
     if parametrised_by_hand(metafunc, AXIS):
         return
     try:
-        spec = read_markers(lambda name: metafunc.definition.iter_markers(name=name)).pools
+        spec = markers_of(metafunc.definition).pools
     except MarkerError:
         # The test's set-up says what is wrong, once.
         spec, settings = None, replace(settings, pools=(settings.pools or POOLS)[:1])
@@ -186,10 +186,15 @@ def _is_contribs(item: pytest.Function, settings: Settings) -> bool:
     return settings.pools is not None and not by_hand and reaches_contrib(item.fixturenames)
 
 
+def markers_of(item: pytest.Item) -> Markers:
+    """Return the markers of a test; raises :exc:`~pytest_celerypool.errors.MarkerError` if one is wrong."""
+    return read_markers(lambda name: item.iter_markers(name=name), item.config.stash[POLICIES].kinds)
+
+
 def launch_of(item: pytest.Item, settings: Settings) -> str:
     """Return how the worker of a test comes to life; a test with a wrong marker gets none, so that it says nothing."""
     try:
-        spec = read_markers(lambda name: item.iter_markers(name=name)).pools or PoolsSpec()
+        spec = markers_of(item).pools or PoolsSpec()
     except MarkerError:
         return settings.launch
     return spec.launch or settings.launch
@@ -249,7 +254,7 @@ def need_of(item: pytest.Item) -> Need | None:
     if not isinstance(value, Variant):
         return None
     try:
-        spec = read_markers(lambda name: item.iter_markers(name=name)).pools or PoolsSpec()
+        spec = markers_of(item).pools or PoolsSpec()
     except MarkerError:
         return None
     launch = spec.launch or item.config.stash[SETTINGS].launch

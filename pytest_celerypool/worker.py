@@ -10,7 +10,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.trace import Ledger, Span, TaskEntry
+from pytest_celerypool.trace import Finding, Ledger, Span, TaskEntry
 from pytest_celerypool.units import format_seconds
 
 if TYPE_CHECKING:
@@ -79,9 +79,10 @@ class WorkerHandle:
         return self.ledger.spans
 
     @property
-    def findings(self) -> list[Any]:
-        """The hazards that the agent saw during this test; none as long as there are no detectors."""
-        return []
+    def findings(self) -> list[Finding]:
+        """The hazards that the agent saw during this test so far, each once."""
+        self.pump()
+        return self.ledger.findings
 
     @property
     def log(self) -> str:

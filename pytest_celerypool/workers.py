@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from pytest_celerypool.agent.loading import Source, spell
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.launch import Launched, Surroundings, WorkerSpec
+from pytest_celerypool.verdict.findings import Tested, late_findings
 from pytest_celerypool.worker import STOP_GRACE_S
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.redirect import Redirection
     from pytest_celerypool.broker import Broker
+    from pytest_celerypool.policies import Policies
     from pytest_celerypool.reaper import Reaper
     from pytest_celerypool.settings import Settings
 
@@ -36,12 +38,14 @@ class Workers:
     """Starts, hands out and ends the workers of this process.
 
     :param settings: the run's settings.
+    :param policies: what the agents of the workers look for, and what it does.
     :param root: the project's root.
     :param notes: is given what the run should say of its servers, once.
     """
 
-    def __init__(self, settings: Settings, root: Path, notes: list[str]) -> None:
+    def __init__(self, settings: Settings, policies: Policies, root: Path, notes: list[str]) -> None:
         self._settings = settings
+        self._policies = policies
         self._root = root
         self._notes = notes
         self._run_id = uuid.uuid4().hex[:10]
@@ -56,6 +60,10 @@ class Workers:
         self._count = 0
         #: Why the worker of a specification could not start, each time since it last could.
         self._failures: dict[WorkerSpec, list[str]] = {}
+        #: For each worker, what :meth:`note_test` was told.
+        self._tests: dict[int, list[Tested]] = {}
+        #: Findings that showed only after the tests they struck, as plain data.
+        self.late: list[dict[str, Any]] = []
 
     # -- what workers need
 
@@ -170,7 +178,7 @@ class Workers:
     def discard(self, worker: Launched) -> None:
         """Kill a worker; its namespace dies with it, so that nothing it had can reach another test."""
         worker.end(0.0)
-        worker.close()
+        self._close(worker)
         if worker in self._all:
             self._all.remove(worker)
 
@@ -218,7 +226,11 @@ class Workers:
         self._count += 1
         name = f"{spec.pool.name if not spec.pool.custom else 'custom'}-{self._count}"
         surroundings = Surroundings(
-            folder=self.folder / name, source=source, target=self.broker_for(app).target(), root=self._root
+            folder=self.folder / name,
+            source=source,
+            target=self.broker_for(app).target(),
+            root=self._root,
+            detection=self._policies.configuration(str(self._root), spec.pool),
         )
         hostname = f"{name}.{self._run_id}"
         worker: Launched
@@ -231,6 +243,16 @@ class Workers:
 
     # -- the end
 
+    def note_test(self, worker: Launched, tested: Tested) -> None:
+        """Note what ran in a worker, so that what shows at its end can be told to be of which tests."""
+        self._tests.setdefault(id(worker), []).append(tested)
+
+    def _close(self, worker: Launched) -> None:
+        """Close a worker that has ended, and take in what it found since its last test."""
+        records = [record for record in worker.reader.read() if record["e"] == "finding"]
+        worker.close()
+        self.late += late_findings(records, worker.spec.pool.name, self._tests.pop(id(worker), []), self._policies.of)
+
     def close(self) -> None:
         """End everything side by side: workers, connections, brokers, folder; every wait has a deadline."""
         for redirection in self._redirections.values():
@@ -240,7 +262,7 @@ class Workers:
         deadline = time.monotonic() + STOP_GRACE_S
         for worker in list(self._all):
             worker.end(deadline - time.monotonic())
-            worker.close()
+            self._close(worker)
         self._all.clear()
         for broker in self._brokers.values():
             broker.close()

@@ -13,6 +13,7 @@ from pytest_celerypool.agent import loading, publishing, waits
 from pytest_celerypool.agent.recorder import Recorder, Writer
 from pytest_celerypool.agent.redirect import Redirection
 from pytest_celerypool.agent.stacks import StackWriter
+from pytest_celerypool.agent.watch import Watch
 
 
 def install(config: Mapping[str, Any]) -> None:
@@ -41,6 +42,10 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
     later than the application's own import would do.
     """
     command_line = _command_line()
+    watch = None
+    if config["detection"] is not None:
+        watch = Watch(recorder, config["detection"], "subprocess", config["folder"])
+        watch.install()
 
     def find_app(_name: str) -> Any:
         app = loading.load(config["app"])
@@ -49,6 +54,8 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
         consume_routed_queues(app)
         publishing.watch(app, recorder.published, recorder.unpublished)
         recorder.connect()
+        if watch is not None:
+            watch.begin(app)
         return app
 
     command_line.find_app = find_app

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pytest_celerypool.agent import originals
@@ -22,7 +23,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Bytes to read of a file: more than the first two figures of ``statm`` or ``schedstat`` take.
 _READ = 64
 
-#: For so many seconds off the processor a greenlet's thread is not asked whether it waited for one.
+#: Seconds: the system is asked only of holds longer than this, and at most so long before one begins.
 SLACK_S = 0.001
 
 #: Memory is not read again that was read so shortly before, at the end of another task. At the end of a task that was
@@ -104,20 +105,44 @@ class Clocks:
         return None if nanoseconds is None else nanoseconds / 1e9
 
 
-class ThreadMeter:
-    """Measures one execution in a slot that is a thread, from its making to :meth:`stop`.
+class Run:
+    """One execution of a task in a slot, as recorder and detectors see it; what it costs is measured by a subclass.
 
     :ivar id: the task's id.
+    :ivar task: Celery's task object.
     :ivar about: what the records of its start and its end have in common.
+    :ivar marks: what detectors keep with it, each under a name of its own.
     """
 
-    __slots__ = ("_clocks", "_cpu", "_delay", "about", "id")
+    __slots__ = ("about", "id", "marks", "task")
 
-    def __init__(self, clocks: Clocks, task_id: str, about: str) -> None:
-        self._clocks = clocks
+    def __init__(self, task_id: str, task: Any, about: str) -> None:
         self.id = task_id
+        self.task = task
         self.about = about
-        self._delay = clocks.delay()
+        self.marks: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        """Begin to measure: what the agent did since this was made is not the task's."""
+
+    def stop(self) -> tuple[float, float | None, float | None]:
+        """Return in seconds: processor time, longest hold of the hub, time spent waiting for a processor."""
+        raise NotImplementedError
+
+
+class ThreadMeter(Run):
+    """Measures one execution in a slot that is a thread, from :meth:`begin` to :meth:`stop`."""
+
+    __slots__ = ("_clocks", "_cpu", "_delay")
+
+    def __init__(self, clocks: Clocks, task_id: str, task: Any, about: str) -> None:
+        super().__init__(task_id, task, about)
+        self._clocks = clocks
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to measure."""
+        self._delay = self._clocks.delay()
         self._cpu = time.thread_time()
 
     def stop(self) -> tuple[float, None, float | None]:
@@ -128,66 +153,47 @@ class ThreadMeter:
         return cpu, None, wait
 
 
-class GreenMeter:
-    """Measures one execution in a slot that is a greenlet; made and fed by :class:`SwitchTracer`.
+class GreenMeter(Run):
+    """Measures one execution in a slot that is a greenlet; made and fed by :class:`SwitchTracer`."""
 
-    :ivar id: the task's id.
-    :ivar about: what the records of its start and its end have in common.
-    """
+    __slots__ = ("cpu", "greenlet", "hold", "since", "tracer", "wait")
 
-    __slots__ = ("_cpu_since", "_since", "_tracer", "about", "cpu", "hold", "id", "wait")
+    def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: str) -> None:
+        super().__init__(task_id, task, about)
+        self.tracer = tracer
+        self.greenlet = tracer.getcurrent()
+        self.begin()
 
-    def __init__(self, tracer: SwitchTracer, task_id: str, about: str) -> None:
-        self._tracer = tracer
-        self.id = task_id
-        self.about = about
+    def begin(self) -> None:
+        """Begin to measure: the greenlet has the hub."""
         self.cpu = self.hold = self.wait = 0.0
-        self.enter(time.monotonic(), time.thread_time())
-
-    def enter(self, now: float, cpu: float) -> None:
-        """The greenlet gets the hub at the moment `now`; its thread has used `cpu` seconds so far."""
-        self._since = now
-        self._cpu_since = cpu
-        if now - cpu > self._tracer.known_until:
-            self._tracer.ask(now - cpu)
-
-    def leave(self, now: float, cpu: float) -> None:
-        """The greenlet gives up the hub: add up what it used, less the time the hub waited for a processor."""
-        held = now - self._since
-        used = cpu - self._cpu_since
-        self.cpu += used
-        if held - used > SLACK_S:
-            waited = min(self._tracer.ask(now - cpu), held - used)
-            self.wait += waited
-            held -= waited
-        if held > self.hold:
-            self.hold = held
+        self.since = now = time.monotonic()
+        self.tracer.look(now)
 
     def stop(self) -> tuple[float, float, float | None]:
         """Return in seconds: processor time, longest hold, time that the hub waited for a processor meanwhile.
 
         Its greenlet must not be among those running any more.
         """
-        self.leave(time.monotonic(), time.thread_time())
-        return self.cpu, self.hold, self.wait if self._tracer.tells_delay else None
+        self.tracer.leave(self, time.monotonic())
+        return self.cpu, self.hold, self.wait if self.tracer.tells_delay else None
 
 
 class SwitchTracer:
     """Hands every switch of the hub's thread to the meters of the greenlets concerned.
 
-    How long the thread waited for a processor costs more to ask than all else together, and most greenlets keep
-    the hub for microseconds. So it is asked only when the thread has been off the processor (time less
-    processor time) for more than :data:`SLACK_S`: since it was asked last, before a greenlet gets the hub, and
-    within one hold, after. A hold is therefore wrong by :data:`SLACK_S` at most: too long if the hub waited less
-    than that for a processor meanwhile, too short if it did so in the moment before; ``wait`` is the sum over
-    the holds and leaves out what is shorter.
+    A greenlet mostly keeps the hub for microseconds, and reading the processor time of a thread takes half of one. So
+    a hold shorter than :data:`SLACK_S` counts as processor time as long as it is, and nobody asks. Of a longer one the
+    tracer asks how much processor time the thread has used, and how long it waited for a processor, since it asked
+    last; it asked at most :data:`SLACK_S` before the greenlet got the hub. Hold, processor time and ``wait`` of one
+    hold are therefore wrong by :data:`SLACK_S` at most.
 
     ``greenlet.settrace`` is one for a thread, so a tracer that was there before is called on.
 
     :ivar running: the meters of the greenlets that run tasks; whoever stops one takes it out first.
-    :ivar known_until: as long as the thread has spent no more seconds off the processor, :meth:`ask` would tell
-        nothing new.
     :ivar tells_delay: whether the system tells how long a thread waited for a processor.
+    :ivar on_hold: called with a meter, the seconds of a hold longer than :attr:`long_hold_s`, and the processor time
+        used in it.
     """
 
     def __init__(self, clocks: Clocks) -> None:
@@ -196,25 +202,36 @@ class SwitchTracer:
         self._clocks = clocks
         self.getcurrent = greenlet.getcurrent
         self.running: dict[Any, GreenMeter] = {}
+        self._looked = time.monotonic()
+        self._cpu = time.thread_time()
         self._delay = clocks.delay()
         self.tells_delay = self._delay is not None
-        self.known_until = 0.0
+        self.on_hold: Callable[[GreenMeter, float, float], None] | None = None
+        self.long_hold_s = float("inf")
         self._install(greenlet.settrace)
 
     def _install(self, settrace: Any) -> None:
         meter_of = self.running.get
-        monotonic, thread_time = time.monotonic, time.thread_time
+        monotonic, look, leave = time.monotonic, self.look, self.leave
 
         def switch(event: str, args: Any) -> None:
-            if event in ("switch", "throw"):
+            # What stands here runs at every switch of the hub, mostly for greenlets that run no task.
+            if event == "switch" or event == "throw":
                 origin, target = args
                 leaving, entering = meter_of(origin), meter_of(target)
-                if leaving is not None or entering is not None:
-                    now, cpu = monotonic(), thread_time()
-                    if leaving is not None:
-                        leaving.leave(now, cpu)
-                    if entering is not None:
-                        entering.enter(now, cpu)
+                if leaving is not None:
+                    now = monotonic()
+                    held = now - leaving.since
+                    if held > SLACK_S:
+                        leave(leaving, now)
+                    else:
+                        leaving.cpu += held
+                        if held > leaving.hold:
+                            leaving.hold = held
+                if entering is not None:
+                    entering.since = now = monotonic()
+                    if now - self._looked > SLACK_S:
+                        look(now)
             if previous is not None:
                 previous(event, args)
 
@@ -228,16 +245,36 @@ class SwitchTracer:
         if greenlet.gettrace() is self._switch:
             greenlet.settrace(self._previous)
 
-    def ask(self, off: float) -> float:
-        """Ask how long the thread waited for a processor; returns by how much since it was asked last.
+    def look(self, now: float) -> tuple[float, float]:
+        """Ask the system; returns seconds since it was asked last: processor time used, time waited for a processor.
 
-        :param off: the seconds that the thread has spent off the processor so far.
+        :param now: monotonic seconds.
         """
-        before, self._delay = self._delay, self._clocks.delay()
-        self.known_until = off + SLACK_S
-        return 0.0 if before is None or self._delay is None else max(0.0, self._delay - before)
+        cpu, delay = self._cpu, self._delay
+        self._looked = now
+        self._cpu = time.thread_time()
+        self._delay = self._clocks.delay()
+        waited = 0.0 if delay is None or self._delay is None else max(0.0, self._delay - delay)
+        return self._cpu - cpu, waited
 
-    def start(self, task_id: str, about: str) -> GreenMeter:
+    def leave(self, meter: GreenMeter, now: float) -> None:
+        """A greenlet gives up the hub: add up what it used, less the time the hub waited for a processor."""
+        held = now - meter.since
+        if held <= SLACK_S:
+            used = held
+        else:
+            used, waited = self.look(now)
+            waited = min(waited, held)
+            held -= waited
+            meter.wait += waited
+            used = min(used, held)
+            if held > self.long_hold_s and self.on_hold is not None:
+                self.on_hold(meter, held, used)
+        meter.cpu += used
+        if held > meter.hold:
+            meter.hold = held
+
+    def start(self, task_id: str, task: Any, about: str) -> GreenMeter:
         """Begin to measure the current greenlet."""
-        meter = self.running[self.getcurrent()] = GreenMeter(self, task_id, about)
+        meter = self.running[self.getcurrent()] = GreenMeter(self, task_id, task, about)
         return meter

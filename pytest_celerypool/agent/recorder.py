@@ -12,11 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import originals
-from pytest_celerypool.agent.meters import Clocks, GreenMeter, SwitchTracer, ThreadMeter
+from pytest_celerypool.agent.meters import Clocks, Run, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.publishing import Publication
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.watch import Watch
 
 _encoder = json.JSONEncoder(separators=(",", ":"), default=repr)
 
@@ -42,7 +45,7 @@ class Writer:
     def _open(self) -> int:
         return originals.open_file(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def write(self, kind: str, **fields: Any) -> None:
+    def write(self, kind: str, /, **fields: Any) -> None:
         """Append one record of the given `kind`."""
         self.append(_encoder.encode({"e": kind, **fields}))
 
@@ -87,6 +90,8 @@ class Recorder:
     :param green: whether the slots are greenlets.
     :param app: the application whose tasks are recorded; all of the process if ``None``.
     :ivar tracer: sees the switches of a green pool; ``None`` in any other.
+    :ivar running: the executions in this process, by greenlet in a green pool and by thread in any other.
+    :ivar watch: is told of every start and end; ``None`` without detectors.
 
     What runs for every task (``_on_received``, ``_on_prerun``, ``_on_postrun``) guards itself and writes its
     JSON by hand: through :meth:`_guarded` and :meth:`Writer.write` it would cost half as much again.
@@ -97,10 +102,11 @@ class Recorder:
         self._app = app
         self._clocks = Clocks()
         self.tracer = SwitchTracer(self._clocks) if green else None
-        self._running: dict[Any, ThreadMeter | GreenMeter] = {}
+        self.watch: Watch | None = None
+        self.running: dict[Any, Run] = {}
         self._key: Callable[[], Any] = originals.get_ident
         if self.tracer is not None:
-            self._running, self._key = self.tracer.running, self.tracer.getcurrent  # type: ignore[assignment]
+            self.running, self._key = self.tracer.running, self.tracer.getcurrent  # type: ignore[assignment]
         self._greenlets = 0
         self._child: str | None = None
         self._child_of = 0
@@ -148,6 +154,10 @@ class Recorder:
                 self.failed(name, exc)
 
         return receiver
+
+    def current(self) -> Run | None:
+        """Return the execution in the current slot, ``None`` outside of any."""
+        return self.running.get(self._key())
 
     def failed(self, where: str, exc: BaseException) -> None:
         """Record once for each place that the agent itself failed there."""
@@ -240,7 +250,7 @@ class Recorder:
         """A failure that no slot reports: the child was lost, or killed for its time limit."""
         if self._foreign(getattr(sender, "app", self._app)):
             return
-        running = self._running.get(self._key())
+        running = self.running.get(self._key())
         if running is None or running.id != task_id:
             described = describe_exception(exception)
             self._settle(task_id, "FAILURE", getattr(sender, "name", None), exc=described)
@@ -290,9 +300,12 @@ class Recorder:
                 f'"kwargs":{quote(kwargs) if kwargs else "null"},"mem":{"null" if memory is None else memory}}}'
             )
             if self.tracer is not None:
-                self.tracer.start(task_id, about)
+                run: Run = self.tracer.start(task_id, task, about)
             else:
-                self._running[originals.get_ident()] = ThreadMeter(clocks, task_id, about)
+                run = self.running[originals.get_ident()] = ThreadMeter(clocks, task_id, task, about)
+            if self.watch is not None:
+                self.watch.started(run)
+                run.begin()
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_prerun", exc)
 
@@ -304,12 +317,12 @@ class Recorder:
             request = task.request_stack.top
             if request.is_eager or (self._app is not None and task.app is not self._app):
                 return
-            meter = self._running.pop(self._key(), None)
+            meter = self.running.pop(self._key(), None)
             if meter is not None:
                 cpu, hold, wait = meter.stop()
                 about, clocks = meter.about, self._clocks
                 # While other tasks run nobody can tell whose the growth is, and an older figure is as good.
-                memory = clocks.recent_memory(ended) if self._running else clocks.memory(ended)
+                memory = clocks.recent_memory(ended) if self.running else clocks.memory(ended)
                 measured = (
                     f',"cpu":{cpu},"wait":{"null" if wait is None else wait},'
                     f'"mem":{"null" if memory is None else memory},"hold":{"null" if hold is None else hold}'
@@ -317,10 +330,15 @@ class Recorder:
             else:
                 about = f'"id":{encode(task_id)},{self._about(task, request, os.getpid())},"slot":null'
                 measured = ""
+            raised = None
             if state == "SUCCESS":
                 outcome = '"state":"SUCCESS","exc":null'
             else:
-                outcome = f'"state":{encode(state)},"exc":{encode(describe_exception(_raised(state, retval)))}'
+                raised = _raised(state, retval)
+                outcome = f'"state":{encode(state)},"exc":{encode(describe_exception(raised))}'
+            if meter is not None and self.watch is not None:
+                # Before the record: whoever has read that the task ended has read what was found.
+                self.watch.ended(meter, state, raised)
             self.writer.append(f'{{"e":"end","t":{ended},{about},{outcome}{measured}}}')
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_postrun", exc)

@@ -39,12 +39,14 @@ class Surroundings:
     :ivar source: where the application comes from.
     :ivar target: the broker, backend and namespace of this worker (a :class:`~pytest_celerypool.broker.Target`).
     :ivar root: the project's root, which is put on the path.
+    :ivar detection: what the agent needs to run detectors; ``None``: it runs none.
     """
 
     folder: Path
     source: Source
     target: Mapping[str, Any]
     root: Path
+    detection: Mapping[str, Any] | None = None
 
 
 class Launched(Protocol):

@@ -22,6 +22,7 @@ from pytest_celerypool.agent import embedded, install, publishing
 from pytest_celerypool.agent.recorder import Recorder, Writer
 from pytest_celerypool.agent.redirect import Redirection
 from pytest_celerypool.agent.stacks import StackWriter, format_greenlets, shorten
+from pytest_celerypool.agent.watch import Watch
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.launch import Surroundings, WithLog, WorkerSpec, check_worker, memory_of, stacks_of
 from pytest_celerypool.trace import TraceReader
@@ -51,6 +52,7 @@ class InProcessWorker(WithLog):
         self.info: dict[str, Any] = {}
         self._app = app
         self._folder = surroundings.folder
+        self._detection = surroundings.detection
         self._folder.mkdir(mode=0o700)
         self._log = self._folder / "worker.log"
         self._log.touch()
@@ -61,6 +63,7 @@ class InProcessWorker(WithLog):
         self._cleanup = ExitStack()
         self._worker: embedded.EmbeddedWorker | None = None
         self._recorder: Recorder | None = None
+        self._watch: Watch | None = None
 
     # -- start
 
@@ -106,6 +109,11 @@ class InProcessWorker(WithLog):
         self._recorder = recorder = Recorder(writer, green=self.spec.pool.green, app=app)
         self._cleanup.callback(writer.close)
         self._cleanup.callback(recorder.connect())
+        if self._detection is not None:
+            self._watch = watch = Watch(recorder, self._detection, "inprocess", str(self._folder))
+            self._cleanup.callback(watch.remove)
+            watch.install()
+            watch.begin(app)
         self._cleanup.callback(publishing.watch(app, recorder.published, recorder.unpublished))
         self._cleanup.enter_context(self._logging())
         if self.spec.pool.forks:
@@ -235,6 +243,8 @@ class InProcessWorker(WithLog):
         """
         try:
             if self._worker is not None:
+                if self._watch is not None:
+                    self._watch.stopping()
                 self._worker.stop(max(grace, END_S))
         except embedded.StopError as exc:
             self._notes.append(

@@ -104,6 +104,7 @@ class SubprocessWorker(WithLog):
             "green": spec.pool.green,
             "concurrency": spec.concurrency,
             "databases": dict(spec.databases),
+            "detection": around.detection,
         }
 
     @property

@@ -9,13 +9,17 @@ import pytest
 from pytest_celerypool.keys import NOTES, SETTINGS, SUMMARY
 
 
-def report_disagreements(session: pytest.Session) -> None:
-    """Report a failure for every test and pool that took part in a disagreement, so that --lf runs them again."""
+def report_endings(session: pytest.Session) -> None:
+    """Report a failure for what only the end shows: late findings, and every side of a disagreement.
+
+    Each is a report of its own for its test, so that ``--lf`` runs it again.
+    """
     summary = session.config.stash.get(SUMMARY, None)
     if summary is None or session.config.option.collectonly:
         return
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    for number, (nodeid, location, text) in enumerate(summary.disagreements()):
+    late = [(nodeid, (nodeid.partition("::")[0], None, nodeid), text) for nodeid, text in summary.findings.failures()]
+    for number, (nodeid, location, text) in enumerate([*summary.disagreements(), *late]):
         if terminal is not None and number == 0:
             terminal.ensure_newline()  # behind the last test's line they would look like further tests
         report = pytest.TestReport(
@@ -38,6 +42,7 @@ def write_summary(reporter: Any) -> None:
     settings = config.stash[SETTINGS]
     if not summary.used and settings.pools is None:
         return
+    _write_findings(reporter, summary)
     summary.note(config.stash.get(NOTES, []))
     writer = reporter._tw
     lines = summary.lines(
@@ -50,4 +55,12 @@ def write_summary(reporter: Any) -> None:
         if config.get_verbosity() >= 0:
             reporter.write_sep("=", "celery pools")
         for line in lines:
+            reporter.write_line(line)
+
+
+def _write_findings(reporter: Any, summary: Any) -> None:
+    """Write what the agents found, each once."""
+    if summary.findings and reporter.config.get_verbosity() >= 0:
+        reporter.write_sep("=", "celery findings")
+        for line in summary.findings.lines(reporter._tw.fullwidth):
             reporter.write_line(line)

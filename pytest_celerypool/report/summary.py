@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pytest_celerypool.keys import ATTRIBUTE
 from pytest_celerypool.report import matrix
+from pytest_celerypool.report.findings import Catalogue
 from pytest_celerypool.verdict import agreement
 
 
@@ -31,6 +32,8 @@ class Summary:
         self._columns = list(columns)
         self._cells: dict[tuple[str, str, str], matrix.Cell] = {}
         self._agree: dict[tuple[str, int], dict[str, _Side]] = {}
+        self.findings = Catalogue()
+        self._nodeids: dict[tuple[str, str], str] = {}
         self.notes: list[str] = []
         self.unmultiplied: set[str] = set()
         #: The file and line of each test: under xdist tests end in another order each time.
@@ -49,6 +52,8 @@ class Summary:
             for error in data.get("agent_errors", ())
         )
         self.note(f"{report.nodeid}: {text}" for text in data.get("unjudged", ()))
+        self.findings.add(data.get("findings", ()), report.nodeid)
+        self.findings.add_late(data.get("late", ()))
         if data.get("left") and report.passed:
             self._waited[report.nodeid] = data["left"]
         if "column" not in data:
@@ -71,6 +76,17 @@ class Summary:
             "the worker was replaced"
         ]
 
+    def add_late(self, findings: Iterable[dict[str, Any]]) -> None:
+        """Take in findings that workers showed at their end."""
+        self.findings.add_late(findings)
+
+    def outcomes(self) -> dict[str, dict[str, tuple[str, str]]]:
+        """Return for each test and column the outcome and the node id."""
+        found: dict[str, dict[str, tuple[str, str]]] = {}
+        for (test, column, _), cell in self._cells.items():
+            found.setdefault(test, {})[column] = (cell.outcome, self._nodeids[test, column])
+        return found
+
     def note(self, notes: Iterable[str]) -> None:
         """Have the summary say each of `notes` once."""
         self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
@@ -89,6 +105,7 @@ class Summary:
         if before is not None and report.when == "teardown":
             (cell,) = matrix.merge([before, cell])
         self._cells[key] = cell
+        self._nodeids[cell.test, cell.column] = report.nodeid
         self._lines.setdefault(data["test"], (report.location[0], report.location[1] or 0))
         self._distributed = self._distributed or node is not None
         if data["column"] not in self._columns:

@@ -57,7 +57,7 @@ PARTS = {
 measured = {}
 
 def task(name):
-    meter = tracer.start(name, "")
+    meter = tracer.start(name, None, "")
     PARTS[name]()
     assert tracer.running.pop(tracer.getcurrent()) is meter
     measured[name] = meter.stop()
@@ -115,7 +115,7 @@ def test_a_tracer_that_was_there_before_still_sees_every_switch(green):
 
 def test_a_thread_is_measured_by_its_own_clocks():
     clocks = Clocks()
-    meter = ThreadMeter(clocks, "id", "about")
+    meter = ThreadMeter(clocks, "id", None, "about")
     other = threading.Thread(target=_spin, args=(0.05,))
     other.start()
     other.join()
@@ -123,7 +123,7 @@ def test_a_thread_is_measured_by_its_own_clocks():
     assert cpu < 0.04
     assert hold is None
     assert wait is None or wait >= 0.0
-    meter = ThreadMeter(clocks, "id", "about")
+    meter = ThreadMeter(clocks, "id", None, "about")
     _spin(0.02)
     assert 0.02 <= meter.stop()[0] < 0.03
 
@@ -257,7 +257,7 @@ def test_a_task_whose_start_was_not_seen_ends_without_figures(recorder: Any, tra
 def test_the_memory_at_the_end_is_read_for_a_task_that_was_alone(recorder: Any, trace: Path, alone: bool):
     """While others run nobody can tell whose it is, and it need not be read for each."""
     if not alone:
-        recorder._running["another"] = None
+        recorder.running["another"] = None
     recorder._on_prerun(task_id="1", task=task_named("proj.task"))
     kept = b"x" * (64 << 20)
     recorder._clocks._memory_read = time.monotonic()

@@ -1,0 +1,115 @@
+"""What a detector is: it watches the tasks of one worker process for one family of hazards, and reports what it saw.
+
+Each family is a file beside this one. A detector of somebody else's is a file like these; the hook
+``pytest_celerypool_detectors`` names it. Detectors run inside other people's workers: they import nothing but the
+standard library, Celery, greenlet, psutil and the library of the pool, at module level the standard library only, since
+pytest's own process imports them to know their kinds.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_celerypool.trace import Kind
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+__all__ = ["BUILT_IN", "Detector", "Kind"]
+
+#: The detectors of this package, as the hook would name them.
+BUILT_IN: Sequence[str] = ()
+
+
+class Detector:
+    """Base of every detector; all of its methods may be left as they are.
+
+    One object serves one process: in each forked child of prefork it is a copy, told by :meth:`forked`. What a method
+    raises switches the detector off and is reported; the task goes on.
+
+    :ivar watch: the worker as the detector sees it: its pool, the tasks that run, where to report.
+    """
+
+    #: The kinds of findings that it reports.
+    kinds: ClassVar[Sequence[Kind]] = ()
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._patches: list[tuple[Any, str, Any, Any]] = []
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Return whether the pool of this worker can show any of the kinds."""
+        return True
+
+    def install(self) -> None:
+        """Begin: under the launch ``subprocess`` nothing of the user's is imported yet."""
+
+    def begin(self) -> None:
+        """The application is imported (:attr:`Watch.app`), the worker is not started yet."""
+
+    def ready(self, controller: Any) -> None:
+        """The worker consumes; `controller` is Celery's ``WorkController``."""
+
+    def forked(self) -> None:
+        """Go on in this process, a new child of prefork."""
+
+    def started(self, run: Run) -> None:
+        """A task begins in this slot; it is among :attr:`Watch.running` already."""
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """A task leaves its slot.
+
+        :param state: Celery's, ``None`` if it was left by ``SystemExit`` and the like.
+        :param exc: what it raised, if anything.
+        """
+
+    def stopping(self) -> None:
+        """The worker begins to shut down (in its main process)."""
+
+    def remove(self) -> None:
+        """End; what was changed is put back. An override calls this one."""
+        for owner, name, original, replacement in reversed(self._patches):
+            if vars(owner).get(name) is replacement:
+                setattr(owner, name, original)
+        self._patches.clear()
+
+    def after(self, owner: Any, name: str, callback: Callable[..., None]) -> None:
+        """Have `callback` called with ``(result, *args, **kwargs)`` after each call of a function.
+
+        It ends with :meth:`remove`.
+
+        :param owner: the module or class whose attribute `name` the function is.
+        """
+        original = vars(owner)[name]
+        function = original.__func__ if isinstance(original, staticmethod | classmethod) else original
+        guarded = self.watch.guarded(self, callback)
+
+        @functools.wraps(function)
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            guarded(result, *args, **kwargs)
+            return result
+
+        self.patch(owner, name, replacement if function is original else type(original)(replacement))
+
+    def before(self, owner: Any, name: str, callback: Callable[..., None]) -> None:
+        """Have `callback` called with the arguments before each call of a function, until :meth:`remove`."""
+        original = vars(owner)[name]
+        function = original.__func__ if isinstance(original, staticmethod | classmethod) else original
+        guarded = self.watch.guarded(self, callback)
+
+        @functools.wraps(function)
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            guarded(*args, **kwargs)
+            return function(*args, **kwargs)
+
+        self.patch(owner, name, replacement if function is original else type(original)(replacement))
+
+    def patch(self, owner: Any, name: str, replacement: Any) -> None:
+        """Replace an attribute of a module or class until :meth:`remove`."""
+        self._patches.append((owner, name, vars(owner)[name], replacement))
+        setattr(owner, name, replacement)

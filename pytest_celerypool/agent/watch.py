@@ -1,0 +1,222 @@
+"""Run the detectors of one worker process, and write down what they report.
+
+A detector that raises is switched off and reported once; the task that it watched goes on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.recorder import Recorder
+
+
+class PoolFacts(NamedTuple):
+    """What detectors know of the pool that runs.
+
+    :ivar facts: the facts of :class:`pytest_celerypool.pools.Pool` by name.
+    """
+
+    name: str
+    green: bool
+    forks: bool
+    facts: Mapping[str, Any]
+
+
+class Watch:
+    """What the detectors of one worker see of it.
+
+    :param recorder: writes the records of this worker, and calls :meth:`started` and :meth:`ended`.
+    :param config: plain data: ``detectors`` (paths ``module:Class``), ``off`` (kinds), ``limits`` (kind to number),
+        ``root`` (folder), ``pool`` (facts).
+    :param launch: ``"subprocess"`` or ``"inprocess"``.
+    :param folder: the worker's own folder, removed at the end of the run.
+    :ivar app: the application whose tasks run; ``None`` until it is imported.
+    :ivar pool: the :class:`PoolFacts`.
+    :ivar frames: tells the user's frames.
+    """
+
+    def __init__(self, recorder: Recorder, config: Mapping[str, Any], launch: str, folder: str) -> None:
+        self.recorder = recorder
+        self.app: Any = None
+        self.launch = launch
+        self.folder = folder
+        facts = config["pool"]
+        self.pool = PoolFacts(facts["name"], facts["green"], facts["forks"], facts)
+        self.frames = Frames(config["root"])
+        self._off = frozenset(config["off"])
+        self._limits: dict[str, float] = dict(config["limits"])
+        self._detectors: list[Detector] = []
+        self._starters: tuple[tuple[Detector, Callable[..., None]], ...] = ()
+        self._enders: tuple[tuple[Detector, Callable[..., None]], ...] = ()
+        self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = ()
+        self._load(config["detectors"])
+
+    def _load(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            module, _, name = path.partition(":")
+            try:
+                cls: type[Detector] = getattr(importlib.import_module(module), name)
+                if not all(kind.name in self._off for kind in cls.kinds) and cls.wanted(self):
+                    self._detectors.append(cls(self))
+            except Exception as exc:  # noqa: BLE001 - somebody else's file may raise anything; the worker starts
+                self.recorder.failed(f"detector {path}", exc)
+
+    # -- life
+
+    def install(self) -> None:
+        """Begin to watch; under the launch ``subprocess`` before anything of the user's is imported."""
+        from celery import signals
+
+        self._tell("install")
+        self._receivers = (
+            (signals.worker_process_init, lambda **_: self._tell("forked")),
+            (signals.worker_ready, self._on_ready),
+            (signals.worker_shutting_down, lambda **_: self.stopping()),
+        )
+        for signal, receiver in self._receivers:
+            signal.connect(receiver, weak=False)
+
+    def begin(self, app: Any) -> None:
+        """Go on: the application is imported."""
+        self.app = app
+        self._tell("begin")
+        self._bind()
+        self.recorder.watch = self
+
+    def stopping(self) -> None:
+        """Tell the detectors that the worker begins to shut down; Celery sends no signal of an embedded one's end."""
+        self._tell("stopping")
+
+    def remove(self) -> None:
+        """End, and put everything back."""
+        self.recorder.watch = None
+        for signal, receiver in self._receivers:
+            signal.disconnect(receiver)
+        self._tell("remove")
+
+    def _on_ready(self, sender: Any = None, **_: Any) -> None:
+        if self._concerns(sender):
+            self._tell("ready", sender.controller)
+
+    def _tell(self, method: str, *args: Any) -> None:
+        for detector in list(self._detectors):
+            try:
+                getattr(detector, method)(*args)
+            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, exc)
+
+    def _concerns(self, consumer: Any) -> bool:
+        return getattr(consumer, "app", self.app) is self.app
+
+    def _bind(self) -> None:
+        base = Detector
+        self._starters = tuple((one, one.started) for one in self._detectors if type(one).started is not base.started)
+        self._enders = tuple((one, one.ended) for one in self._detectors if type(one).ended is not base.ended)
+
+    def started(self, run: Run) -> None:
+        """Tell the detectors that a task begins in this slot."""
+        for detector, tell in self._starters:
+            try:
+                tell(run)
+            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, exc)
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Tell the detectors that a task leaves its slot."""
+        for detector, tell in self._enders:
+            try:
+                tell(run, state, exc)
+            except Exception as error:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, error)
+
+    def guarded(self, detector: Detector, callback: Callable[..., None]) -> Callable[..., None]:
+        """Return a function that calls `callback`, and switches the detector off if it raises."""
+
+        def call(*args: Any, **kwargs: Any) -> None:
+            if detector in self._detectors:
+                try:
+                    callback(*args, **kwargs)
+                except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+                    self.switch_off(detector, exc)
+
+        return call
+
+    def switch_off(self, detector: Detector, exc: BaseException) -> None:
+        """End a detector that raised, and have the report say so."""
+        if detector not in self._detectors:
+            return
+        self._detectors.remove(detector)
+        self._bind()
+        self.recorder.failed(f"detector {type(detector).__name__}, switched off", exc)
+        try:
+            detector.remove()
+        except Exception as error:  # noqa: BLE001 - it failed already
+            self.recorder.failed(f"end of detector {type(detector).__name__}", error)
+
+    # -- what detectors ask
+
+    def limit(self, kind: str) -> float:
+        """Return the threshold of a kind that has one, in the unit of its declaration."""
+        return self._limits[kind]
+
+    def on(self, kind: str) -> bool:
+        """Whether findings of a kind are wanted at all."""
+        return kind not in self._off
+
+    def current(self) -> Run | None:
+        """Return the task that runs in the current slot: this thread, or this greenlet of a green pool."""
+        return self.recorder.current()
+
+    def running(self) -> list[Run]:
+        """Return the tasks that run in this process."""
+        return list(self.recorder.running.values())
+
+    # -- what detectors tell
+
+    def report(
+        self,
+        kind: str,
+        run: Run | None,
+        message: str,
+        evidence: Iterable[str],
+        remedy: str,
+        *,
+        key: str = "",
+        task: str | None = None,
+        others: Iterable[Run] = (),
+    ) -> None:
+        """Write a finding down.
+
+        :param kind: one of the kinds that the detector declares.
+        :param run: the task that did it, if it is known.
+        :param message: one sentence: what happened, and what it does to the user under this pool.
+        :param evidence: lines: the user's frame first, then values, ids, times.
+        :param remedy: one sentence: what to do.
+        :param key: tells findings of one kind and task apart, of which each is reported once; by default the first
+            line of the evidence does.
+        :param task: the name of the task where there is no `run`.
+        :param others: tasks that were struck too.
+        """
+        if kind in self._off:
+            return
+        lines = list(evidence)
+        self.recorder.writer.write(
+            "finding",
+            t=time.monotonic(),
+            kind=kind,
+            task=run.task.name if run is not None else task,
+            id=None if run is None else run.id,
+            pid=os.getpid(),
+            message=message,
+            evidence=lines,
+            remedy=remedy,
+            key=key or (lines[0] if lines else message),
+            others=[other.id for other in others],
+        )
