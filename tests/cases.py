@@ -84,7 +84,8 @@ class Ran:
 
     def text(self):
         return "\n".join(
-            f"{each['policy']} {each['kind']} {each['task']} under {each['pool']}: {each['message']}\n{each['evidence']}"
+            f"{each['policy']} {each['kind']} {each['task']} under {each['pool']}: {each['message']}\n"
+            f"{each['evidence']}\nfix: {each['remedy']}\n{each['tests']}\n"
             for each in self.findings
         )
 

@@ -90,7 +90,7 @@ def test_every_module_has_a_layer():
     assert {part(path) for path in MODULES} == {name for names in LAYERS for name in names}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "agent").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "agent").rglob("*.py")), ids=lambda path: path.name)
 def test_the_agent_imports_nothing_else_of_ours_and_no_pytest(path):
     foreign = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names
     assert foreign <= OF_THE_AGENT | {"pytest_celerypool"}
@@ -128,5 +128,5 @@ def test_a_run_that_uses_no_pool_imports_no_more_than_the_names_that_it_might_us
         """
     )
     run = pytester.runpytest_subprocess()
-    names = ["fixtures", "keys", "plugin", "surface"]
+    names = ["fixtures", "hookspecs", "keys", "plugin", "surface"]
     run.stdout.fnmatch_lines(["imported " + " ".join(f"pytest_celerypool.{name}" for name in names)])

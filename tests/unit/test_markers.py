@@ -42,7 +42,7 @@ def budget(*args, **kwargs):
 
 
 def allow(*args, **kwargs):
-    return read_allow(mark("celery_allow", *args, **kwargs))
+    return read_allow(mark("celery_allow", *args, **kwargs), ["pools-disagree"])
 
 
 def message(reader, *args, **kwargs):
@@ -434,7 +434,7 @@ def test_read_levels(pytester, monkeypatch):
                 pass
         """
     )
-    found = read(lambda name: item.iter_markers(name))
+    found = read(lambda name: item.iter_markers(name), ["pools-disagree"])
     assert found.pools == PoolsSpec(pools=(GEVENT,))
     assert found.expects == (ExpectSpec(state="SUCCESS"), ExpectSpec(retries=0))
     assert [list(each.limits) for each in found.budgets] == [["runtime"], ["total"]]
@@ -443,7 +443,7 @@ def test_read_levels(pytester, monkeypatch):
 
 def test_read_nothing():
     """A test without our markers has an empty specification and no worker."""
-    assert read(lambda name: ()) == Markers()
+    assert read(lambda name: (), ()) == Markers()
     assert not wants_worker(lambda name: ())
 
 
@@ -479,8 +479,3 @@ def test_marker_lines(pytester, monkeypatch):
             "@pytest.mark.celery_allow(?kinds, pools=None, reason=...): *",
         ]
     )
-
-
-def test_kinds_are_described():
-    """Every kind that can be allowed says what it is."""
-    assert list(markers.KINDS) == ["pools-disagree"]

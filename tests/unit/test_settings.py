@@ -53,6 +53,9 @@ def test_options(configure):
         "--celery-broker=redis://localhost:6379/3",
         "--celery-backend=db+sqlite:///results.db",
         "--celery-timeout=2.5",
+        "--celery-findings=warn",
+        "--celery-limits=hub-busy=1",
+        "--celery-stress=4",
     )
     assert names(settings) == ["gevent", "solo"]
     assert settings.app == "proj.celery:make_app()"
@@ -61,6 +64,7 @@ def test_options(configure):
     assert settings.broker == "redis://localhost:6379/3"
     assert settings.backend == "db+sqlite:///results.db"
     assert settings.timeout == 2.5
+    assert settings.stress == 4
     assert settings.sources == {name: f"--celery-{name}" for name in settings.sources}
     assert settings.chosen()
 
@@ -88,6 +92,9 @@ celery_launch = inprocess
 celery_broker = app
 celery_backend = rpc://
 celery_timeout = 4.5
+celery_findings = warn,pools-disagree=fail
+celery_limits = hub-busy=200ms
+celery_stress = 4
 """
 
 INI_LINES = """
@@ -102,6 +109,11 @@ celery_launch = inprocess
 celery_broker = app
 celery_backend = rpc://
 celery_timeout = 4.5
+celery_findings =
+    warn
+    pools-disagree=fail
+celery_limits = hub-busy=200ms
+celery_stress = 4
 """
 
 TOML_STRINGS = """
@@ -112,6 +124,9 @@ celery_launch = "inprocess"
 celery_broker = "app"
 celery_backend = "rpc://"
 celery_timeout = "4.5"
+celery_findings = "warn,pools-disagree=fail"
+celery_limits = "hub-busy=200ms"
+celery_stress = "4"
 """
 
 TOML_TYPES = """
@@ -122,6 +137,9 @@ celery_launch = "inprocess"
 celery_broker = "app"
 celery_backend = "rpc://"
 celery_timeout = 4.5
+celery_findings = ["warn", "pools-disagree=fail"]
+celery_limits = ["hub-busy=200ms"]
+celery_stress = 4
 """
 
 
@@ -151,6 +169,7 @@ def test_file_forms(configure, pytester, file, text):
     assert settings.broker == "app"
     assert settings.backend == "rpc://"
     assert settings.timeout == 4.5
+    assert settings.stress == 4
     assert settings.sources == {name: f"celery_{name} in {file}" for name in settings.sources}
 
 
