@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from pytest_celerypool import stress
 from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, PLACE, POLICIES, RESULT
+from pytest_celerypool.keys import HANDLE, MARKERS, NOTES, OBSERVED, PLACE, POLICIES, RESULT, SETTINGS
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
 from pytest_celerypool.trace import TaskEntry
@@ -42,11 +43,15 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     outcomes = _judge_budgets(read, observed, handle, tasks)
     failures += [failure for outcome in outcomes for failure in outcome.failures]
     failures += _unknown(handle, read, observed)
+    settings = item.config.stash[SETTINGS]
+    if settings.stress and not failed:
+        problem = stress.repeat(handle, settings.stress, f"{settings.stress_seed} {item.nodeid}")
+        item.config.stash[NOTES] += [f"{item.nodeid}: {problem}"] if problem else []
     judged = findings.judge(
         [*handle.findings, *hazards.find(handle.ledger, handle.pool)], item.config.stash[POLICIES].of, read.allows
     )
-    failures += judged.failures
     item.stash[RESULT] = {
+        "only_findings": bool(judged.failures) and not failures and not failed,
         "findings": judged.data(),
         "agent_errors": handle.ledger.agent_errors,
         "left": [entry.task for entry in handle.ledger.outstanding()],
@@ -56,7 +61,15 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     }
     item.user_properties += _properties(item, handle)
     item.user_properties += [("celery_finding", findings.headline(finding)) for finding, _ in judged.findings]
-    return [] if failed else failures
+    return [] if failed else [*failures, *judged.failures]
+
+
+def may_disagree(item: pytest.Item) -> bool:
+    """Whether nobody compares the outcomes of this test under different pools, and the test does not know of it."""
+    read = item.stash.get(MARKERS, Markers())
+    return not any(spec.agree for spec in read.expects) and not any(
+        "pools-disagree" in allow.kinds for allow in read.allows
+    )
 
 
 def _eager(observed: Observed) -> list[Failure]:

@@ -39,6 +39,8 @@ NOTES_OF_NODE = "celerypool_notes"
 LATE_OF_NODE = "celerypool_late"
 #: The entry of ``config.workerinput`` that tells a host which one it is.
 HOST_NAME = "celerypool_host"
+#: The entry of ``config.workerinput`` that tells a node or a host the seed of ``--celery-stress``.
+SEED_OF_RUN = "celerypool_seed"
 #: The attribute of a test report that carries this plugin's plain data, through xdist too.
 ATTRIBUTE = "celerypool"
 #: The application that ``--celery-app`` names, once it was imported.

@@ -155,6 +155,7 @@ class _Borrower:
             or handle.ended_by_test
             or handle.ledger.outstanding()
             or handle.ledger.lost_slots
+            or handle.soiled
             or handle.launched.death()
         )
         entries = handle.ledger.tasks.values()
@@ -162,7 +163,7 @@ class _Borrower:
             handle.launched,
             Tested(
                 handle.ledger.test,
-                frozenset(entry.id for entry in entries),
+                frozenset(entry.id for entry in entries) | handle.repeated,
                 frozenset(entry.task for entry in entries),
                 self.markers.allows,
             ),

@@ -21,6 +21,7 @@ from pytest_celerypool.keys import (
     MARKERS,
     NOTES,
     NOTES_OF_NODE,
+    SEED_OF_RUN,
     SETTINGS,
     SUMMARY,
     WORKERS,
@@ -344,6 +345,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from pytest_celerypool.distribution import make_scheduler
 
     return make_scheduler(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a node of xdist, or a host, what it could only draw for itself."""
+    settings = node.config.stash.get(SETTINGS, None)
+    if settings is not None:
+        node.workerinput[SEED_OF_RUN] = settings.stress_seed
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -104,10 +104,22 @@ def _data(item: pytest.Item, report: pytest.TestReport) -> dict[str, Any]:
     if report.when == "teardown" and LATE in item.stash:
         data["late"] = item.stash[LATE]
         del item.stash[LATE]
+    if report.failed and place is not None:
+        from pytest_celerypool.judge import may_disagree
+
+        data["disagrees"] = may_disagree(item)
+        data["why"] = _reason(report)
     notes = item.config.stash.get(NOTES, [])
     if notes:
         data["notes"] = list(notes)
     return data
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return the line that says how a test failed."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = getattr(crash, "message", "") or report.longreprtext
+    return text.strip().partition("\n")[0]
 
 
 def _reached_contribs_worker(item: pytest.Item) -> bool:

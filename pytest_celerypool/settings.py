@@ -119,6 +119,8 @@ class Settings:
     timeout: float = DEFAULT_TIMEOUT
     #: How often each test's tasks are sent again, all at once; 0: not at all.
     stress: int = 0
+    #: Decides the order in which they are; empty: one is drawn for the run.
+    stress_seed: str = ""
     #: Name of a field to where its value came from: ``"--celery-app"``, ``"celery_app in tox.ini"`` or
     #: ``"default"``.
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -145,7 +147,8 @@ def from_config(config: pytest.Config) -> Settings:
         broker=EMBEDDED if broker is None else _broker(*broker),
         backend=EMBEDDED if backend is None else _backend(*backend),
         timeout=DEFAULT_TIMEOUT if timeout is None else _timeout(*timeout),
-        stress=0 if found["stress"] is None else _stress(*found["stress"]),
+        stress=0 if found["stress"] is None else _stress(*found["stress"])[0],
+        stress_seed="" if found["stress"] is None else _stress(*found["stress"])[1],
         sources=sources,
     )
 
@@ -244,13 +247,17 @@ def _timeout(value: object, source: str) -> float:
     return seconds
 
 
-def _stress(value: object, source: str) -> int:
+def _stress(value: object, source: str) -> tuple[int, str]:
+    """Return how often, and the seed of the order."""
     text = _text(value, source)
+    times, _, seed = text.partition(":")
     if text in ("off", "0"):
-        return 0
-    if not (text.isascii() and text.isdigit() and int(text) > 1):
-        raise SettingError(f"{source}: {text!r} is not valid. Valid: a whole number above 1, or off.")
-    return int(text)
+        return 0, ""
+    if not (times.isascii() and times.isdigit() and int(times) > 1):
+        raise SettingError(
+            f"{source}: {text!r} is not valid. Valid: a whole number above 1, off, or N:SEED to repeat an order."
+        )
+    return int(times), seed
 
 
 _SLOTS_HELP = "Valid: a number above 0, app, or POOL=NUMBER for single pools, as in gevent=200,prefork=2."

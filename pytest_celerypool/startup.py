@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import os
+import random
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.errors import WINDOWS, SettingError
-from pytest_celerypool.keys import APPLICATION, NOTES, POLICIES, SETTINGS, SUMMARY, TOLD
+from pytest_celerypool.keys import APPLICATION, NOTES, POLICIES, SEED_OF_RUN, SETTINGS, SUMMARY, TOLD
 from pytest_celerypool.policies import from_config as from_policies
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.settings import Settings, from_config
@@ -33,6 +35,9 @@ def configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(exc)) from None
     if sys.platform == "win32" and settings.chosen():
         raise pytest.UsageError(WINDOWS)
+    if settings.stress and not settings.stress_seed:
+        told = getattr(config, "workerinput", {}).get(SEED_OF_RUN)
+        settings = dataclasses.replace(settings, stress_seed=told or f"{random.SystemRandom().randrange(10**6)}")
     config.stash[SETTINGS] = settings
     config.stash[POLICIES] = policies
     config.stash[NOTES] = list(settings.concurrency.warnings())
@@ -81,7 +86,11 @@ def header(config: pytest.Config) -> list[str]:
         f"backend: {_url(settings.backend)} ({settings.sources['backend']}), "
         f"timeout: {settings.timeout:g} s ({settings.sources['timeout']})",
         *([f"celery {config.stash[POLICIES].text}"] if config.stash[POLICIES].text else []),
-        *([f"celery stress: {settings.stress} ({settings.sources['stress']})"] if settings.stress else []),
+        *(
+            [f"celery stress: {settings.stress}:{settings.stress_seed} ({settings.sources['stress']})"]
+            if settings.stress
+            else []
+        ),
     ]
 
 

@@ -61,9 +61,9 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
         "the threshold of kinds of findings that have one, as in hub-busy=200ms (default: each kind's own)",
     ),
     "stress": (
-        "N",
+        "N|N:SEED",
         "after each test send its tasks N times more, all at once and shuffled, to provoke what shows only when tasks "
-        "overlap; their side effects happen N times (default: off)",
+        "overlap; their side effects happen N times; SEED repeats the order of an earlier run (default: off)",
     ),
 }
 

@@ -50,6 +50,12 @@ class WorkerHandle:
         self.timeout = timeout
         self._log_start = launched.log_size()
         self._asked_for: set[str] = set()
+        #: What the test itself published, in that order.
+        self.sent: list[Publication] = []
+        #: The ids of the tasks that ``--celery-stress`` sent, and of theirs.
+        self.repeated: set[str] = set()
+        #: Whether they left the worker in a state in which no other test can have it.
+        self.soiled = False
         launched.reader.skip()
 
     def __repr__(self) -> str:
@@ -357,6 +363,8 @@ class WorkerHandle:
 
     def publishing(self, publication: Publication) -> None:
         """Note a message that the test is about to publish, and have its queue consumed."""
+        if publication.parent is None and not publication.retries and not publication.task.startswith("celery."):
+            self.sent.append(publication)
         if not self.launched.records_publications:
             self.ledger.publish(
                 publication.id,

@@ -17,7 +17,8 @@ class Publication:
     """One message on its way to the broker.
 
     ``published`` is monotonic seconds; ``eta`` is ISO 8601 text or ``None``; ``queue`` is the queue's name, or
-    ``None`` where only the broker knows it (an exchange and a routing key were given).
+    ``None`` where only the broker knows it (an exchange and a routing key were given). ``arguments`` are args and
+    kwargs, ``time_limits`` the hard and the soft one in seconds.
     """
 
     id: str
@@ -29,6 +30,8 @@ class Publication:
     exchange: str | None
     routing_key: str | None
     published: float
+    arguments: tuple[Any, Any] = ((), {})
+    time_limits: tuple[float | None, float | None] = (None, None)
 
 
 Before = Callable[[Publication, Any], None]
@@ -85,7 +88,11 @@ def _describe(amqp: Any, name: str, message: Any, options: dict[str, Any]) -> Pu
     queue, exchange = options.get("queue"), options.get("exchange")
     if queue is None and exchange is None:
         queue = amqp.default_queue
+    body = message.body
+    arguments = (body[0], body[1]) if about is message.headers else (body["args"], body["kwargs"])
     return Publication(
+        arguments=arguments,
+        time_limits=tuple(about.get("timelimit") or (None, None)),
         id=about["id"],
         task=name,
         parent=about.get("parent_id"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool.keys import NOTES, SETTINGS, SUMMARY
+from pytest_celerypool.keys import NOTES, POLICIES, SETTINGS, SUMMARY
 
 
 def report_endings(session: pytest.Session) -> None:
@@ -17,6 +17,9 @@ def report_endings(session: pytest.Session) -> None:
     summary = session.config.stash.get(SUMMARY, None)
     if summary is None or session.config.option.collectonly:
         return
+    policy = session.config.stash[POLICIES].of("pools-disagree")
+    if policy != "off":
+        summary.compare_outcomes(policy)
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     late = [(nodeid, (nodeid.partition("::")[0], None, nodeid), text) for nodeid, text in summary.findings.failures()]
     for number, (nodeid, location, text) in enumerate([*summary.disagreements(), *late]):

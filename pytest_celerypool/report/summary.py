@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pytest_celerypool.keys import ATTRIBUTE
 from pytest_celerypool.report import matrix
 from pytest_celerypool.report.findings import Catalogue
+from pytest_celerypool.trace import Policy
 from pytest_celerypool.verdict import agreement
+from pytest_celerypool.verdict.disagreement import Outcome, compare
+from pytest_celerypool.verdict.findings import as_data
 
 
 class _Side(NamedTuple):
@@ -33,7 +36,8 @@ class Summary:
         self._cells: dict[tuple[str, str, str], matrix.Cell] = {}
         self._agree: dict[tuple[str, int], dict[str, _Side]] = {}
         self.findings = Catalogue()
-        self._nodeids: dict[tuple[str, str], str] = {}
+        #: By test and column: the node id, and how it failed if that is to be compared with other pools.
+        self._ends: dict[tuple[str, str], tuple[str, str | None]] = {}
         self.notes: list[str] = []
         self.unmultiplied: set[str] = set()
         #: The file and line of each test: under xdist tests end in another order each time.
@@ -76,16 +80,23 @@ class Summary:
             "the worker was replaced"
         ]
 
-    def add_late(self, findings: Iterable[dict[str, Any]]) -> None:
+    def add_late(self, findings: Iterable[Mapping[str, Any]]) -> None:
         """Take in findings that workers showed at their end."""
         self.findings.add_late(findings)
 
-    def outcomes(self) -> dict[str, dict[str, tuple[str, str]]]:
-        """Return for each test and column the outcome and the node id."""
-        found: dict[str, dict[str, tuple[str, str]]] = {}
-        for (test, column, _), cell in self._cells.items():
-            found.setdefault(test, {})[column] = (cell.outcome, self._nodeids[test, column])
-        return found
+    def compare_outcomes(self, policy: Policy) -> None:
+        """Add a finding for each test that ended differently under two pools.
+
+        :param policy: what such a finding does.
+        """
+        sides: dict[str, list[Outcome]] = {}
+        for cell in matrix.merge(self._cells.values()):
+            if cell.outcome in ("passed", "xpassed", "failed", "error"):
+                nodeid, why = self._ends[cell.test, cell.column]
+                passed = cell.outcome in ("passed", "xpassed")
+                sides.setdefault(cell.test, []).append(Outcome(cell.column, nodeid, passed, why is not None, why or ""))
+        for test, outcomes in sides.items():
+            self.add_late(as_data(finding, policy) for finding in compare(test, outcomes))
 
     def note(self, notes: Iterable[str]) -> None:
         """Have the summary say each of `notes` once."""
@@ -105,7 +116,8 @@ class Summary:
         if before is not None and report.when == "teardown":
             (cell,) = matrix.merge([before, cell])
         self._cells[key] = cell
-        self._nodeids[cell.test, cell.column] = report.nodeid
+        compared = data.get("disagrees") and not data.get("only_findings")
+        self._ends[cell.test, cell.column] = (report.nodeid, data.get("why", "") if compared else None)
         self._lines.setdefault(data["test"], (report.location[0], report.location[1] or 0))
         self._distributed = self._distributed or node is not None
         if data["column"] not in self._columns:

@@ -8,7 +8,10 @@ from pytest_celerypool.pools import Pool
 from pytest_celerypool.trace import Finding, Kind, Ledger
 
 #: The kinds that are found here or at the end of the session.
-KINDS: Sequence[Kind] = (Kind("pools-disagree", "warn", "a test ended differently under two pools"),)
+KINDS: Sequence[Kind] = (
+    Kind("stress-differs", "warn", "a repetition of --celery-stress ended otherwise than the task had"),
+    Kind("pools-disagree", "warn", "a test ended differently under two pools"),
+)
 
 
 def find(ledger: Ledger, pool: Pool) -> list[Finding]:

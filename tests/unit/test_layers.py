@@ -29,6 +29,7 @@ LAYERS = (
     ("workers",),
     ("variants",),
     ("lease",),
+    ("stress",),
     ("judge", "report", "standin"),
     ("contrib",),
     ("multiply",),

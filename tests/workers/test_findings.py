@@ -206,3 +206,40 @@ def test_findings_are_in_the_junit_file(noisy, tmp_path):
     run(noisy, "--celery-pools=solo", "-k", "whisper", f"--junitxml={tmp_path / 'junit.xml'}")
     text = (tmp_path / "junit.xml").read_text()
     assert '<property name="celery_finding" value="murmured: proj.whisper under solo' in text
+
+
+DISAGREEING = """
+    import pytest
+    from proj import shout, whisper
+
+    def test_plain(celery_pool_worker):
+        assert celery_pool_worker.pool.name == "solo"
+
+    @pytest.mark.celery_allow("pools-disagree", reason="it is about solo")
+    def test_allowed(celery_pool_worker):
+        assert celery_pool_worker.pool.name == "solo"
+
+    @pytest.mark.celery_expect(agree=True)
+    def test_agree(celery_pool_worker):
+        assert celery_pool_worker.pool.name == "solo"
+
+    def test_found(celery_pool_worker):
+        if celery_pool_worker.pool.name != "solo":
+            shout.delay().get()
+"""
+
+
+def test_a_test_that_ends_differently_under_two_pools_is_a_warning_unless_it_fails_for_a_finding(noisy):
+    noisy.write(test_it=DISAGREEING)
+    done = run(noisy, "--celery-pools=solo,threads")
+    _, _, section = done.output.partition("= celery findings")
+    (told,) = [line for line in section.splitlines() if "pools-disagree" in line]
+    assert "WARN pools-disagree: under threads: test_it.py::test_plain passed under solo and failed" in told
+    assert "AssertionError" in section or "assert " in section
+
+
+def test_a_disagreement_can_be_made_to_fail(noisy):
+    noisy.write(test_it="def test_it(celery_pool_worker):\n    assert celery_pool_worker.pool.name == 'solo'\n")
+    done = run(noisy, "--celery-pools=solo,threads", "--celery-findings=pools-disagree=fail")
+    failed = [report for report in done.reports if report["outcome"] == "failed"]
+    assert len(failed) == 2
