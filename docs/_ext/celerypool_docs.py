@@ -12,7 +12,10 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from pytest_celerypool import fixtures, markers, pools, surface
+from pytest_celerypool import fixtures, pools, surface
+from pytest_celerypool.agent.detectors import BUILT_IN
+from pytest_celerypool.policies import format_limit, kinds_of
+from pytest_celerypool.verdict.hazards import KINDS
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(fixtures.__file__).parent
@@ -95,11 +98,21 @@ class Markers(Generated):
 
 
 class Kinds(Generated):
-    """The kinds of findings that ``celery_allow`` can name."""
+    """Every kind of finding, with its policy and threshold."""
 
     def lines(self) -> Iterable[str]:
         """Return the table."""
-        return table(("kind", "what it is"), [(f"``{kind}``", text) for kind, text in markers.KINDS.items()])
+        kinds = sorted((*KINDS, *(kind for path in BUILT_IN for kind in kinds_of(path))), key=lambda kind: kind.name)
+        rows = [
+            (
+                f"``{kind.name}``",
+                kind.text,
+                kind.policy,
+                "" if kind.limit is None else format_limit(kind.limit, kind.unit),
+            )
+            for kind in kinds
+        ]
+        return table(("kind", "what it is", "policy", "threshold"), rows)
 
 
 class Fixtures(Generated):

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_celerypool import fixtures, judge, markers, pools, surface
+from pytest_celerypool import fixtures, judge, pools, surface
+from pytest_celerypool.agent.detectors import BUILT_IN
+from pytest_celerypool.policies import kinds_of
 from pytest_celerypool.trace import Span
+from pytest_celerypool.verdict.hazards import KINDS
 from pytest_celerypool.worker import WorkerHandle
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,8 +49,9 @@ def test_built_pages_have_what_is_generated(built):
         assert text in built("pools")
     for line in surface.MARKERS:
         assert f"@pytest.mark.{line.partition('(')[0]}" in built("markers")
-    for kind in markers.KINDS:
-        assert kind in built("markers")
+    kinds = [kind for path in BUILT_IN for kind in kinds_of(path)]
+    for kind in (*kinds, *KINDS):
+        assert kind.name in built("findings")
     for name in ("celery_pool_app", "celery_pool", "celery_pool_worker"):
         assert getattr(fixtures, name) is not None
         assert f"{name} (scope: " in built("fixtures")
@@ -61,6 +65,16 @@ def test_every_argument_of_a_marker_is_described(line):
     text = page("markers").split(f".. _{name}:")[1].split("\n.. _celery")[0]
     for argument in re.findall(r"(\w+)=", arguments.partition("): ")[0]):
         assert re.search(rf"``{argument}``|\b{argument}=", text), argument
+
+
+@pytest.mark.parametrize(
+    "kind", [*(kind for path in BUILT_IN for kind in kinds_of(path)), *KINDS], ids=lambda kind: kind.name
+)
+def test_every_kind_of_finding_has_a_section(kind):
+    """Its name is the title of a section on the page of its family, which says its policy."""
+    pages = [path.read_text(encoding="utf-8") for path in (DOCS / "findings").glob("*.rst")]
+    title = f"``{kind.name}``"
+    assert any(f"\n{title}\n{'-' * len(title)}\n" in text for text in pages)
 
 
 def test_every_figure_of_a_span_is_described():
