@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["BUILT_IN", "Detector", "Kind"]
 
 #: The detectors of this package, as the hook would name them.
-BUILT_IN: Sequence[str] = ()
+BUILT_IN: Sequence[str] = (
+    "pytest_celerypool.agent.detectors.state:State",
+    "pytest_celerypool.agent.detectors.state_slot:SlotState",
+)
 
 
 class Detector:

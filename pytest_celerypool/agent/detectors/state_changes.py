@@ -1,0 +1,375 @@
+"""Follow changes of state that tasks share: who made each, who else ran meanwhile, whether it was put back."""
+
+from __future__ import annotations
+
+import reprlib
+import time
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_celerypool.trace import Kind
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+CHANGED = Kind("state-changed", "fail", "a task changed state of the process while other tasks ran in it")
+LEFT = Kind("state-left", "warn", "a task left state changed which the next task gets")
+
+#: Where the changes that a run makes are kept among its marks.
+MARK = "state"
+
+#: Where the clock of a run's thread is kept among its marks.
+CLOCK = "state-clock"
+
+#: Seconds of processor time: a thread that used less may have been woken without having run any Python.
+_WOKEN_S = 20e-6
+
+#: Seconds after which a thread that wants to run has run: other threads ask for the interpreter every 5 ms.
+_LONG_S = 0.01
+
+_texts = reprlib.Repr()
+_texts.maxstring = _texts.maxother = 60
+
+
+def text_of(value: Any) -> str:
+    """Return a short text of any value; a ``__repr__`` that raises spoils nothing."""
+    return _texts.repr(value)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A piece of state.
+
+    :ivar key: tells it from every other.
+    :ivar label: how a message names it.
+    :ivar scope: who shares it: all tasks of the process, those of one thread, or those that follow in one slot.
+    :ivar grade: what a change does to tasks that run meanwhile and have not set it themselves: ``shared``: it hurts if
+        it was meant for a while only, ``strict``: also if it stays, ``own``: they do not mind.
+    :ivar show: makes the text of a value.
+    """
+
+    key: Hashable
+    label: str
+    remedy: str
+    scope: Literal["process", "thread", "slot"] = "process"
+    grade: Literal["shared", "strict", "own"] = "shared"
+    show: Callable[[Any], str] = text_of
+
+
+@dataclass(eq=False)
+class Change:
+    """A change of a subject by a run, until it is put back.
+
+    :ivar since: monotonic seconds.
+    :ivar stack: places, that of the user's line first.
+    :ivar ran: the runs that are known to have run since, by their ids.
+    :ivar waiting: the ids of runs that still run after its own has ended.
+    """
+
+    subject: Subject
+    run: Run
+    original: Any
+    value: Any
+    since: float
+    stack: list[str]
+    ran: dict[str, Run] = field(default_factory=dict)
+    clocks: dict[str, float] = field(default_factory=dict)
+    left: bool = False
+    waiting: set[str] = field(default_factory=set)
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """What it was before and is now."""
+        show = self.subject.show
+        return show(self.original), show(self.value)
+
+
+@dataclass(eq=False)
+class Doings:
+    """What one run did to state: its changes, and when it set which subject to what."""
+
+    changes: dict[Hashable, Change] = field(default_factory=dict)
+    sets: dict[Hashable, tuple[Any, float]] = field(default_factory=dict)
+    heir_of: list[Change] = field(default_factory=list)
+
+
+class Ledger:
+    """All changes in this process that are not put back, and the judgement of them.
+
+    :param watch: the worker as detectors see it.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._green = watch.pool.green
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: this is a new process."""
+        #: Changes whose run still runs, or beside which others still run.
+        self.active: dict[Hashable, list[Change]] = {}
+        self._left: list[Change] = []
+        self._values: dict[Hashable, tuple[int, str]] = {}
+        self._varied: set[Hashable] = set()
+
+    # -- events
+
+    def changed(self, subject: Subject, old: Any, new: Any, run: Run | None, frame: FrameType | None) -> None:
+        """Note that a subject was set.
+
+        :param run: the run that did it, ``None`` if nobody of interest did.
+        :param frame: the user's line.
+        """
+        if run is None:
+            for change in list(self.active.get(subject.key, ())):
+                if _same(new, change.original):
+                    self._drop(change)
+            return
+        doings: Doings = run.marks.get(MARK) or run.marks.setdefault(MARK, Doings())
+        now = time.monotonic()
+        doings.sets[subject.key] = (new, now)
+        known = doings.changes.get(subject.key)
+        if known is not None:
+            if _same(new, known.original):
+                self._put_back(known, doings)
+            else:
+                known.value = new
+        elif not _same(old, new):
+            self._compare(subject, new, run)
+            change = Change(subject, run, old, new, now, self._watch.frames.stack(frame, 4))
+            if self._shares(subject):
+                change.clocks = {
+                    other.id: _cpu(other)
+                    for other in self._watch.running()
+                    if other is not run and CLOCK in other.marks
+                }
+            doings.changes[subject.key] = change
+            self.active.setdefault(subject.key, []).append(change)
+
+    def started(self, run: Run) -> None:
+        """Note that a run begins."""
+        if self._left:
+            heirs, self._left = self._left, []
+            run.marks.setdefault(MARK, Doings()).heir_of = heirs
+        if self.active:
+            for changes in list(self.active.values()):
+                for change in changes:
+                    if not change.left and self._shares(change.subject):
+                        change.ran[run.id] = run
+
+    def ended(self, run: Run) -> None:
+        """Judge what a run leaves, and what it has run beside."""
+        doings: Doings | None = run.marks.pop(MARK, None)
+        if self.active:
+            for changes in list(self.active.values()):
+                for change in list(changes):
+                    if change.run is not run:
+                        self._ran_beside(change, run, doings)
+        if doings is not None:
+            for change in list(doings.changes.values()):
+                self._leave(change)
+            for change in doings.heir_of:
+                if change.subject.key not in doings.sets:
+                    self._report_left(change, run)
+
+    def flush(self) -> None:
+        """Report what waits for runs that go on: nothing more will be seen."""
+        for changes in list(self.active.values()):
+            for change in list(changes):
+                if change.left:
+                    self._drop(change)
+                    self._report_left(change)
+
+    # -- judgement
+
+    def _shares(self, subject: Subject) -> bool:
+        return subject.scope == "process" or (subject.scope == "thread" and self._green)
+
+    def _compare(self, subject: Subject, new: Any, run: Run) -> None:
+        """Remember whether different runs set a subject to different values: then it is nobody's initialisation."""
+        try:
+            value = hash(new)
+        except TypeError:
+            return
+        known = self._values.setdefault(subject.key, (value, run.id))
+        if known[0] != value and known[1] != run.id:
+            self._varied.add(subject.key)
+        if len(self._values) > _MOST:
+            self._values.clear()
+            self._varied.clear()
+
+    def _drop(self, change: Change) -> None:
+        changes = self.active.get(change.subject.key, [])
+        if change in changes:
+            changes.remove(change)
+        if not changes:
+            self.active.pop(change.subject.key, None)
+        doings = change.run.marks.get(MARK)
+        if doings is not None and doings.changes.get(change.subject.key) is change:
+            del doings.changes[change.subject.key]
+
+    def _ran_since(self, run: Run, change: Change) -> bool:
+        """Whether a run that runs, or ends just now, has run since a change was made."""
+        if run.id in change.ran:
+            return True
+        if self._green:
+            return bool(run.since > change.since)  # type: ignore[attr-defined]
+        before = change.clocks.get(run.id)
+        if before is None:
+            return False
+        used = _cpu(run) - before
+        lasted = time.monotonic() - change.since
+        return used > _WOKEN_S or (used > _WOKEN_S / 4 and lasted > _LONG_S)
+
+    def _beside(self, change: Change) -> list[Run]:
+        """Return the runs that have run since a change was made, its own left out."""
+        if not self._shares(change.subject):
+            return []
+        found = {run.id: run for run in self._watch.running() if run is not change.run and self._ran_since(run, change)}
+        return list({**change.ran, **found}.values())
+
+    def _struck(self, change: Change, run: Run, doings: Doings | None) -> bool:
+        """Whether a change that stays is sure to hurt a run that ran since."""
+        subject = change.subject
+        own = None if doings is None else doings.sets.get(subject.key)
+        if own is not None:
+            # It set the same subject for itself before, to something else, and then went on.
+            return own[1] < change.since and not _same(own[0], change.value)
+        return subject.grade == "strict" or (subject.grade == "shared" and subject.key in self._varied)
+
+    def _put_back(self, change: Change, doings: Doings) -> None:
+        del doings.changes[change.subject.key]
+        self._drop(change)
+        beside = self._beside(change)
+        if change.subject.grade == "own":
+            beside = [run for run in beside if self._struck(change, run, run.marks.get(MARK))]
+        if beside:
+            self._report_changed(change, beside, f"put back after {time.monotonic() - change.since:.3f} s")
+
+    def _leave(self, change: Change) -> None:
+        """A run ends without having put a change back."""
+        change.left = True
+        struck = [run for run in self._beside(change) if self._struck(change, run, run.marks.get(MARK))]
+        if struck:
+            self._drop(change)
+            self._report_changed(change, struck, "never put back")
+            return
+        if self._shares(change.subject):
+            change.waiting = {run.id for run in self._watch.running() if run is not change.run}
+        if not change.waiting:
+            self._drop(change)
+            self._report_left(change)
+            if self._shares(change.subject):
+                self._left.append(change)
+
+    def _ran_beside(self, change: Change, run: Run, doings: Doings | None) -> None:
+        """A run ends while a change of another one stands."""
+        if not self._shares(change.subject):
+            return
+        ran = self._ran_since(run, change)
+        if ran:
+            change.ran[run.id] = run
+            if self._struck(change, run, doings):
+                self._report_changed(change, [run], "not put back when that task ended")
+                if change.left:
+                    self._drop(change)
+                return
+        if change.left:
+            change.waiting.discard(run.id)
+            if not change.waiting:
+                self._drop(change)
+                self._report_left(change)
+
+    # -- reports
+
+    def _report_changed(self, change: Change, others: Iterable[Run], end: str) -> None:
+        others = list(others)
+        old, new = change.texts
+        names = _names(others)
+        who = "greenlets of one process share it" if self._green else "threads of one process share it"
+        self._watch.report(
+            CHANGED.name,
+            change.run,
+            f"changed {change.subject.label} from {old} to {new} while {names} ran in the same process; "
+            f"{who}, so each task sees the last value written by any",
+            [
+                *change.stack,
+                f"{change.subject.label}: {old} -> {new}, {end}",
+                f"by {name_of(change.run)}",
+                *(f"{name_of(other)} ran meanwhile" for other in others[:4]),
+            ],
+            change.subject.remedy,
+            others=others,
+        )
+
+    def _report_left(self, change: Change, heir: Run | None = None) -> None:
+        if change.subject.scope == "slot" and self._green:  # every greenlet has a fresh one
+            return
+        old, new = change.texts
+        report_left(self._watch, change.run, change.subject, old, new, change.stack, heir)
+
+
+#: Of so many subjects the ledger remembers what they were set to.
+_MOST = 1000
+
+
+def report_left(
+    watch: Watch, run: Run, subject: Subject, old: str, new: str, stack: list[str], heir: Run | None
+) -> None:
+    """Report that a run left a subject changed.
+
+    :param old: the text of what it was.
+    :param stack: places, the user's line first.
+    :param heir: a run that got it, and set nothing of its own.
+    """
+    where = "every task of this process" if subject.scope == "process" else "the next task in this slot"
+    if watch.pool.forks and subject.scope == "process":
+        where = "the next task in this child process"
+    got = f"{name_of(heir)} got it" if heir is not None else f"{where} gets it"
+    watch.report(
+        LEFT.name,
+        run,
+        f"left {subject.label} changed from {old} to {new} when it ended; {got}",
+        [
+            *stack,
+            f"{subject.label}: {old} -> {new}, not put back when the task ended",
+            f"by {name_of(run)}",
+            *([] if heir is None else [f"{name_of(heir)} began with it, and did not set it itself"]),
+        ],
+        subject.remedy,
+        others=() if heir is None else (heir,),
+    )
+
+
+def name_of(run: Run) -> str:
+    """Return how evidence names a run."""
+    return f"{run.task.name}[{run.id[:8]}]"
+
+
+def _names(runs: list[Run]) -> str:
+    if len(runs) <= 2:
+        return " and ".join(name_of(run) for run in runs)
+    return f"{name_of(runs[0])} and {len(runs) - 1} others"
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - a comparison of the user's
+        return False
+
+
+def _cpu(run: Run) -> float:
+    """Return the processor time that the thread of a run has used, in seconds."""
+    clock = run.marks.get(CLOCK)
+    if clock is None:
+        return 0.0
+    try:
+        return time.clock_gettime(clock)
+    except OSError:  # the thread has ended
+        return 0.0
