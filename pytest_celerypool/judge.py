@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from pytest_celerypool import stress
+from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.keys import HANDLE, MARKERS, NOTES, OBSERVED, PLACE, POLICIES, RESULT, SETTINGS
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
+from pytest_celerypool.policies import Policies
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
 from pytest_celerypool.verdict import Failure, agreement, budgets, expectations, findings, hazards, matching
@@ -47,9 +49,12 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     if settings.stress and not failed:
         problem = stress.repeat(handle, settings.stress, f"{settings.stress_seed} {item.nodeid}")
         item.config.stash[NOTES] += [f"{item.nodeid}: {problem}"] if problem else []
-    judged = findings.judge(
-        [*handle.findings, *hazards.find(handle.ledger, handle.pool)], item.config.stash[POLICIES].of, read.allows
-    )
+    policies = item.config.stash[POLICIES]
+    found = [
+        *handle.findings,
+        *hazards.find(handle.ledger, handle.pool, _seen(handle, policies, str(item.config.rootpath))),
+    ]
+    judged = findings.judge(found, policies.of, read.allows)
     item.stash[RESULT] = {
         "only_findings": bool(judged.failures) and not failures and not failed,
         "findings": judged.data(),
@@ -69,6 +74,21 @@ def may_disagree(item: pytest.Item) -> bool:
     read = item.stash.get(MARKERS, Markers())
     return not any(spec.agree for spec in read.expects) and not any(
         "pools-disagree" in allow.kinds for allow in read.allows
+    )
+
+
+def _seen(handle: WorkerHandle, policies: Policies, root: str) -> hazards.Seen:
+    """Return what the test process knows of the worker beside the ledger."""
+    death = None if handle.ended_by_test else handle.launched.death()
+    return hazards.Seen(
+        concurrency=handle.concurrency,
+        death=death,
+        log=lambda: handle.log,
+        is_user=Frames(root).is_user,
+        ended_by_test=handle.ended_by_test,
+        queues=frozenset(handle.launched.info.get("queues", ())),
+        rate_limit=lambda name: getattr(handle.app.tasks.get(name), "rate_limit", None),
+        limit=policies.limit,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from pytest_celerypool.launch import WorkerSpec, same_server
 from pytest_celerypool.markers import Markers, PoolsSpec
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.surface import AXIS
+from pytest_celerypool.trace import Command
 from pytest_celerypool.variants import Need, Variant, need_of, slots_of, variant
 from pytest_celerypool.verdict.findings import Tested
 from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
@@ -214,6 +216,7 @@ def _observe(stack: ExitStack, app: Any, handle: WorkerHandle, observed: Observe
     stack.callback(_watch_publications(app, handle, target))
     stack.callback(_watch_waits(app, handle, observed))
     stack.callback(_watch_eager(app, observed))
+    stack.callback(_watch_commands(app, handle))
 
 
 def _check_servers(app: Any, target: Any) -> None:
@@ -291,3 +294,31 @@ def _watch_eager(app: Any, observed: Observed) -> Callable[[], None]:
 
     signals.task_prerun.connect(on_prerun, weak=False)
     return lambda: signals.task_prerun.disconnect(on_prerun)
+
+
+def _watch_commands(app: Any, handle: WorkerHandle) -> Callable[[], None]:
+    """Note what the test asks of its worker by remote control, and whether it was answered."""
+    control = app.control
+    original = control.broadcast
+
+    def broadcast(command: str, arguments: Any = None, destination: Any = None, *args: Any, **kwargs: Any) -> Any:
+        asked, reply = monotonic(), None
+        try:
+            reply = original(command, arguments, destination, *args, **kwargs)
+        finally:
+            if destination is None or handle.hostname in destination:
+                about = {**(arguments or {}), **kwargs}
+                ids = about.get("task_id") or ()
+                unheard = bool(kwargs.get("reply")) and not reply
+                terminate = bool(about.get("terminate")) or command == "terminate"
+                ids = (ids,) if isinstance(ids, str) else tuple(ids)
+                handle.ledger.commands.append(Command(command, ids, terminate, asked, monotonic(), unheard))
+        return reply
+
+    control.broadcast = broadcast
+
+    def unwatch() -> None:
+        if vars(control).get("broadcast") is broadcast:
+            del control.broadcast
+
+    return unwatch

@@ -12,6 +12,7 @@ A record is one JSON object on a line of the worker's trace file; ``e`` is its k
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
 ``unknown``      not registered: ``id task``
 ``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
+``wait``         a task begins to wait for others in its slot: ``id task on evidence``; ``waited`` ends it: ``id``
 ``agent-error``  the agent itself failed: ``where error``
 ===============  ====================================================================================
 """
@@ -154,6 +155,42 @@ class Finding:
         )
 
 
+@dataclass
+class Command:
+    """A remote control command that a test sent.
+
+    :ivar ids: the tasks that it is about.
+    :ivar terminate: whether it ends a task that runs.
+    :ivar asked: monotonic seconds when it was sent, :attr:`answered` when the call came back.
+    :ivar unheard: whether it asked for an answer and there was none.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    terminate: bool
+    asked: float
+    answered: float
+    unheard: bool
+
+
+@dataclass
+class Wait:
+    """A task's wait for other tasks, in its slot.
+
+    :ivar id: the task's.
+    :ivar on: the ids of those that it waits for.
+    :ivar evidence: where: lines of text.
+    :ivar began: monotonic seconds, :attr:`ended` likewise, ``None`` while it goes on.
+    """
+
+    id: str
+    task: str
+    on: tuple[str, ...]
+    evidence: tuple[str, ...]
+    began: float
+    ended: float | None = None
+
+
 def _difference(begin: float | None, end: float | None) -> float | None:
     return None if begin is None or end is None else end - begin
 
@@ -217,6 +254,10 @@ class Ledger:
         self.lost_slots = False
         self.tasks: dict[str, TaskEntry] = {}
         self.agent_errors: list[str] = []
+        #: What the test asked of its worker by remote control.
+        self.commands: list[Command] = []
+        #: Where tasks waited for others.
+        self.waits: list[Wait] = []
         self._findings: dict[tuple[str, str, str, str], Finding] = {}
 
     @property
@@ -312,6 +353,16 @@ class Ledger:
 
     def _on_finding(self, record: Mapping[str, Any]) -> None:
         self.find(Finding.of(record, self.pool))
+
+    def _on_wait(self, record: Mapping[str, Any]) -> None:
+        self.waits.append(
+            Wait(record["id"], record["task"], tuple(record["on"]), tuple(record["evidence"]), record["t"])
+        )
+
+    def _on_waited(self, record: Mapping[str, Any]) -> None:
+        for wait in self.waits:
+            if wait.id == record["id"] and wait.ended is None:
+                wait.ended = record["t"]
 
     def _on_start(self, record: Mapping[str, Any]) -> None:
         entry = self._entry(record["id"], record["task"])

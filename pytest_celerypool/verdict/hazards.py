@@ -1,23 +1,490 @@
-"""Hazards that only the test process can see, from the spans of a test: findings without a detector in the worker."""
+"""Hazards that only the test process can see, from the spans of a test: findings without a detector in the worker.
+
+A worker that died says nothing more, a pool's main process does not see what its children wait for, and that a command
+went unanswered is known to whoever sent it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import linecache
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pytest_celerypool.pools import Pool
-from pytest_celerypool.trace import Finding, Kind, Ledger
+from pytest_celerypool.trace import LOST, PASSING_STATES, Command, Finding, Kind, Ledger, Span, TaskEntry, Wait
+from pytest_celerypool.units import format_seconds
 
-#: The kinds that are found here or at the end of the session.
+#: The kinds that are found here or at the end of the session; some that detectors declare are found here too, where
+#: the worker cannot see them: ``worker-died``, ``child-died``, ``task-lost``, ``revoke-ignored``.
 KINDS: Sequence[Kind] = (
-    Kind("stress-differs", "warn", "a repetition of --celery-stress ended otherwise than the task had"),
     Kind("pools-disagree", "warn", "a test ended differently under two pools"),
+    Kind("task-duplicated", "fail", "a task was executed again without being published again"),
+    Kind("pool-saturated", "fail", "every slot waited for a task that had no slot", 1.0, "s"),
+    Kind("control-blocked", "fail", "a question to the worker was not answered while a task ran"),
+    Kind("eta-late", "warn", "a task began late: the only slot was busy", 1.0, "s"),
+    Kind("starved", "warn", "a task waited behind a long one while slots were free", 1.0, "s"),
 )
 
+_LIMITS = {"revoke-ignored": 0.25, **{kind.name: kind.limit for kind in KINDS if kind.limit is not None}}
 
-def find(ledger: Ledger, pool: Pool) -> list[Finding]:
+#: A task that killed its worker so often, and was delivered again each time, will go on so.
+_CRASH_LOOP = 3
+
+#: Lines of a finding that list other tasks.
+_MOST = 8
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the test process knows of the worker beside the ledger.
+
+    :ivar concurrency: its slots.
+    :ivar death: how it ended by itself, ``None`` if it did not.
+    :ivar log: returns what it logged during the test.
+    :ivar is_user: tells whether a file is the project's.
+    :ivar ended_by_test: whether the test stopped or killed it.
+    :ivar queues: those that it consumes.
+    :ivar rate_limit: tells the rate limit of a task by its name.
+    :ivar limit: tells the threshold of a kind.
+    """
+
+    concurrency: int = 1
+    death: str | None = None
+    log: Callable[[], str] = str
+    is_user: Callable[[str], bool] = lambda file: True
+    ended_by_test: bool = False
+    queues: frozenset[str] = frozenset()
+    rate_limit: Callable[[str], object] = lambda name: None
+    limit: Callable[[str], float] = _LIMITS.__getitem__
+
+
+def find(ledger: Ledger, pool: Pool, seen: Seen | None = None) -> list[Finding]:
     """Return what the spans of a test show.
 
     :param ledger: what happened to the tasks of the test.
     :param pool: the pool that they ran under.
+    :param seen: what else is known of the worker.
     """
-    return []
+    seen = Seen() if seen is None else seen
+    found = list(_deaths(ledger, pool, seen))
+    if not seen.ended_by_test:
+        known = {each for finding in ledger.findings if finding.kind == "task-lost" for each in finding.ids}
+        found += _lost(ledger, pool, known)
+        found += _died_children(ledger, pool, seen)
+    found += _duplicates(ledger, pool, seen)
+    found += _ignored_revokes(ledger, pool, seen)
+    found += _saturation(ledger, pool, seen)
+    found += _unheard(ledger, pool, seen)
+    found += _late(ledger, pool, seen)
+    found += _starved(ledger, pool, seen)
+    return found
+
+
+def _name(span: Span | TaskEntry) -> str:
+    return f"{span.task}[{span.id}]"
+
+
+def _called(span: Span) -> str:
+    """Describe an execution in one line."""
+    state = span.state or "not ended"
+    lasted = "" if span.runtime is None else f" after {format_seconds(span.runtime)}"
+    return f"{_name(span)} args={span.args!r} kwargs={span.kwargs!r} in {span.slot or 'no slot'}: {state}{lasted}"
+
+
+# -- the end of a task
+
+#: How ``faulthandler`` writes a frame.
+_FAULT_FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>.+)$')
+
+
+def _fault(seen: Seen) -> list[tuple[str, str]]:
+    """Return function and place of the project's frames that ``faulthandler`` wrote of the last crash."""
+    _, found, rest = seen.log().rpartition("Fatal Python error: ")
+    frames: list[tuple[str, str]] = []
+    if not found:
+        return frames
+    # The thread that crashed comes first, after those of the others at last its own is told as the current one.
+    _, _, current = rest.partition("Current thread")
+    for line in current.splitlines()[1:]:
+        match = _FAULT_FRAME.match(line)
+        if match is None or match["file"].endswith("celery/app/trace.py"):
+            break
+        if seen.is_user(match["file"]):
+            place = f"{os.path.basename(match['file'])}:{match['line']} in {match['function']}"
+            source = linecache.getline(match["file"], int(match["line"])).strip()
+            frames.append((match["function"], f"{place}: {source}" if source else place))
+    return frames
+
+
+def _deaths(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find a worker that ended while a task ran in it."""
+    if seen.death is None:
+        return
+    # What a task that was lost did to its worker is said there.
+    told = {each for finding in ledger.findings if finding.kind in ("worker-died", "task-lost") for each in finding.ids}
+    spans = [span for entry in ledger.outstanding() for span in entry.open_spans]
+    spans += [span for span in ledger.spans if span.state == LOST and span not in spans]
+    if not spans or any(span.id in told for span in spans):
+        return
+    waiting = [entry for entry in ledger.outstanding() if not entry.open_spans]
+    fault = _fault(seen)
+    functions = {function for function, _ in fault}
+    first = next((span for span in spans if span.task.rpartition(".")[2] in functions), spans[0])
+    others = len(spans) - 1 + len(waiting)
+    rest = f", and {others} more of this test with it" if others else ""
+    yield Finding(
+        kind="worker-died",
+        task=first.task,
+        pool=pool.name,
+        message=f"the worker {seen.death} while this task ran in it{rest}: "
+        f"under {pool.name} the tasks share its process, and their callers wait for ever",
+        evidence="\n".join(
+            [
+                *(place for _, place in fault),
+                f"the worker {seen.death}",
+                *(_called(span) for span in spans[:_MOST]),
+                *(f"{_name(entry)} was still queued" for entry in waiting[:_MOST]),
+            ]
+        ),
+        remedy="Let the task fail with an exception instead; run code that can crash in a process of its own.",
+        tests=[ledger.test],
+        key=seen.death,
+        ids=[span.id for span in spans],
+    )
+
+
+def _lost(ledger: Ledger, pool: Pool, known: set[str]) -> Iterator[Finding]:
+    """Find tasks whose slot was left without anybody being told, which no detector in the worker saw."""
+    for entry in ledger.tasks.values():
+        if entry.lost and entry.id not in known:
+            span = entry.spans[-1]
+            yield Finding(
+                kind="task-lost",
+                task=entry.task,
+                pool=pool.name,
+                message=f"its slot was lost ({span.exception}) and the {pool.name} pool tells nobody: "
+                "whoever waits for the result waits for ever",
+                evidence="\n".join([f"it ended with {span.exception}", _called(span)]),
+                remedy="Raise an Exception to end a task: SystemExit, GreenletExit and the like are not results.",
+                tests=[ledger.test],
+                key=span.exception or "",
+                ids=[entry.id],
+            )
+
+
+_WORKER_LOST = "WorkerLostError"
+
+
+def _child_died(span: Span) -> bool:
+    return (span.error or {}).get("type") == _WORKER_LOST
+
+
+def _died_children(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find executions that cost their child of prefork its life; the caller hears of it there."""
+    told = {each for finding in ledger.findings if finding.kind == "child-died" for each in finding.ids}
+    for span in ledger.spans:
+        if _child_died(span) and span.id not in told:
+            yield Finding(
+                kind="child-died",
+                task=span.task,
+                pool=pool.name,
+                message=f"it ended the child process that it ran in ({span.exception}): here only this task fails, "
+                "under a pool without children it ends the whole worker, or its caller never hears",
+                evidence="\n".join([*(place for _, place in _fault(seen)), _called(span)]),
+                remedy="Raise an Exception to end a task; run code that can crash in a process of its own.",
+                tests=[ledger.test],
+                key=str((span.error or {}).get("args")).partition(" Job")[0],
+                ids=[span.id],
+            )
+
+
+def _duplicates(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find tasks that ran more often than they were published."""
+    for entry in ledger.tasks.values():
+        for retries in dict.fromkeys(span.retries for span in entry.spans):
+            spans = [span for span in entry.spans if span.retries == retries and span.started is not None]
+            published = sum(number == retries for number, _ in entry.publications)
+            # A task that rejects its message may ask for another delivery.
+            rejected = sum(span.state == "REJECTED" for span in spans)
+            if published == 0 or len(spans) - rejected <= published:
+                continue
+            died = [span for span in spans if span.state == LOST or _child_died(span)]
+            done = [span for span in spans if span not in died and span.state not in ("REJECTED", *PASSING_STATES)]
+            if len(died) >= _CRASH_LOOP:
+                what = (
+                    f"it ended its process {len(died)} times and was delivered again each time: it will do so for ever"
+                )
+                remedy = "Let it fail for good: leave reject_on_worker_lost off, or count the deliveries."
+            elif len(done) > published and not (seen.ended_by_test and died):
+                what = (
+                    f"it was executed {len(done)} times and published {published} time{'s' * (published != 1)}: "
+                    "the broker delivered it again, so that what it does is done twice"
+                )
+                remedy = (
+                    "Make the task safe to repeat, or the visibility timeout longer than its longest run, "
+                    "ETA and time in the queue."
+                )
+            else:
+                continue
+            yield Finding(
+                kind="task-duplicated",
+                task=entry.task,
+                pool=pool.name,
+                message=what,
+                evidence="\n".join(_called(span) for span in spans[:_MOST]),
+                remedy=remedy,
+                tests=[ledger.test],
+                key="crash loop" if len(died) >= _CRASH_LOOP else "delivered again",
+                ids=[entry.id],
+            )
+
+
+# -- promises
+
+
+def _ignored_revokes(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find tasks that ran on, or even began, after the test had asked the worker to end or drop them."""
+    known = {each for finding in ledger.findings if finding.kind == "revoke-ignored" for each in finding.ids}
+    now = time.monotonic()
+    for command in ledger.commands:
+        if command.name not in ("revoke", "terminate"):
+            continue
+        for task_id in command.ids:
+            entry = ledger.tasks.get(task_id)
+            span = None if entry is None or task_id in known else _went_on(entry, command, now, seen)
+            if span is None:
+                continue
+            known.add(task_id)
+            assert span.started is not None
+            after = (span.ended or now) - command.asked
+            if span.started <= command.asked:
+                verb = "still ran" if span.ended is None else "ended"
+                what = (
+                    f"it was told to terminate and {verb} {format_seconds(after)} later as if nothing had happened: "
+                    f"the {pool.name} pool "
+                )
+                what += "cannot end a running task" if not pool.terminates_on_revoke else "did not end it"
+            else:
+                began = format_seconds(span.started - command.asked)
+                what = (
+                    f"it was revoked before it began, and began {began} later all the same: "
+                    f"the {pool.name} worker heard of it only when the task before had ended"
+                )
+            yield Finding(
+                kind="revoke-ignored",
+                task=span.task,
+                pool=pool.name,
+                message=what,
+                evidence="\n".join(
+                    [
+                        _called(span),
+                        f"{command.name}(terminate={command.terminate}) was sent "
+                        f"{format_seconds(command.asked - span.started)} after its start",
+                    ]
+                ),
+                remedy="Let the task look at times whether it is to stop, or run it under prefork.",
+                tests=[ledger.test],
+                key="revoke",
+                ids=[task_id],
+            )
+
+
+def _went_on(entry: TaskEntry, command: Command, now: float, seen: Seen) -> Span | None:
+    """Return the execution of a task that a revocation should have ended or prevented."""
+    slack = seen.limit("revoke-ignored")
+    for span in entry.spans:
+        if span.started is None or span.state in ("REVOKED", LOST) or (span.ended is None and seen.death):
+            continue
+        if span.started > command.asked:
+            # A worker needs a moment to hear of it.
+            if span.started - command.asked > max(slack, 0.5):
+                return span
+        elif command.terminate and (span.ended or now) - command.asked > slack:
+            return span
+    return None
+
+
+# -- waiting for one another
+
+
+def _saturation(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find moments at which every slot waited for tasks that had no slot."""
+    least, now = seen.limit("pool-saturated"), time.monotonic()
+    for wait in ledger.waits:
+        end = wait.ended or _ended(ledger, wait) or now
+        if end - wait.began < least:
+            continue
+        at_once = [
+            other
+            for other in ledger.waits
+            if other.began <= end - least and (other.ended or _ended(ledger, other) or now) >= end
+        ]
+        if len({other.id for other in at_once}) < seen.concurrency:
+            continue
+        stuck = [entry for other in at_once for entry in _without_slot(ledger, other, end, seen)]
+        if len({other.id for other in at_once if _without_slot(ledger, other, end, seen)}) < seen.concurrency:
+            continue
+        slots = f"all {seen.concurrency} slots" if seen.concurrency > 1 else "the only slot"
+        yield Finding(
+            kind="pool-saturated",
+            task=wait.task,
+            pool=pool.name,
+            message=f"{slots} of the {pool.name} worker waited {format_seconds(end - wait.began)} for tasks that no "
+            "slot was left for: none of them can go on until a wait is given up",
+            evidence="\n".join(
+                [
+                    *wait.evidence,
+                    *(f"{other.task}[{other.id}] waited for {', '.join(other.on[:3])}" for other in at_once[:_MOST]),
+                    *(f"{_name(entry)} had no slot" for entry in stuck[:_MOST]),
+                ]
+            ),
+            remedy="Let the tasks follow one another as a chain or a chord instead of waiting inside one, "
+            "or give those that are waited for a worker of their own.",
+            tests=[ledger.test],
+            key="saturated",
+            ids=[other.id for other in at_once],
+        )
+        return
+
+
+def _ended(ledger: Ledger, wait: Wait) -> float | None:
+    """Return when the waiting task itself ended."""
+    entry = ledger.tasks.get(wait.id)
+    return None if entry is None or not entry.spans else entry.spans[-1].ended
+
+
+def _without_slot(ledger: Ledger, wait: Wait, until: float, seen: Seen) -> list[TaskEntry]:
+    """Return the tasks that somebody waited for and that had not begun at the moment `until`."""
+    entries = [ledger.tasks[task_id] for task_id in wait.on if task_id in ledger.tasks]
+    return [
+        entry
+        for entry in entries
+        if not entry.unknown
+        # What another worker consumes needs no slot of this one.
+        and (entry.receptions or entry.queue is None or entry.queue in seen.queues)
+        and not any(span.started is None or span.started < until for span in entry.spans)
+        and not (entry.eta is not None and not entry.receptions)
+    ]
+
+
+def _unheard(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find questions that went unanswered since a task kept the worker from hearing them."""
+    if seen.death is not None or seen.ended_by_test:
+        return
+    for command in ledger.commands:
+        if not command.unheard:
+            continue
+        busy = [
+            span
+            for span in ledger.spans
+            if span.started is not None
+            and span.started <= command.asked + 0.05
+            and (span.ended is None or span.ended >= command.answered - 0.05)
+        ]
+        if busy:
+            span = busy[0]
+            yield Finding(
+                kind="control-blocked",
+                task=span.task,
+                pool=pool.name,
+                message=f"{command.name}() was not answered within {format_seconds(command.answered - command.asked)} "
+                f"since this task kept the {pool.name} worker: to whoever monitors it, it looks dead",
+                evidence="\n".join([_called(span), f"{command.name} was asked while it ran"]),
+                remedy="Keep tasks short under this pool, or monitor the worker by other means.",
+                tests=[ledger.test],
+                key=command.name,
+                ids=[span.id],
+            )
+            return
+
+
+def _late(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find tasks that began after their ETA since the only slot was busy."""
+    if seen.concurrency != 1 or pool.forks:
+        return
+    offset = time.monotonic() - time.time()
+    for entry in ledger.tasks.values():
+        due = _moment(entry.eta)
+        if due is None or not entry.spans or entry.spans[0].started is None:
+            continue
+        due += offset
+        started = entry.spans[0].started
+        if started - due <= seen.limit("eta-late"):
+            continue
+        span = next(
+            (
+                span
+                for span in ledger.spans
+                if span.id != entry.id and span.started and span.ended and span.started <= due <= span.ended <= started
+            ),
+            None,
+        )
+        if span is not None:
+            yield Finding(
+                kind="eta-late",
+                task=entry.task,
+                pool=pool.name,
+                message=f"it began {format_seconds(started - due)} after its ETA: {_name(span)} had the only slot, "
+                f"and the {pool.name} worker looks at its timer only between two tasks",
+                evidence="\n".join([f"ETA {entry.eta}", _called(span), _called(entry.spans[0])]),
+                remedy="Do not rely on an ETA under this pool, or keep the other tasks short.",
+                tests=[ledger.test],
+                key=span.task,
+                ids=[entry.id],
+            )
+
+
+def _moment(eta: str | None) -> float | None:
+    """Return an ETA as seconds since the epoch."""
+    if eta is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(eta)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _starved(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find tasks that began only when a long one had ended, although slots were free all the time."""
+    spans = [span for span in ledger.spans if span.started is not None and span.ended is not None]
+    for span in spans:
+        entry = ledger.tasks[span.id]
+        if span.published is None or entry.eta is not None or seen.rate_limit(span.task):
+            continue
+        began, started = span.published, span.started or 0.0
+        if started - began < seen.limit("starved"):
+            continue
+        before = [
+            other
+            for other in spans
+            if other.id != span.id
+            and (other.started or 0.0) <= began + 0.1
+            and -0.05 <= started - (other.ended or 0.0) <= 0.3
+        ]
+        if before and _peak(spans, began, started - 0.3, span) < seen.concurrency:
+            yield Finding(
+                kind="starved",
+                task=span.task,
+                pool=pool.name,
+                message=f"it waited {format_seconds(started - began)} until {_name(before[0])} had ended, although "
+                f"never more than {_peak(spans, began, started - 0.3, span)} of {seen.concurrency} slots were busy",
+                evidence="\n".join([_called(before[0]), _called(span)]),
+                remedy="Give long and short tasks different queues and workers, and see what the long one keeps.",
+                tests=[ledger.test],
+                key=before[0].task,
+                ids=[span.id],
+            )
+
+
+def _peak(spans: Iterable[Span], begin: float, end: float, left_out: Span) -> int:
+    """Return the most executions that there were at once between two moments."""
+    inside = [
+        span for span in spans if span is not left_out and (span.started or 0) < end and (span.ended or end) > begin
+    ]
+    moments = [max(begin, span.started or 0) for span in inside]
+    return max((sum((s.started or 0) <= at < (s.ended or end) for s in inside) for at in moments), default=0)

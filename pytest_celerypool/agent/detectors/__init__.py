@@ -22,8 +22,25 @@ __all__ = ["BUILT_IN", "Detector", "Kind"]
 
 #: The detectors of this package, as the hook would name them.
 BUILT_IN: Sequence[str] = (
+    "pytest_celerypool.agent.detectors.leaks:Threads",
+    "pytest_celerypool.agent.detectors.leaks_files:Files",
+    "pytest_celerypool.agent.detectors.leaks_processes:Processes",
+    "pytest_celerypool.agent.detectors.memory:Memory",
+    "pytest_celerypool.agent.detectors.shutdown:Shutdown",
     "pytest_celerypool.agent.detectors.state:State",
     "pytest_celerypool.agent.detectors.state_slot:SlotState",
+    "pytest_celerypool.agent.detectors.sharing:Sharing",
+    "pytest_celerypool.agent.detectors.limits:Limits",
+    "pytest_celerypool.agent.detectors.promises:Revocations",
+    "pytest_celerypool.agent.detectors.promises:Recycling",
+    "pytest_celerypool.agent.detectors.promises:Autoscaling",
+    "pytest_celerypool.agent.detectors.promises:Coroutines",
+    "pytest_celerypool.agent.detectors.init_signals:InitSignals",
+    "pytest_celerypool.agent.detectors.ends:Endings",
+    "pytest_celerypool.agent.detectors.exceptions:Exceptions",
+    "pytest_celerypool.agent.detectors.waiting:Joins",
+    "pytest_celerypool.agent.detectors.children:Children",
+    "pytest_celerypool.agent.detectors.before_fork:MadeBeforeFork",
 )
 
 

@@ -1,0 +1,221 @@
+"""Signals of child processes that a project relies on, under pools that have no children and never send them."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import types
+import uuid
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.reach import Name, Reach, reach
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+IGNORED, UNSENT = "init-signal-ignored", "init-signal-unsent"
+
+_INIT, _SHUTDOWN = "worker_process_init", "worker_process_shutdown"
+
+#: What a receiver calls that only makes good what a fork did: without one it is not missed.
+_AFTER_FORK = {
+    *("dispose", "close", "close_all", "close_all_connections", "close_old_connections", "seed", "reset", "disconnect"),
+    *("clear", "release", "reconnect", "after_fork", "reinit", "shutdown", "stop", "terminate", "cancel", "getpid"),
+    *("debug", "info", "warning", "error", "print", "getLogger", "exception"),
+}
+
+#: Other signals of Celery whose receivers may do the same: a project that connects both is right under every pool.
+_FALLBACKS = (
+    *("worker_init", "worker_ready", "worker_before_create_process", "celeryd_init", "celeryd_after_setup"),
+    *("worker_shutting_down", "worker_shutdown", "task_prerun", "task_postrun", "eventlet_pool_started"),
+    *("eventlet_pool_apply", "eventlet_pool_preshutdown", "eventlet_pool_postshutdown"),
+)
+
+_PLAIN = (str, bytes, int, float, bool, type(None), decimal.Decimal, datetime.date, datetime.timedelta, uuid.UUID)
+
+_CONTAINERS = (list, dict, set, tuple)
+
+
+class InitSignals(Detector):
+    """Asks after a task whether a receiver that was never called has been missed.
+
+    ``worker_process_init`` is sent by prefork and solo, ``worker_process_shutdown`` by prefork alone.
+    """
+
+    kinds = (
+        Kind(IGNORED, "fail", "tasks rely on a signal of child processes that the pool never sends"),
+        Kind(UNSENT, "warn", "a signal of child processes has a receiver, and the pool never sends it"),
+    )
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Return whether the pool has no child processes; of a custom one that is not known."""
+        return not watch.pool.forks and ":" not in watch.pool.name
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._sent = False
+        self._told: set[tuple[str, Any]] = set()
+        self._exits: list[Any] = []
+        self._receivers: tuple[tuple[str, Any], ...] = ()
+        self._reaches: dict[Any, Reach] = {}
+        self._looked: set[str] = set()
+
+    def install(self) -> None:
+        """See what is to be called at the exit of the process."""
+        import atexit
+
+        self.after(atexit, "register", lambda _result, function, *_args, **_kwargs: self._exits.append(function))
+
+    def forked(self) -> None:
+        """``worker_process_init`` was sent."""
+        self._sent = True
+
+    def started(self, run: Run) -> None:
+        """Find the receivers, once the application has connected all of them."""
+        if run.task.name not in self._looked:
+            self._looked.add(run.task.name)
+            self._receivers = tuple(self._missed())
+
+    def _missed(self) -> Iterable[tuple[str, Any]]:
+        from celery import signals
+
+        names = (_SHUTDOWN,) if self._sent else (_INIT, _SHUTDOWN)
+        for name in names:
+            for function in self._of(getattr(signals, name)):
+                if not self._has_fallback(function, name):
+                    yield name, function
+
+    def _of(self, signal: Any) -> list[Any]:
+        """Return the user's functions that a signal would call."""
+        found = []
+        for _, receiver in list(signal.receivers or ()):
+            function = receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
+            function = getattr(function, "__func__", function)
+            code = getattr(function, "__code__", None)
+            if code is not None and self.watch.frames.is_user(code.co_filename):
+                found.append(function)
+        return found
+
+    def _reach(self, function: Any) -> Reach:
+        known = self._reaches.get(function)
+        if known is None:
+            known = self._reaches[function] = reach(function, self.watch.frames.is_user)
+        return known
+
+    def _has_fallback(self, function: Any, name: str) -> bool:
+        """Whether another signal, or the exit of the process, does what this receiver is to do."""
+        from celery import signals
+
+        others = [
+            each for other in _FALLBACKS if (signal := getattr(signals, other, None)) for each in self._of(signal)
+        ]
+        if name == _SHUTDOWN:
+            others += [each for each in self._exits if isinstance(each, types.FunctionType)]
+        own = self._reach(function)
+        touched = own.sets | set(own.changes) | (own.reads if name == _SHUTDOWN else set())
+        for other in others:
+            theirs = self._reach(other)
+            if other is function or function in theirs.functions or (own.functions & theirs.functions):
+                return True
+            if touched & (theirs.sets | set(theirs.changes)):
+                return True
+        return False
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Ask whether this task missed what a receiver is to do."""
+        for name, function in self._receivers:
+            missed = self._missed_init if name == _INIT else self._missed_shutdown
+            kind, why = missed(run, function, state)
+            if kind and (kind, function) not in self._told:
+                self._told.add((kind, function))
+                self._report(run, name, function, kind, why)
+
+    def _missed_init(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
+        receiver, task = self._reach(function), self._reach(run.task.run)
+        if function in task.functions:
+            return "", ""  # the task calls it itself
+        names = sorted(name for name in receiver.sets | set(receiver.changes) if self._is_data(receiver, name))
+        for name in names:
+            made_when_needed = name in task.sets or (name in task.changes and name not in receiver.sets)
+            value = receiver.value(name, _MISSING)
+            if name in task.reads and _unset(value) and not made_when_needed:
+                return IGNORED, f"{name.name} is {_told(value)}, and {run.task.name} reads it"
+        if names or receiver.calls <= _AFTER_FORK:
+            return "", ""
+        return UNSENT, f"{', '.join(sorted(receiver.calls - _AFTER_FORK)[:3])}() is not called"
+
+    @staticmethod
+    def _is_data(receiver: Reach, name: Name) -> bool:
+        """Whether a receiver gives a name its value, or fills a container of the project's own."""
+        if name in receiver.sets:
+            return True
+        what = receiver.changes[name]
+        value = receiver.value(name)
+        fills = {"[]=", "append", "extend", "update", "add", "setdefault", "insert"}
+        return (isinstance(value, _CONTAINERS) and bool(what & fills)) or (
+            any(each.endswith("=") for each in what) and not isinstance(value, types.ModuleType)
+        )
+
+    def _missed_shutdown(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
+        receiver, task = self._reach(function), self._reach(run.task.run)
+        for name in sorted(receiver.reads & set(task.changes)):
+            value = receiver.value(name)
+            if isinstance(value, _CONTAINERS) and value and receiver.changes.get(name, set()) != {"clear"}:
+                elements = list(value.values()) if isinstance(value, dict) else list(value)
+                if all(_plain(each) for each in elements):
+                    return IGNORED, f"{name.name} holds {len(value)} of what {run.task.name} put there"
+        flushes = sorted(name for name in receiver.calls if "flush" in name)
+        return (UNSENT, f"{', '.join(flushes)}() is not called") if flushes else ("", "")
+
+    def _report(self, run: Run, name: str, function: Any, kind: str, why: str) -> None:
+        pool, frames = self.watch.pool.name, self.watch.frames
+        code = function.__code__
+        where = frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
+        what = function.__qualname__
+        loses = "is lost when the worker ends" if name == _SHUTDOWN else "is missing"
+        self.watch.report(
+            kind,
+            run,
+            f"{name} has a receiver, {what}, and the {pool} pool, which has no child processes, never sends it: "
+            + (f"what the tasks rely on {loses}; {why}" if kind == IGNORED else why),
+            [where, why, f"{run.task.name}[{run.id}] ran without it"],
+            f"Connect {what} to {'worker_init' if name == _INIT else 'worker_shutdown'} as well, "
+            "or do it when it is needed.",
+            key=where,
+        )
+
+
+_MISSING = object()
+
+
+def _unset(value: Any) -> bool:
+    return value is None or value is _MISSING or (isinstance(value, _CONTAINERS) and not value) or _bare(value)
+
+
+def _bare(value: Any) -> bool:
+    """Whether a value is an object of a class of its own that holds nothing, such as a namespace to be filled."""
+    attributes = getattr(value, "__dict__", None)
+    return (
+        isinstance(value, types.SimpleNamespace)
+        and isinstance(attributes, dict)
+        and all(each is None for each in attributes.values())
+    )
+
+
+def _told(value: Any) -> str:
+    return "not set" if value is _MISSING else repr(value)
+
+
+def _plain(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, _PLAIN):
+        return True
+    if depth < 3 and isinstance(value, _CONTAINERS):
+        return all(
+            _plain(each, depth + 1) for each in (value.values() if isinstance(value, dict) else list(value)[:20])
+        )
+    return False
