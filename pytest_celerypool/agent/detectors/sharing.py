@@ -7,13 +7,13 @@ at one moment: where each task stood, what the place held, and what each of them
 
 from __future__ import annotations
 
-import types
 from collections import Counter
 from typing import Any
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.flow import Step, scope_of
+from pytest_celerypool.agent.detectors.calls import flow_of_task
+from pytest_celerypool.agent.detectors.flow import Step
 from pytest_celerypool.agent.detectors.places import (
     ABSENT,
     FRESH,
@@ -125,30 +125,18 @@ class Sharing(Detector):
 
     # -- what a task may write
 
-    def _function(self, task: Any) -> types.FunctionType | None:
-        function = getattr(task.run, "__func__", task.run)
-        function = function if isinstance(function, types.FunctionType) else None
-        return function if function and self.watch.frames.is_user(function.__code__.co_filename) else None
-
-    def _flow(self, task: Any, arguments: Any = ()) -> Any:
-        function = self._function(task)
-        if function is None:
-            return None
-        bound = isinstance(task.run, types.MethodType)
-        given = [task.run.__self__, *arguments] if bound else list(arguments)
-        code = function.__code__
-        names = dict(zip(code.co_varnames[: code.co_argcount], given, strict=False))
-        return self._reader.flow_of(function, scope_of(function, names))
-
     def _may_write(self, task: Any) -> bool:
-        flow = self._flow(task)
+        flow = flow_of_task(self._reader, task)
         return flow is not None and (flow.unknown_writes > 0 or any(step.kind == "write" for step in flow.steps))
 
     def _writes(self, neighbour: Neighbour) -> frozenset[Identity]:
         if neighbour.writes is None:
-            flow = self._flow(neighbour.run.task, neighbour.request.args or ())
+            request = neighbour.request
+            flow = flow_of_task(self._reader, neighbour.run.task, request.args or (), request.kwargs or {})
             steps = flow.steps if flow is not None else ()
-            neighbour.writes = frozenset(step.place.identity for step in steps if step.kind == "write")
+            neighbour.writes = frozenset(
+                step.place.identity for step in steps if step.kind == "write" and step.place is not None
+            )
         return neighbour.writes
 
     # -- looking
