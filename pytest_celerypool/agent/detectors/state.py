@@ -23,6 +23,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors import state_mutators as mutators
 from pytest_celerypool.agent.detectors.state_changes import CHANGED, CLOCK, LEFT, Ledger, Subject
+from pytest_celerypool.agent.detectors.state_streams import Streams
 from pytest_celerypool.agent.frames import TRACER
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class State(Detector):
         self._replaced: dict[int, Any] = {}
         self._keeps_clocks = not (watch.pool.green or watch.pool.forks) and hasattr(time, "pthread_getcpuclockid")
         self._path: WatchedPath | None = None
+        self._streams = Streams(watch, self.ledger) if watch.launch == "subprocess" else None
 
     # -- life
 
@@ -70,16 +72,22 @@ class State(Detector):
     def forked(self) -> None:
         """Forget what the parent saw."""
         self.ledger.clear()
+        if self._streams is not None:
+            self._streams.forked()
 
     def started(self, run: Run) -> None:
         """A task begins."""
         if self._keeps_clocks:
             run.marks[CLOCK] = time.pthread_getcpuclockid(originals.get_ident())
         self.ledger.started(run)
+        if self._streams is not None:
+            self._streams.started(run)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """A task ends."""
         self.ledger.ended(run)
+        if self._streams is not None:
+            self._streams.ended(run)
 
     def stopping(self) -> None:
         """Say what was left beside tasks that go on."""
@@ -214,6 +222,7 @@ class State(Detector):
                 f"sys.path (entry {entry!r})",
                 "Load the file itself: importlib.util.spec_from_file_location(unique_name, path).",
                 show=lambda value: "present" if value else "absent",
+                group="sys.path",
             )
             self.ledger.changed(subject, entry in before, entry in after, run if author is not None else None, author)
 

@@ -30,6 +30,9 @@ _WOKEN_S = 20e-6
 #: Seconds after which a thread that wants to run has run: other threads ask for the interpreter every 5 ms.
 _LONG_S = 0.01
 
+#: What a run has set a subject to that it has put back: it does not mind what comes next.
+_RELEASED: Any = object()
+
 _texts = reprlib.Repr()
 _texts.maxstring = _texts.maxother = 60
 
@@ -49,6 +52,7 @@ class Subject:
     :ivar grade: what a change does to tasks that run meanwhile and have not set it themselves: ``shared``: it hurts if
         it was meant for a while only, ``strict``: also if it stays, ``own``: they do not mind.
     :ivar show: makes the text of a value.
+    :ivar group: what subjects have in common that tasks change instead of one another, as the handlers of one logger.
     """
 
     key: Hashable
@@ -57,6 +61,12 @@ class Subject:
     scope: Literal["process", "thread", "slot"] = "process"
     grade: Literal["shared", "strict", "own"] = "shared"
     show: Callable[[Any], str] = text_of
+    group: Hashable = None
+
+    @property
+    def common(self) -> Hashable:
+        """What a task has set that has set this or another of its group."""
+        return self.key if self.group is None else self.group
 
 
 @dataclass(eq=False)
@@ -67,6 +77,7 @@ class Change:
     :ivar stack: places, that of the user's line first.
     :ivar ran: the runs that are known to have run since, by their ids.
     :ivar waiting: the ids of runs that still run after its own has ended.
+    :ivar gone: whether somebody else has set the subject to something else since.
     """
 
     subject: Subject
@@ -79,6 +90,7 @@ class Change:
     clocks: dict[str, float] = field(default_factory=dict)
     left: bool = False
     waiting: set[str] = field(default_factory=set)
+    gone: bool = False
 
     @property
     def texts(self) -> tuple[str, str]:
@@ -89,11 +101,26 @@ class Change:
 
 @dataclass(eq=False)
 class Doings:
-    """What one run did to state: its changes, and when it set which subject to what."""
+    """What one run did to state: its changes that stand, and when it last set which subject or group to what."""
 
     changes: dict[Hashable, Change] = field(default_factory=dict)
     sets: dict[Hashable, tuple[Any, float]] = field(default_factory=dict)
     heir_of: list[Change] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Closed:
+    """A change that was put back, and the runs that ran meanwhile and may yet set the same for themselves."""
+
+    change: Change
+    exposed: dict[str, Run]
+    end: str
+
+    def spares(self, subject: Subject, run: Run) -> bool:
+        """A run sets a subject: take it out, and return whether nobody is left."""
+        if subject.common == self.change.subject.common:
+            self.exposed.pop(run.id, None)
+        return not self.exposed
 
 
 class Ledger:
@@ -112,6 +139,7 @@ class Ledger:
         #: Changes whose run still runs, or beside which others still run.
         self.active: dict[Hashable, list[Change]] = {}
         self._left: list[Change] = []
+        self._closed: list[Closed] = []
         self._values: dict[Hashable, tuple[int, str]] = {}
         self._varied: set[Hashable] = set()
 
@@ -123,6 +151,9 @@ class Ledger:
         :param run: the run that did it, ``None`` if nobody of interest did.
         :param frame: the user's line.
         """
+        for change in self.active.get(subject.key, ()):
+            if change.run is not run:
+                change.gone = not _same(new, change.value)
         if run is None:
             for change in list(self.active.get(subject.key, ())):
                 if _same(new, change.original):
@@ -130,7 +161,8 @@ class Ledger:
             return
         doings: Doings = run.marks.get(MARK) or run.marks.setdefault(MARK, Doings())
         now = time.monotonic()
-        doings.sets[subject.key] = (new, now)
+        doings.sets[subject.common] = (new, now)
+        self._closed = [each for each in self._closed if not each.spares(subject, run)]
         known = doings.changes.get(subject.key)
         if known is not None:
             if _same(new, known.original):
@@ -162,26 +194,34 @@ class Ledger:
 
     def ended(self, run: Run) -> None:
         """Judge what a run leaves, and what it has run beside."""
-        doings: Doings | None = run.marks.pop(MARK, None)
+        doings: Doings | None = run.marks.get(MARK)
         if self.active:
             for changes in list(self.active.values()):
                 for change in list(changes):
                     if change.run is not run:
                         self._ran_beside(change, run, doings)
+        for closed in list(self._closed):
+            if closed.exposed.pop(run.id, None) is not None:
+                self.report_changed(closed.change, [run], closed.end)
+            if not closed.exposed:
+                self._closed.remove(closed)
         if doings is not None:
             for change in list(doings.changes.values()):
                 self._leave(change)
             for change in doings.heir_of:
-                if change.subject.key not in doings.sets:
-                    self._report_left(change, run)
+                if change.subject.common not in doings.sets:
+                    self.report_left(change, run)
 
     def flush(self) -> None:
         """Report what waits for runs that go on: nothing more will be seen."""
+        for closed in self._closed:
+            self.report_changed(closed.change, closed.exposed.values(), closed.end)
+        self._closed = []
         for changes in list(self.active.values()):
             for change in list(changes):
                 if change.left:
                     self._drop(change)
-                    self._report_left(change)
+                    self.report_left(change)
 
     # -- judgement
 
@@ -234,20 +274,52 @@ class Ledger:
     def _struck(self, change: Change, run: Run, doings: Doings | None) -> bool:
         """Whether a change that stays is sure to hurt a run that ran since."""
         subject = change.subject
-        own = None if doings is None else doings.sets.get(subject.key)
+        own = None if doings is None else doings.sets.get(subject.common)
         if own is not None:
             # It set the same subject for itself before, to something else, and then went on.
-            return own[1] < change.since and not _same(own[0], change.value)
+            return own[0] is not _RELEASED and own[1] < change.since and not _same(own[0], change.value)
         return subject.grade == "strict" or (subject.grade == "shared" and subject.key in self._varied)
 
     def _put_back(self, change: Change, doings: Doings) -> None:
+        """A run puts back what it changed.
+
+        Who has set the same for itself meanwhile is hurt. Who has not may yet do so, after it has waited for its turn:
+        the program has a lock then, and the task does not mind what was before.
+        """
         del doings.changes[change.subject.key]
+        doings.sets[change.subject.common] = (_RELEASED, time.monotonic())
         self._drop(change)
         beside = self._beside(change)
-        if change.subject.grade == "own":
-            beside = [run for run in beside if self._struck(change, run, run.marks.get(MARK))]
-        if beside:
-            self._report_changed(change, beside, f"put back after {time.monotonic() - change.since:.3f} s")
+        end = f"put back after {time.monotonic() - change.since:.3f} s"
+        running = {run.id for run in self._watch.running()}
+        hurt, exposed = [], {}
+        for run in beside:
+            if self._has_own(change, run):
+                hurt.append(run)
+            elif change.subject.grade != "own" and not self._has_set(change, run):
+                if run.id in running:
+                    exposed[run.id] = run
+                else:
+                    hurt.append(run)
+        if hurt:
+            self.report_changed(change, hurt, end)
+        elif exposed:
+            self._closed.append(Closed(change, exposed, end))
+
+    @staticmethod
+    def _has_set(change: Change, run: Run) -> bool:
+        doings: Doings | None = run.marks.get(MARK)
+        return doings is not None and change.subject.common in doings.sets
+
+    def _has_own(self, change: Change, run: Run) -> bool:
+        """Whether a run has a change of its own that stands, or has set the same since."""
+        doings: Doings | None = run.marks.get(MARK)
+        if doings is None:
+            return False
+        if any(other.subject.common == change.subject.common for other in doings.changes.values()):
+            return True
+        own = doings.sets.get(change.subject.common)
+        return own is not None and own[1] >= change.since
 
     def _leave(self, change: Change) -> None:
         """A run ends without having put a change back."""
@@ -255,13 +327,13 @@ class Ledger:
         struck = [run for run in self._beside(change) if self._struck(change, run, run.marks.get(MARK))]
         if struck:
             self._drop(change)
-            self._report_changed(change, struck, "never put back")
+            self.report_changed(change, struck, "never put back")
             return
         if self._shares(change.subject):
             change.waiting = {run.id for run in self._watch.running() if run is not change.run}
         if not change.waiting:
             self._drop(change)
-            self._report_left(change)
+            self.report_left(change)
             if self._shares(change.subject):
                 self._left.append(change)
 
@@ -273,7 +345,7 @@ class Ledger:
         if ran:
             change.ran[run.id] = run
             if self._struck(change, run, doings):
-                self._report_changed(change, [run], "not put back when that task ended")
+                self.report_changed(change, [run], "not put back when that task ended")
                 if change.left:
                     self._drop(change)
                 return
@@ -281,11 +353,15 @@ class Ledger:
             change.waiting.discard(run.id)
             if not change.waiting:
                 self._drop(change)
-                self._report_left(change)
+                self.report_left(change)
 
     # -- reports
 
-    def _report_changed(self, change: Change, others: Iterable[Run], end: str) -> None:
+    def report_changed(self, change: Change, others: Iterable[Run], end: str) -> None:
+        """Report that a change hurt others.
+
+        :param end: how long it stood, in words.
+        """
         others = list(others)
         old, new = change.texts
         names = _names(others)
@@ -305,7 +381,13 @@ class Ledger:
             others=others,
         )
 
-    def _report_left(self, change: Change, heir: Run | None = None) -> None:
+    def report_left(self, change: Change, heir: Run | None = None) -> None:
+        """Report that a change was left.
+
+        :param heir: a run that began with it.
+        """
+        if change.gone:
+            return
         if change.subject.scope == "slot" and self._green:  # every greenlet has a fresh one
             return
         old, new = change.texts

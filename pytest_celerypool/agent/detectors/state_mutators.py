@@ -326,6 +326,7 @@ def _logging(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
                 f"the {where} of {name} ({type(one).__name__})",
                 _LOGGING,
                 show=lambda value: "present" if value else "absent",
+                group=(where, id(owner)),
             )
             return [Item(subject, lambda: one in getattr(owner, where))]
 
@@ -361,36 +362,49 @@ def _is_attached(handler: Any) -> bool:
 def _random() -> list[Mutator]:
     import random
 
-    def items(value: Any = None, *_: Any, **__: Any) -> list[Item]:
-        # Without a seed it takes one from the system: that takes nothing from anybody.
-        return [] if value is None else [Item(subject, lambda: hash(random.getstate()))]
-
-    remedy = "Use a generator of the task's own: random.Random(seed)."
-    subject = Subject(
-        "random", "the state of random's generator", remedy, grade="own", show=lambda value: f"#{value & 0xFFFF:04x}"
+    return _seeding(
+        random,
+        "random",
+        lambda: hash(random.getstate()),
+        "Use a generator of the task's own: random.Random(seed).",
+        "setstate",
     )
-    return [Mutator(random, "seed", items), Mutator(random, "setstate", items)]
 
 
 def numpy_mutators(numpy_random: Any) -> list[Mutator]:
     """Return those of ``numpy.random``, which is imported."""
-
-    def items(value: Any = None, *_: Any) -> list[Item]:
-        return [] if value is None else [Item(subject, read)]
 
     def read() -> int:
         state = numpy_random.get_state()
         return hash((state[1].tobytes(), state[2]))
 
     remedy = "Use a generator of the task's own: numpy.random.default_rng(seed)."
-    subject = Subject(
-        "numpy.random",
-        "the state of numpy.random's generator",
-        remedy,
-        grade="own",
-        show=lambda value: f"#{value & 0xFFFF:04x}",
-    )
-    return [Mutator(numpy_random, name, items) for name in ("seed", "set_state") if name in vars(numpy_random)]
+    return _seeding(numpy_random, "numpy.random", read, remedy, "set_state")
+
+
+def _seeding(module: Any, name: str, read: Callable[[], int], remedy: str, restore: str) -> list[Mutator]:
+    """Return the mutators of a module's own generator.
+
+    :param read: returns a digest of its state.
+    :param restore: the function that puts a state back.
+    """
+    counter = itertools.count()
+
+    def show(value: Any) -> str:
+        return f"that of seed {value[0]}" if isinstance(value, tuple) else "its own"
+
+    # Tasks that draw nothing from it do not mind; those that seed it themselves do.
+    subject = Subject(name, f"the state of {name}'s generator", remedy, grade="own", show=show)
+
+    def seeds(value: Any = None, *_: Any, **__: Any) -> list[Item]:
+        if value is None:  # it takes one from the system: that takes nothing from anybody
+            return []
+        # The same seed again is a change: another task that draws begins from there too.
+        values = iter((read(), (text_of(value), next(counter))))
+        return [Item(subject, lambda: next(values))]
+
+    found = [Mutator(module, "seed", seeds), Mutator(module, restore, lambda *_: [Item(subject, read)])]
+    return [mutator for mutator in found if mutator.name in vars(module)]
 
 
 # -- standard streams
@@ -422,7 +436,7 @@ def _streams() -> list[Mutator]:
 def application_mutators() -> list[Mutator]:
     """Return those of the configuration of Celery's applications; Celery is imported."""
     from celery.app.utils import Settings
-    from celery.utils.collections import ChainMap
+    from celery.utils.collections import ChainMap, ConfigurationView
 
     def item(conf: Any, key: Any) -> Item:
         remedy = "Give it to the call: apply_async(...), or configure the application once at import."
@@ -438,7 +452,7 @@ def application_mutators() -> list[Mutator]:
         return [each for key in keys for each in one(conf, key)]
 
     return [
-        Mutator(ChainMap, "__setitem__", one),
+        Mutator(ConfigurationView, "__setitem__", one),
         Mutator(ChainMap, "__delitem__", one),
         Mutator(ChainMap, "update", several),
     ]

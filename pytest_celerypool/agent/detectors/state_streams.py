@@ -1,0 +1,102 @@
+"""Standard streams that a task replaces by an assignment: no function is called, so starts and ends are compared.
+
+``contextlib.redirect_stdout`` and its like are functions, and are watched as such.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pytest_celerypool.agent.detectors import state_sources
+from pytest_celerypool.agent.detectors.state_changes import Change, Ledger
+from pytest_celerypool.agent.detectors.state_mutators import stream
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+_MARK = "state-streams"
+_NAMES = ("stdout", "stderr")
+
+
+class Streams:
+    """Compares ``sys.stdout`` and ``sys.stderr`` at the start and the end of each task with what the worker has.
+
+    Only for a process of the worker's own: pytest swaps them in its own between the phases of a test.
+    """
+
+    def __init__(self, watch: Watch, ledger: Ledger) -> None:
+        self._watch = watch
+        self._ledger = ledger
+        self._running = watch.recorder.running
+        self._usual: tuple[Any, Any] | None = None
+
+    def forked(self) -> None:
+        """Begin anew in a new process, with streams of its own."""
+        self._usual = None
+
+    def started(self, run: Run) -> None:
+        """A task begins: another one may have replaced a stream for a while."""
+        usual = self._usual
+        if usual is None:
+            usual = self._usual = sys.stdout, sys.stderr
+        if len(self._running) > 1:
+            run.marks[_MARK] = [other for other in list(self._running.values()) if other is not run]
+        if sys.stdout is not usual[0] or sys.stderr is not usual[1]:
+            self._compare(run, usual, self._began)
+
+    def ended(self, run: Run) -> None:
+        """A task ends."""
+        usual = self._usual
+        if usual is not None and (sys.stdout is not usual[0] or sys.stderr is not usual[1]):
+            self._compare(run, usual, self._left)
+
+    def _compare(self, run: Run, usual: tuple[Any, Any], judge: Callable[[Run, str, Any, Any], None]) -> None:
+        for name, before in zip(_NAMES, usual, strict=True):
+            now = getattr(sys, name)
+            if now is not before and ("stream", name) not in self._ledger.active:
+                judge(run, name, before, now)
+
+    def _began(self, run: Run, name: str, before: Any, now: Any) -> None:
+        """A stream is replaced as a task begins: it hurts one that does not replace it itself."""
+        if self._line(run, name) is not None:
+            return
+        for other in run.marks.get(_MARK, ()):
+            change = self._change(other, name, before, now)
+            if change is not None:
+                self._ledger.report_changed(change, [run], "in place when that task began")
+                return
+
+    def _left(self, run: Run, name: str, before: Any, now: Any) -> None:
+        """A stream is replaced as a task ends; it may be that of one that still runs."""
+        change = self._change(run, name, before, now)
+        if change is None or any(self._line(other, name) for other in list(self._running.values()) if other is not run):
+            return
+        beside = [other for other in run.marks.get(_MARK, ()) if self._line(other, name) is not None]
+        if beside:
+            # Each put back what it had found: the last one the stream of another, which has ended.
+            self._ledger.report_changed(change, beside, "the stream of another task is left in place")
+        else:
+            self._ledger.report_left(change)
+        self._usual = sys.stdout, sys.stderr
+
+    def _line(self, run: Run, name: str) -> state_sources.Line | None:
+        def matches(node: ast.AST) -> bool:
+            return any(
+                isinstance(target, ast.Attribute)
+                and target.attr == name
+                and state_sources.name_of(target.value) == "sys"
+                for target in state_sources.targets(node)
+            )
+
+        return state_sources.find(run.task, (), matches)
+
+    def _change(self, run: Run, name: str, before: Any, now: Any) -> Change | None:
+        line = self._line(run, name)
+        if line is None:
+            return None
+        return Change(stream(name), run, before, now, time.monotonic(), [self._watch.frames.place_of(*line)])
