@@ -16,9 +16,12 @@ import ctypes
 import os
 import time
 
+allocate_lock = _thread.allocate_lock
 open_file = os.open
 get_ident = _thread.get_ident
+get_native_id = _thread.get_native_id
 sleep = time.sleep
+start_new_thread = _thread.start_new_thread
 write = os.write
 
 _library = ctypes.PyDLL(None, use_errno=True)

@@ -159,6 +159,10 @@ class Recorder:
         """Return the execution in the current slot, ``None`` outside of any."""
         return self.running.get(self._key())
 
+    def memory(self, now: float) -> int | None:
+        """Return the resident memory of this process in bytes, as it was a few milliseconds before `now` at most."""
+        return self._clocks.recent_memory(now)
+
     def failed(self, where: str, exc: BaseException) -> None:
         """Record once for each place that the agent itself failed there."""
         if where not in self._failed:

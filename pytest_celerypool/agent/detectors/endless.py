@@ -1,0 +1,171 @@
+"""Tell whether what a thread or greenlet does will ever end by itself, from where it is.
+
+A thread that sends one mail ends; a thread in ``while True`` does not. Both are alive for a while after the task that
+started them, so the time alone does not tell them apart; the loop does.
+"""
+
+from __future__ import annotations
+
+import ast
+from types import CodeType, FrameType
+from typing import Any
+
+from pytest_celerypool.agent.detectors.holders import attributes_of, tree_of
+
+#: Library functions that wait for what may never come: end of the file's path, function, what it waits for.
+_IDLE = (
+    ("concurrent/futures/thread.py", "_worker", "waits for work of an executor that nobody shuts down"),
+    ("socketserver.py", "serve_forever", "serves for ever"),
+    ("multiprocessing/pool.py", "worker", "waits for work of a pool that nobody closes"),
+    ("multiprocessing/pool.py", "_handle_tasks", "waits for work of a pool that nobody closes"),
+    ("multiprocessing/pool.py", "_handle_results", "waits for work of a pool that nobody closes"),
+)
+
+#: Methods of a flag that somebody else has to set.
+_FLAGS = frozenset({"is_set", "isSet", "wait"})
+
+
+def endless(frame: FrameType | None) -> str | None:
+    """Return why what runs in `frame` does not end by itself; ``None`` if it may.
+
+    :param frame: the innermost frame of a thread or greenlet.
+    """
+    while frame is not None:
+        why = _idle(frame) or _in_loop(frame)
+        if why is not None:
+            return why
+        frame = frame.f_back
+    return None
+
+
+def _idle(frame: FrameType) -> str | None:
+    code = frame.f_code
+    filename, name = code.co_filename.replace("\\", "/"), code.co_name
+    for end, function, why in _IDLE:
+        if name == function and filename.endswith(end):
+            # An executor's thread that runs somebody's function has that above it: it was looked at before.
+            return why if not _runs_work(frame) else None
+    if name == "get" and filename.endswith(("/queue.py", "gevent/queue.py", "eventlet/queue.py")):
+        return "waits for ever for an item of a queue" if frame.f_locals.get("timeout") is None else None
+    if name == "run_forever" and filename.endswith("asyncio/base_events.py"):
+        caller = frame.f_back
+        if caller is None or caller.f_code.co_name != "run_until_complete":
+            return "runs an event loop that nobody stops"
+    if name == "wait" and filename.endswith("/threading.py") and frame.f_locals.get("timeout") is None:
+        caller = frame.f_back
+        # Not a future's result or the end of another thread: these come.
+        if caller is not None and caller.f_code.co_name == "wait" and caller.f_code.co_filename == code.co_filename:
+            return "waits for an event that nobody sets"
+    return None
+
+
+def _runs_work(frame: FrameType) -> bool:
+    """Whether an executor's thread has an item in its hands."""
+    return frame.f_locals.get("work_item") is not None or frame.f_locals.get("task") is not None
+
+
+def _in_loop(frame: FrameType) -> str | None:
+    code: CodeType = frame.f_code
+    tree = tree_of(code.co_filename)
+    if tree is None:
+        return None
+    function = _function(tree, code)
+    if function is None:
+        return None
+    line = frame.f_lineno
+    loops = [
+        node
+        for node in ast.walk(function)
+        if isinstance(node, ast.While) and node.lineno <= line <= (node.end_lineno or node.lineno)
+    ]
+    for loop in sorted(loops, key=lambda node: -node.lineno):
+        why = endless_loop(loop, frame)
+        if why is not None:
+            return why
+    return None
+
+
+def _function(tree: ast.Module, code: CodeType) -> ast.AST | None:
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.name == code.co_name
+            and code.co_firstlineno in (node.lineno, *(each.lineno for each in node.decorator_list))
+        ):
+            return node
+        if isinstance(node, ast.Lambda) and code.co_name == "<lambda>" and node.lineno == code.co_firstlineno:
+            return node
+    return None
+
+
+def endless_loop(loop: ast.While, frame: FrameType | None = None) -> str | None:
+    """Return why a loop does not end by itself: it has no exit, or one that only a flag of somebody else's opens.
+
+    :param frame: where it runs; without it a bare name or attribute is taken for a flag.
+    """
+    flags = _Flags(loop, frame)
+    if not (isinstance(loop.test, ast.Constant) and loop.test.value):
+        return "loops until a flag is set that nobody sets" if flags.is_one(loop.test) else None
+    exits = list(_exits(loop.body, ()))
+    if not exits:
+        return "loops without an exit"
+    if all(any(flags.is_one(test) for test in tests) for tests in exits):
+        return "loops until a flag is set that nobody sets"
+    return None
+
+
+def _exits(body: list[Any], tests: tuple[ast.expr, ...], inner: bool = False) -> Any:
+    """Yield, for each ``break`` and ``return`` that leaves the loop, the tests that it depends on."""
+    for node in body:
+        if isinstance(node, ast.Return) or (isinstance(node, ast.Break) and not inner):
+            yield tests
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        else:
+            deeper = (*tests, node.test) if isinstance(node, ast.If | ast.While) else tests
+            within = inner or isinstance(node, ast.For | ast.While | ast.AsyncFor)
+            for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+                yield from _exits(list(getattr(node, field, ()) or ()), deeper, within)
+
+
+class _Flags:
+    """Tells which conditions of a loop are flags, which the loop itself does not change."""
+
+    def __init__(self, loop: ast.While, frame: FrameType | None) -> None:
+        self._frame = frame
+        self._stored = {
+            ast.unparse(node)
+            for node in ast.walk(loop)
+            if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store)
+        }
+
+    def is_one(self, test: ast.expr) -> bool:
+        """Whether a condition is a flag."""
+        if isinstance(test, ast.UnaryOp):
+            return self.is_one(test.operand)
+        if isinstance(test, ast.BoolOp):
+            return all(self.is_one(value) for value in test.values)
+        if isinstance(test, ast.Compare):
+            constants = all(isinstance(each, ast.Constant | ast.Name | ast.Attribute) for each in test.comparators)
+            return constants and isinstance(test.left, ast.Name | ast.Attribute) and self._is_left_alone(test.left)
+        if isinstance(test, ast.Call):
+            return isinstance(test.func, ast.Attribute) and test.func.attr in _FLAGS
+        return isinstance(test, ast.Name | ast.Attribute) and self._is_left_alone(test) and self._is_bool(test)
+
+    def _is_left_alone(self, test: ast.expr) -> bool:
+        return ast.unparse(test) not in self._stored
+
+    def _is_bool(self, test: ast.expr) -> bool:
+        """Whether its value is a plain truth value: what is worked off in the loop (``while items``) is none."""
+        if self._frame is None:
+            return True
+        value = self._value(test)
+        return value is True or value is False
+
+    def _value(self, test: ast.expr) -> Any:
+        assert self._frame is not None
+        if isinstance(test, ast.Name):
+            return self._frame.f_locals.get(test.id, self._frame.f_globals.get(test.id))
+        if isinstance(test, ast.Attribute):
+            return attributes_of(self._value(test.value)).get(test.attr)
+        return None

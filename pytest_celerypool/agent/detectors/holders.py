@@ -1,0 +1,227 @@
+"""Find what the user's modules hold: their globals, and what can be reached from these.
+
+All of this takes milliseconds. It is called where something was seen already, or once for each child at its fork.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import FrameType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from pytest_celerypool.agent.frames import TRACER, Frames
+
+#: At most so many objects are looked at, and so many items of one container.
+_MOST = 20_000
+_ITEMS = 300
+
+#: Objects of these packages are Celery's own; some are proxies that begin to work when they are looked at.
+_CELERYS = ("celery.", "kombu.", "billiard.", "vine.")
+
+
+class Reached(NamedTuple):
+    """Something that can be reached from a global of a user's module.
+
+    :ivar value: the thing.
+    :ivar module: the module.
+    :ivar name: the name of the global.
+    :ivar path: how it is reached, as Python would say it: ``tasks.POOL._idle[0]``.
+    :ivar holder: the innermost container on the way; ``None`` if there is none.
+    :ivar keys: the keys of the mappings on the way.
+    """
+
+    value: Any
+    module: ModuleType
+    name: str
+    path: str
+    holder: Any
+    keys: tuple[Any, ...]
+
+
+def user_modules(frames: Frames) -> list[ModuleType]:
+    """Return the modules that are the user's own."""
+    return [
+        module
+        for module in list(sys.modules.values())
+        if type(module) is ModuleType and isinstance(file := vars(module).get("__file__"), str) and frames.is_user(file)
+    ]
+
+
+def user_frame(frames: Frames, frame: FrameType | None) -> FrameType | None:
+    """Return the user's frame nearest to `frame`, but none beyond the point where Celery called the task.
+
+    Beyond it lie the frames of whoever forked the child, or runs the worker: in a host those of a test.
+    """
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if frames.is_user(file):
+            return frame
+        if file.endswith(TRACER):
+            return None
+        frame = frame.f_back
+    return None
+
+
+def walk(frames: Frames, wanted: Callable[[Any], bool], depth: int = 4) -> Iterator[Reached]:
+    """Yield what is wanted of all that the globals of the user's modules, and the loggers, hold, each object once.
+
+    :param wanted: is asked for each object; it must not call anything of the object itself.
+    :param depth: how many steps from a global.
+    """
+    seen: set[int] = set()
+    todo: deque[tuple[Reached, int]] = deque()
+    for module in user_modules(frames):
+        for name, value in list(vars(module).items()):
+            if not name.startswith("__"):
+                todo.append((Reached(value, module, name, f"{module.__name__}.{name}", None, ()), depth))
+    for name, logger in [("", logging.root), *logging.Logger.manager.loggerDict.items()]:
+        if isinstance(logger, logging.Logger):
+            todo.append((Reached(logger, logging, name, f"logging.getLogger({name!r})", None, ()), depth))
+    while todo and len(seen) < _MOST:
+        reached, left = todo.popleft()
+        if id(reached.value) in seen:
+            continue
+        seen.add(id(reached.value))
+        if wanted(reached.value):
+            yield reached
+        if left:
+            todo.extend((one, left - 1) for one in _inside(reached))
+
+
+def _inside(reached: Reached) -> Iterator[Reached]:
+    value = reached.value
+    cls: Any = type(value)
+    if cls in (str, bytes, bytearray, int, float, bool, type(None), ModuleType):
+        return
+    if f"{cls.__module__}.".startswith(_CELERYS):
+        return
+    if issubclass(cls, dict):
+        for key, item in list(value.items())[:_ITEMS]:
+            yield reached._replace(
+                value=item, path=f"{reached.path}[{_text(key)}]", holder=value, keys=(*reached.keys, key)
+            )
+    elif issubclass(cls, (list, tuple, set, frozenset, deque)):
+        for number, item in enumerate(list(value)[:_ITEMS]):
+            yield reached._replace(value=item, path=f"{reached.path}[{number}]", holder=value)
+    if cls is FunctionType:
+        for free, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
+            try:
+                yield reached._replace(value=cell.cell_contents, path=f"{reached.path}.<{free}>")
+            except ValueError:  # not assigned yet
+                continue
+        return
+    if isinstance(value, type):
+        attributes = dict(vars(value)) if value.__module__ == reached.module.__name__ else {}
+    else:
+        attributes = attributes_of(value)
+    for name, item in attributes.items():
+        if not name.startswith("__"):
+            yield reached._replace(value=item, path=f"{reached.path}.{name}")
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Return the attributes that an object itself has, without calling anything of its class."""
+    try:
+        attributes = object.__getattribute__(value, "__dict__")
+    except (AttributeError, TypeError):
+        return {}
+    return dict(attributes) if isinstance(attributes, dict) else {}
+
+
+def _text(key: Any) -> str:
+    return repr(key)[:40] if isinstance(key, str | int | bytes) else f"<{type(key).__name__}>"
+
+
+# -- lines
+
+
+@functools.lru_cache(maxsize=64)
+def tree_of(filename: str) -> ast.Module | None:
+    """Return the syntax tree of a source file, ``None`` if there is none to read."""
+    try:
+        return ast.parse("".join(linecache.getlines(filename)))
+    except (SyntaxError, ValueError):
+        return None
+
+
+def definition(frames: Frames, reached: Reached) -> str | None:
+    """Return the place where a global is assigned at its module's level, as :meth:`Frames.place` gives one."""
+    filename = str(reached.module.__file__)
+    tree = tree_of(filename)
+    for node in ast.walk(tree) if tree is not None else ():
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
+            targets = [node.target]
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            targets = [node.optional_vars]
+        names = {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
+        if reached.name in names:
+            line = getattr(node, "lineno", 0) or next(each.lineno for each in ast.walk(node) if hasattr(each, "lineno"))
+            return frames.place_of(filename, line, "<module>")
+    return None
+
+
+def uses(frames: Frames, reached: Reached, run: Any) -> list[str]:
+    """Return the places of a task's own function, or else of its module's, that mention a global; the first three."""
+    function = getattr(run, "__wrapped__", run)
+    filename = str(reached.module.__file__)
+    tree = tree_of(filename)
+    if tree is None:
+        return []
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    own = [
+        node for node in functions if code is not None and code.co_filename == filename and node.name == code.co_name
+    ]
+    for group in (own, functions):
+        lines = {
+            each.lineno: node.name
+            for node in group
+            for each in ast.walk(node)
+            if isinstance(each, ast.Name) and each.id == reached.name
+        }
+        if lines:
+            return [frames.place_of(filename, line, lines[line]) for line in sorted(lines)[:3]]
+    return []
+
+
+#: Methods that take something out of a container.
+_TAKE = frozenset({"pop", "popitem", "popleft", "clear", "remove", "discard"})
+
+
+def is_emptied(reached: Reached) -> bool:
+    """Whether the module that a global belongs to takes anything out of it, or assigns it anew in a function."""
+    tree = tree_of(str(reached.module.__file__))
+    name = reached.path.rpartition(".")[2].partition("[")[0].partition("<")[0] or reached.name
+    for node in ast.walk(tree) if tree is not None else ():
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in _TAKE
+            and _mentions(node.func.value, name)
+        ):
+            return True
+        if isinstance(node, ast.Delete) and any(_mentions(target, name) for target in node.targets):
+            return True
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Slice) and _mentions(target.value, name)
+            for target in node.targets
+        ):
+            return True
+        if isinstance(node, ast.Global) and name in node.names:
+            return True
+    return False
+
+
+def _mentions(node: ast.expr, name: str) -> bool:
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)

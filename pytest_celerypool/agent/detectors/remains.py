@@ -1,0 +1,203 @@
+"""Count what the executions of a task leave behind, and tell growth from warm-up.
+
+Whatever a task makes is noted with its run at the moment it is made, by whoever sees that. At the end of the task what
+is still there is kept here, under the task and the line of the user's that made it. One execution that leaves
+something proves nothing: a thread that is started on first use, a connection that waits for its next use in a pool,
+stay too. It is a leak where the executions that follow leave one more each: as many as :attr:`Remains.needed` says,
+which is more than the number of tasks of that name that ran at once (a pool that fills), and more than the number of
+slots that they ran in (something each thread has of its own).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.holders import Reached, user_frame, walk
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+_MARK = "remains"
+
+
+class Made(NamedTuple):
+    """Something that a task made.
+
+    :ivar kind: the kind of finding that it would be.
+    :ivar place: the user's line that made it.
+    :ivar stack: the places from there outwards.
+    :ivar text: what it is.
+    :ivar there: tells whether it is still there.
+    :ivar get: returns the object itself, ``None`` if it is gone.
+    """
+
+    kind: str
+    place: str
+    stack: list[str]
+    text: str
+    there: Callable[[], bool]
+    get: Callable[[], Any]
+
+
+class Left(NamedTuple):
+    """The same, left behind.
+
+    :ivar run: the id of the task that made it.
+    :ivar slot: the thread of the slot.
+    :ivar ended: monotonic seconds at which the task ended.
+    """
+
+    made: Made
+    run: str
+    slot: int
+    ended: float
+
+
+class Remains(Detector):
+    """Base of the detectors of what is left behind."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._mark = f"{_MARK}-{type(self).__name__}"
+        self._left: dict[tuple[str, str, str], list[Left]] = {}
+        self._peak: dict[str, int] = {}
+        self._reported: set[tuple[str, str, str]] = set()
+
+    def begin(self) -> None:
+        """Hear of the end of children too: ``stopping`` is the main process's."""
+        if self.watch.pool.forks:
+            from celery import signals
+
+            signals.worker_process_shutdown.connect(self._child_ends, weak=False)
+
+    def remove(self) -> None:
+        """End."""
+        if self.watch.pool.forks:
+            from celery import signals
+
+            signals.worker_process_shutdown.disconnect(self._child_ends)
+        self._left.clear()
+        super().remove()
+
+    def _child_ends(self, **told: Any) -> None:
+        self.watch.guarded(self, self.child_ends)(told.get("exitcode"))
+
+    def child_ends(self, exitcode: int | None) -> None:
+        """A child of prefork is about to end."""
+        self.look_again()
+
+    def stopping(self) -> None:
+        """Look for the last time."""
+        self.look_again()
+
+    def forked(self) -> None:
+        """What the parent's tasks left is not this child's; it runs none anyway."""
+        self._left.clear()
+        self._peak.clear()
+
+    # -- noting
+
+    def by_task(self) -> Run | None:
+        """Return the task that runs in this slot, if any."""
+        return self.watch.current()
+
+    def made(
+        self, kind: str, frame: FrameType | None, text: str, there: Callable[[], bool], get: Callable[[], Any]
+    ) -> None:
+        """Note what the current task just made.
+
+        :param frame: the caller's.
+        """
+        run = self.watch.current()
+        if run is None or not self.watch.on(kind):
+            return
+        frames = self.watch.frames
+        place = user_frame(frames, frame)
+        if place is None:  # Celery's own, or a library's that no line of the user's called
+            return
+        name = run.task.name
+        at_once = sum(other.task.name == name for other in self.watch.running())
+        self._peak[name] = max(self._peak.get(name, 1), at_once)
+        thing = Made(kind, frames.place(place), frames.stack(place), text, there, get)
+        run.marks.setdefault(self._mark, []).append(thing)
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Keep what the task leaves behind."""
+        things = run.marks.pop(self._mark, None)
+        if things is None:
+            return
+        now = time.monotonic()
+        slot = originals.get_ident()
+        for thing in things:
+            if thing.there():
+                key = (thing.kind, run.task.name, thing.place)
+                self._left.setdefault(key, []).append(Left(thing, run.id, slot, now))
+                if key not in self._reported:
+                    self._judge(key, run)
+
+    # -- judging
+
+    def needed(self, task: str, left: list[Left], limit: float) -> int:
+        """Return how many executions must have left something for it to be growth."""
+        slots = 1 if self.watch.pool.green else len({each.slot for each in left})
+        return max(self._peak.get(task, 1), slots) + int(limit) - 1
+
+    def look_again(self) -> None:
+        """Judge everything that was left once more: the worker, or this child, ends."""
+        for key in list(self._left):
+            if key not in self._reported:
+                self._judge(key, None)
+
+    def _judge(self, key: tuple[str, str, str], run: Run | None) -> None:
+        kind, task, place = key
+        left = self._left[key] = [each for each in self._left[key] if each.made.there()]
+        count = len({each.run for each in left})
+        if count < self.needed(task, left, self.watch.limit(kind)):
+            return
+        why = self.grows(kind, task, left, last=run is None)
+        if why is None:
+            return
+        self._reported.add(key)
+        message, details, remedy = why
+        newest = left[-1].made
+        evidence = [
+            place,
+            *(f"  called from {line}" for line in newest.stack[1:]),
+            *details,
+            f"left behind by the executions {', '.join(_ids(left))} in process {os.getpid()}, all still there",
+        ]
+        self.watch.report(kind, run, message, evidence, remedy, key=place, task=task)
+
+    def grows(self, kind: str, task: str, left: list[Left], *, last: bool) -> tuple[str, list[str], str] | None:
+        """Return message, further evidence and remedy if `left` is a leak; ``None`` if that is not sure.
+
+        :param left: what is still there, the oldest first.
+        :param last: whether there will be no later look.
+        """
+        raise NotImplementedError
+
+    def holder_of(self, left: list[Left]) -> Reached | None:
+        """Return how the user's globals hold what is left: the newest of it that they hold at all."""
+        wanted = {id(thing) for each in left if (thing := each.made.get()) is not None}
+        found: Reached | None = None
+        for reached in walk(self.watch.frames, lambda value: id(value) in wanted):
+            found = reached
+        return found
+
+    def is_registry(self, holder: Reached | None, left: list[Left]) -> bool:
+        """Whether a mapping holds them, each under a key that is not the id of a task: one for each tenant, say."""
+        ids = {each.run for each in left}
+        return holder is not None and bool(holder.keys) and not any(str(key) in ids for key in holder.keys)
+
+
+def _ids(left: list[Left]) -> list[str]:
+    ids = list(dict.fromkeys(each.run for each in left))
+    return ids if len(ids) <= 4 else [*ids[:3], f"… {len(ids) - 3} more"]

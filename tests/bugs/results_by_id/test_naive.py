@@ -1,0 +1,6 @@
+from tasks import render
+
+
+def test_render(celery_pool_worker):
+    for _ in range(20):
+        assert render.delay(4).get(timeout=10) == 4
