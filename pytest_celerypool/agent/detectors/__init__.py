@@ -41,6 +41,8 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.waiting:Joins",
     "pytest_celerypool.agent.detectors.children:Children",
     "pytest_celerypool.agent.detectors.before_fork:MadeBeforeFork",
+    "pytest_celerypool.agent.detectors.shared_names:SharedNames",
+    "pytest_celerypool.agent.detectors.explained_sharing:ExplainedSharing",
 )
 
 
