@@ -91,7 +91,7 @@ class Judge:
             self._run,
             step,
             change,
-            f"{missing}, though {change.task} has set it: that was in another child, and under prefork each has its "
+            f"{missing}, though {change.task} has set it: that was in another process, and under prefork each has its "
             "own copy of the module",
             "keep what tasks hand to one another in Redis, the database or Django's cache, or pass it as an argument",
         )

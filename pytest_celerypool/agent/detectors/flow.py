@@ -316,6 +316,9 @@ class Flow:
     def _load(self, node: ast.Name | ast.Attribute | ast.Subscript, walk: _Walk) -> None:
         if isinstance(node, ast.Attribute):
             base = resolve(node.value, walk.scope)
+            if base is None:  # it was something else when it was checked
+                self._mark("enter", node)
+                self._mark("leave", node)
             found = UNKNOWN if base is UNKNOWN or base is FRESH else vars(type(base)).get(node.attr)
             getter = getattr(found, "fget", None) or getattr(found, "func", None)
             if isinstance(getter, types.FunctionType) and self._is_user(getter.__code__.co_filename):
@@ -332,13 +335,18 @@ class Flow:
 
     def _compare(self, node: ast.Compare, walk: _Walk) -> None:
         if isinstance(node.ops[0], ast.In | ast.NotIn):
-            place = item_place(resolve(node.comparators[0], walk.scope), resolve(node.left, walk.scope))
+            base = resolve(node.comparators[0], walk.scope)
+            place = item_place(base, resolve(node.left, walk.scope))
+            if place is None and isinstance(base, dict | list | set):
+                place = Place(base, ALL)
             if place is not None:
                 self._read(place, node, "in")
 
     def _call(self, node: ast.Call, walk: _Walk) -> None:
         method = node.func if isinstance(node.func, ast.Attribute) else None
         self._expression(method.value if method is not None else node.func, walk)
+        if method is not None and resolve(method.value, walk.scope) is None:
+            self._load(method, walk)
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
         for argument in arguments:
             self._expression(argument.value if isinstance(argument, ast.Starred) else argument, walk)
