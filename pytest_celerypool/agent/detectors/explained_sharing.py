@@ -19,7 +19,6 @@ from pytest_celerypool.agent.detectors.standing import Reader, split
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
-
 #: Under which name it is kept with a task how many had begun with it, 0 if another one ran already.
 _MARK = "explained-sharing"
 

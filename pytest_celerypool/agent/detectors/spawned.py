@@ -78,7 +78,7 @@ class Spawned(Detector):
             return self._reader.place(found)
         function: Any = function_of(run.task, self.watch.frames)
         if function is None:
-            return run.task.name
+            return str(run.task.name)
         code = function.__code__
         return self.watch.frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
 
