@@ -29,6 +29,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.shutdown:Shutdown",
     "pytest_celerypool.agent.detectors.state:State",
     "pytest_celerypool.agent.detectors.state_slot:SlotState",
+    "pytest_celerypool.agent.detectors.state_threads:Threads",
     "pytest_celerypool.agent.detectors.sharing:Sharing",
     "pytest_celerypool.agent.detectors.limits:Limits",
     "pytest_celerypool.agent.detectors.promises:Revocations",
@@ -43,6 +44,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.before_fork:MadeBeforeFork",
     "pytest_celerypool.agent.detectors.shared_names:SharedNames",
     "pytest_celerypool.agent.detectors.explained_sharing:ExplainedSharing",
+    "pytest_celerypool.agent.detectors.spawned:Spawned",
 )
 
 
