@@ -11,7 +11,7 @@ app = Celery("jobs")
 def job(self, number):
     path = os.path.join(os.environ["CASE_DIR"], f"job{number}.log")
     log = logging.Logger(f"job {self.request.id}", logging.DEBUG)
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, mode="w")
     log.addHandler(handler)
     try:
         for step in range(3):
@@ -21,4 +21,6 @@ def job(self, number):
         log.removeHandler(handler)
         handler.close()
     with open(path) as file:
-        return len(file.readlines())
+        lines = len(file.readlines())
+    os.unlink(path)
+    return lines
