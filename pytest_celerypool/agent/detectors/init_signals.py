@@ -140,12 +140,18 @@ class InitSignals(Detector):
         if function in task.functions:
             return "", ""  # the task calls it itself
         names = sorted(name for name in receiver.sets | set(receiver.changes) if self._is_data(receiver, name))
+        for name in set(receiver.changes) & task.reads:
+            for what in receiver.changes[name] - task.changes.get(name, set()):
+                attribute = what[1:-1]
+                if what == f".{attribute}=" and _unset(_attribute(receiver.value(name), attribute)):
+                    return IGNORED, f"{name.name}.{attribute} is not set, and {run.task.name} reads {name.name}"
         for name in names:
             made_when_needed = name in task.sets or (name in task.changes and name not in receiver.sets)
             value = receiver.value(name, _MISSING)
             if name in task.reads and _unset(value) and not made_when_needed:
                 return IGNORED, f"{name.name} is {_told(value)}, and {run.task.name} reads it"
-        if names or receiver.calls <= _AFTER_FORK:
+        assigns = any(what.endswith("=") for changes in receiver.changes.values() for what in changes)
+        if names or assigns or receiver.calls <= _AFTER_FORK:
             return "", ""
         return UNSENT, f"{', '.join(sorted(receiver.calls - _AFTER_FORK)[:3])}() is not called"
 
@@ -157,9 +163,7 @@ class InitSignals(Detector):
         what = receiver.changes[name]
         value = receiver.value(name)
         fills = {"[]=", "append", "extend", "update", "add", "setdefault", "insert"}
-        return (isinstance(value, _CONTAINERS) and bool(what & fills)) or (
-            any(each.endswith("=") for each in what) and not isinstance(value, types.ModuleType)
-        )
+        return isinstance(value, _CONTAINERS) and bool(what & fills)
 
     def _missed_shutdown(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
         receiver, task = self._reach(function), self._reach(run.task.run)
@@ -194,17 +198,18 @@ _MISSING = object()
 
 
 def _unset(value: Any) -> bool:
-    return value is None or value is _MISSING or (isinstance(value, _CONTAINERS) and not value) or _bare(value)
+    return value is None or value is _MISSING or (isinstance(value, _CONTAINERS) and not value)
 
 
-def _bare(value: Any) -> bool:
-    """Whether a value is an object of a class of its own that holds nothing, such as a namespace to be filled."""
-    attributes = getattr(value, "__dict__", None)
-    return (
-        isinstance(value, types.SimpleNamespace)
-        and isinstance(attributes, dict)
-        and all(each is None for each in attributes.values())
-    )
+def _attribute(owner: Any, name: str) -> Any:
+    """Return an attribute of an object or class, without running a property; of what has none, something set."""
+    attributes = getattr(owner, "__dict__", None)
+    if attributes is None or isinstance(owner, types.ModuleType):
+        return False
+    for each in (owner, *(owner.__mro__ if isinstance(owner, type) else type(owner).__mro__)):
+        if name in vars(each):
+            return vars(each)[name]
+    return _MISSING
 
 
 def _told(value: Any) -> str:

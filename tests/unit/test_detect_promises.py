@@ -1,0 +1,178 @@
+"""What is read from source, and the clock that looks at tasks: the parts of the detectors of promises."""
+
+import contextlib
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_celerypool.agent import alarm, handlers, reach
+
+here = __file__
+
+
+def is_user(file):
+    return file == here
+
+
+# -- which except clause catches
+
+
+class LimitError(Exception):
+    """As SoftTimeLimitExceeded is."""
+
+
+def caught(function):
+    """What would catch a LimitError raised where `function` gives control away."""
+    generator = function()
+    next(generator)
+    found = handlers.catcher(generator.gi_frame, LimitError)
+    generator.close()
+    return None if found is None else found.generic
+
+
+def everything():
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - what is looked for
+        pass
+
+
+def bare():
+    for _ in range(1):
+        try:
+            yield
+        except:  # noqa: E722 - what is looked for
+            pass
+
+
+def suppressed():
+    with contextlib.suppress(ValueError, Exception):
+        yield
+
+
+def by_name():
+    try:
+        try:
+            yield
+        except LimitError:
+            pass
+    except Exception:  # noqa: BLE001 - what is looked for
+        pass
+
+
+def both():
+    try:
+        yield
+    except (ValueError, LimitError):
+        pass
+
+
+def another():
+    try:
+        yield
+    except ValueError:
+        pass
+
+
+def in_the_handler():
+    try:
+        raise ValueError
+    except Exception:  # noqa: BLE001 - as above
+        yield
+
+
+def finally_only():
+    try:
+        yield
+    finally:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("function", "generic"),
+    [
+        (everything, True),
+        (bare, True),
+        (suppressed, True),
+        (by_name, False),
+        (both, False),
+        (another, None),
+        (in_the_handler, None),
+        (finally_only, None),
+    ],
+)
+def test_the_clause_that_catches_is_found(function, generic):
+    assert caught(function) == generic
+
+
+# -- what a function does with names of its module
+
+store = None
+options: dict = {}
+holder = SimpleNamespace(client=None)
+
+
+def fill():
+    global store
+    store = make()
+    options["a"] = 1
+    options.update(b=2)
+    holder.client = store
+    local = {}
+    local["x"] = 1
+    time.sleep(0)
+
+
+def make():
+    return read_options()
+
+
+def read_options():
+    return options.get("a")
+
+
+def test_what_a_function_sets_changes_reads_and_calls_is_read_from_its_source():
+    found = reach.reach(fill, is_user)
+    assert {name.name for name in found.sets} == {"store"}
+    assert {name.name: what for name, what in found.changes.items()} == {
+        "options": {"[]=", "update", "get"},
+        "holder": {".client="},
+    }
+    assert {each.__name__ for each in found.functions} == {"fill", "make", "read_options"}
+    assert "sleep" in found.calls
+    assert "make" not in found.calls
+
+
+def test_functions_that_are_not_the_projects_are_not_read():
+    assert not reach.reach(time.sleep, is_user).functions
+    assert not reach.reach(threading.Thread.start, is_user).functions
+
+
+# -- the clock
+
+
+def clock():
+    watch = SimpleNamespace(running=list)
+    return alarm.Alarm(watch, lambda callback: callback)
+
+
+def test_alarms_come_in_order_and_when_they_are_due():
+    seen, last = [], threading.Event()
+    one = clock()
+    now = time.monotonic()
+    one.at(now + 0.1, lambda: (seen.append(("late", time.monotonic() - now >= 0.1)), last.set()))
+    one.at(now + 0.01, lambda: seen.append(("early", True)))
+    assert last.wait(5)
+    assert seen == [("early", True), ("late", True)]
+    one.end()
+
+
+def test_alarms_that_were_ended_do_not_come():
+    seen = []
+    one = clock()
+    one.at(time.monotonic() + 0.05, lambda: seen.append(1))
+    one.end()
+    time.sleep(0.1)
+    assert not seen

@@ -1,0 +1,240 @@
+"""What the spans of a test show that no detector in the worker can see."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from pytest_celerypool.pools import pool
+from pytest_celerypool.trace import Command, Ledger
+from pytest_celerypool.verdict.hazards import Seen, find
+
+
+class Story:
+    """Tells a ledger what happened, at moments counted from an hour ago."""
+
+    def __init__(self, name="threads", **seen):
+        self.pool = pool(name)
+        self.ledger = Ledger("test_it", name, reports_lost=self.pool.reports_system_exit)
+        self.seen = Seen(queues=frozenset({"celery"}), **seen)
+        self.start = time.monotonic() - 3600
+
+    def publish(self, task_id, at, task="t.work", eta=None, queue="celery"):
+        when = None if eta is None else datetime.fromtimestamp(self.start + eta - time.monotonic() + time.time(), UTC)
+        self.ledger.publish(task_id, task, 0, self.start + at, queue, when and when.isoformat())
+
+    def record(self, kind, at, **fields):
+        self.ledger.feed({"e": kind, "t": self.start + at, **fields})
+
+    def begin(self, task_id, at, task="t.work", slot="1"):
+        self.record("start", at, id=task_id, task=task, retries=0, args=None, kwargs=None, pid=7, slot=slot, mem=None)
+
+    def end(self, task_id, at, state="SUCCESS", task="t.work", slot="1", exc=None):
+        self.record("end", at, id=task_id, task=task, retries=0, pid=7, slot=slot, state=state, exc=exc)
+
+    def run(self, task_id, published, started, ended, **fields):
+        task, slot = fields.get("task", "t.work"), fields.get("slot", "1")
+        self.publish(task_id, published, task, fields.get("eta"))
+        self.begin(task_id, started, task, slot)
+        self.end(task_id, ended, fields.get("state", "SUCCESS"), task, slot)
+
+    def kinds(self):
+        return {(finding.kind, finding.task) for finding in find(self.ledger, self.pool, self.seen)}
+
+
+def test_an_ordinary_test_shows_nothing():
+    story = Story(concurrency=2)
+    for number in range(8):
+        story.run(str(number), 0, number // 2, number // 2 + 0.9, slot=str(number % 2))
+    assert story.kinds() == set()
+
+
+def test_a_worker_that_died_while_a_task_ran():
+    story = Story(death="was killed by SIGSEGV", concurrency=2)
+    story.publish("a", 0)
+    story.begin("a", 1)
+    story.publish("b", 0)
+    (finding,) = find(story.ledger, story.pool, story.seen)
+    assert finding.kind == "worker-died"
+    assert "was killed by SIGSEGV" in finding.message
+    assert "b] was still queued" in finding.evidence
+
+
+def test_a_worker_that_the_test_ended_or_that_ran_nothing_is_no_finding():
+    assert Story(death="exited with status 0").kinds() == set()
+    story = Story(ended_by_test=True)
+    story.publish("a", 0)
+    story.begin("a", 1)
+    assert story.kinds() == set()
+
+
+LOG = """[info] ready
+Fatal Python error: Segmentation fault
+
+Thread 0x01 (most recent call first):
+  File "/lib/threading.py", line 5 in wait
+
+Current thread 0x02 (most recent call first):
+  File "/lib/ctypes/__init__.py", line 519 in string_at
+  File "/home/x/tasks.py", line 7 in crash
+  File "/venv/site-packages/celery/app/trace.py", line 479 in trace_task
+  File "/home/x/other.py", line 1 in run
+"""
+
+
+def test_the_crashed_task_is_named_by_its_frame():
+    story = Story(death="was killed by SIGSEGV", log=lambda: LOG, is_user=lambda file: "/home/" in file, concurrency=2)
+    for task_id, task in (("a", "t.slow"), ("b", "t.crash")):
+        story.publish(task_id, 0, task)
+        story.begin(task_id, 1, task, slot=task_id)
+    (finding,) = find(story.ledger, story.pool, story.seen)
+    assert finding.task == "t.crash"
+    assert finding.evidence.splitlines()[0] == "tasks.py:7 in crash"
+
+
+def test_a_lost_task_is_found_where_no_detector_saw_it():
+    story = Story()
+    story.publish("a", 0)
+    story.begin("a", 1)
+    story.end("a", 2, state=None, exc={"text": "Abort()", "type": "Abort"})
+    assert story.kinds() == {("task-lost", "t.work")}
+
+
+def test_executions_beyond_the_publications_are_duplicates():
+    story = Story()
+    story.run("a", 0, 1, 4)
+    story.begin("a", 3, slot="2")
+    story.end("a", 6, slot="2")
+    assert story.kinds() == {("task-duplicated", "t.work")}
+
+
+@pytest.mark.parametrize("state", ["REJECTED", "RETRY"])
+def test_a_message_that_was_asked_for_again_is_no_duplicate(state):
+    story = Story()
+    story.run("a", 0, 1, 2, state=state)
+    story.begin("a", 3)
+    story.end("a", 4)
+    assert story.kinds() == set()
+
+
+def test_a_task_that_is_replaced_is_no_duplicate():
+    story = Story()
+    story.run("a", 0, 1, 2, state="IGNORED")
+    story.run("a", 2, 3, 4)
+    assert story.kinds() == set()
+
+
+def test_a_task_that_ends_its_child_again_and_again():
+    story = Story("prefork")
+    lost = {"type": "WorkerLostError", "args": ["exitcode 1 Job: 1"], "text": "WorkerLostError()"}
+    story.publish("a", 0)
+    for number in range(3):
+        story.begin("a", number)
+        story.end("a", number + 0.5, state="FAILURE", exc=lost)
+    assert story.kinds() == {("task-duplicated", "t.work"), ("child-died", "t.work")}
+
+
+def command(story, name, at, *, ids=(), terminate=False, lasted=0.0, unheard=False):
+    begin = story.start + at
+    story.ledger.commands.append(Command(name, ids, terminate, begin, begin + lasted, unheard))
+
+
+@pytest.mark.parametrize(
+    ("asked", "terminate", "found"),
+    [(1.5, True, True), (1.5, False, False), (2.9, True, False), (0.2, False, True), (0.9, False, False)],
+)
+def test_a_revocation_that_changed_nothing(asked, terminate, found):
+    story = Story("solo")
+    story.run("a", 0, 1, 3)
+    command(story, "revoke", asked, ids=("a",), terminate=terminate)
+    assert story.kinds() == ({("revoke-ignored", "t.work")} if found else set())
+
+
+def waits(story, task_id, on, began, ended=None):
+    story.record("wait", began, id=task_id, task="t.parent", on=[on], evidence=["t.py:1 in parent"])
+    if ended is not None:
+        story.record("waited", ended, id=task_id)
+
+
+def parents(story, number=2, ended=4.0):
+    for each in range(number):
+        story.publish(f"p{each}", 0, "t.parent")
+        story.publish(f"c{each}", 1, "t.child")
+        story.begin(f"p{each}", 1, "t.parent", slot=str(each))
+        waits(story, f"p{each}", f"c{each}", 1, ended)
+
+
+def test_every_slot_waits_for_a_task_without_one():
+    story = Story("prefork", concurrency=2)
+    parents(story)
+    (finding,) = find(story.ledger, story.pool, story.seen)
+    assert finding.kind == "pool-saturated"
+    assert finding.evidence.splitlines()[0] == "t.py:1 in parent"
+
+
+def test_waits_that_go_on_saturate_too():
+    story = Story("prefork", concurrency=2)
+    parents(story, ended=None)
+    assert story.kinds() == {("pool-saturated", "t.parent")}
+
+
+def test_a_free_slot_a_short_wait_or_another_workers_queue_saturates_nothing():
+    free = Story("prefork", concurrency=3)
+    parents(free)
+    short = Story("prefork", concurrency=2)
+    parents(short, ended=1.5)
+    elsewhere = Story("prefork", concurrency=1)
+    elsewhere.publish("p", 0, "t.parent")
+    elsewhere.publish("c", 1, "t.child", queue="gpu")
+    elsewhere.begin("p", 1, "t.parent")
+    waits(elsewhere, "p", "c", 1, 4)
+    running = Story("prefork", concurrency=1)
+    running.publish("p", 0, "t.parent")
+    running.begin("p", 1, "t.parent")
+    running.run("c", 1, 1.1, 3.9, task="t.child")
+    waits(running, "p", "c", 1, 4)
+    assert [story.kinds() for story in (free, short, elsewhere, running)] == [set()] * 4
+
+
+def test_a_question_that_nobody_answered_while_a_task_ran():
+    story = Story("solo")
+    story.run("a", 0, 1, 4)
+    command(story, "ping", 2, lasted=1, unheard=True)
+    assert story.kinds() == {("control-blocked", "t.work")}
+
+
+def test_a_question_that_was_answered_or_asked_of_an_idle_worker_is_none():
+    story = Story("solo")
+    story.run("a", 0, 1, 2.5)
+    command(story, "ping", 2, lasted=1)
+    command(story, "ping", 2, lasted=1, unheard=True)
+    assert story.kinds() == set()
+
+
+def test_an_eta_is_missed_while_the_only_slot_is_busy():
+    story = Story("solo")
+    story.run("a", 0, 1, 5)
+    story.run("b", 0, 5.1, 5.2, task="t.remind", eta=2)
+    assert story.kinds() == {("eta-late", "t.remind")}
+
+
+def test_an_eta_that_is_kept_or_missed_by_little_is_none():
+    story = Story("solo")
+    story.run("a", 0, 1, 2.5)
+    story.run("b", 0, 2.6, 2.7, task="t.remind", eta=2)
+    assert story.kinds() == set()
+
+
+def test_a_task_behind_a_long_one_while_slots_are_free():
+    story = Story("gevent", concurrency=10)
+    story.run("a", 0, 0.1, 3)
+    story.run("b", 0.2, 3.05, 3.1, task="t.quick", slot="2")
+    assert story.kinds() == {("starved", "t.quick")}
+
+
+@pytest.mark.parametrize("seen", [{"concurrency": 1}, {"concurrency": 10, "rate_limit": lambda name: "1/s"}])
+def test_a_task_that_no_slot_was_free_for_or_that_has_a_rate_is_not_starved(seen):
+    story = Story("gevent", **seen)
+    story.run("a", 0, 0.1, 3)
+    story.run("b", 0.2, 3.05, 3.1, task="t.quick", slot="2")
+    assert story.kinds() == set()
