@@ -22,6 +22,12 @@ __all__ = ["BUILT_IN", "Detector", "Kind"]
 
 #: The detectors of this package, as the hook would name them.
 BUILT_IN: Sequence[str] = (
+    "pytest_celerypool.agent.detectors.fork:Connections",
+    "pytest_celerypool.agent.detectors.fork_files:Files",
+    "pytest_celerypool.agent.detectors.fork_bound:Bound",
+    "pytest_celerypool.agent.detectors.fork_threads:MissingThreads",
+    "pytest_celerypool.agent.detectors.fork_locks:HeldLocks",
+    "pytest_celerypool.agent.detectors.fork_random:EqualRandom",
     "pytest_celerypool.agent.detectors.leaks:Threads",
     "pytest_celerypool.agent.detectors.leaks_files:Files",
     "pytest_celerypool.agent.detectors.leaks_processes:Processes",

@@ -10,8 +10,9 @@ import functools
 import linecache
 import logging
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -169,28 +170,48 @@ def definition(frames: Frames, reached: Reached) -> str | None:
     return None
 
 
-def uses(frames: Frames, reached: Reached, run: Any) -> list[str]:
-    """Return the places of a task's own function, or else of its module's, that mention a global; the first three."""
-    function = getattr(run, "__wrapped__", run)
+def uses(frames: Frames, reached: Reached, function: Any) -> list[str]:
+    """Return the places that mention something: a task's own function the global, others the attribute it is in.
+
+    Where neither is found, any function of the module that mentions the global.
+
+    :param function: the task's own.
+    """
     filename = str(reached.module.__file__)
     tree = tree_of(filename)
     if tree is None:
         return []
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    function = getattr(function, "__wrapped__", function)
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     own = [
         node for node in functions if code is not None and code.co_filename == filename and node.name == code.co_name
     ]
-    for group in (own, functions):
-        lines = {
-            each.lineno: node.name
-            for node in group
-            for each in ast.walk(node)
-            if isinstance(each, ast.Name) and each.id == reached.name
-        }
-        if lines:
-            return [frames.place_of(filename, line, lines[line]) for line in sorted(lines)[:3]]
-    return []
+    attribute = reached.path.rpartition(".")[2].partition("[")[0]
+    places = _mentions_in(frames, filename, own, lambda node: isinstance(node, ast.Name) and node.id == reached.name)
+    if attribute != reached.name:
+        places += _mentions_in(
+            frames,
+            filename,
+            [node for node in functions if node.name != "__init__"],
+            lambda node: isinstance(node, ast.Attribute) and node.attr == attribute,
+        )
+    return list(dict.fromkeys(places)) or _mentions_in(
+        frames, filename, functions, lambda node: isinstance(node, ast.Name) and node.id == reached.name
+    )
+
+
+def _mentions_in(
+    frames: Frames, filename: str, functions: Iterable[ast.AST], mentions: Callable[[ast.AST], bool]
+) -> list[str]:
+    """Return the first three places in functions of a file that have what is asked for."""
+    lines = {
+        node.lineno: function.name  # type: ignore[attr-defined]
+        for function in functions
+        for node in ast.walk(function)
+        if mentions(node)
+    }
+    return [frames.place_of(filename, line, lines[line]) for line in sorted(lines)[:3]]
 
 
 #: Methods that take something out of a container.
@@ -225,3 +246,33 @@ def _mentions(node: ast.expr, name: str) -> bool:
     while isinstance(node, ast.Subscript):
         node = node.value
     return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
+
+
+# -- threads
+
+
+def user_threads(frames: Frames) -> list[threading.Thread]:
+    """Return the living threads, but for the main one, that run code of the user's."""
+    alive = sys._current_frames()
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and is_user_thread(frames, thread, alive.get(thread.ident or 0))
+    ]
+
+
+def is_user_thread(frames: Frames, thread: threading.Thread, frame: FrameType | None) -> bool:
+    """Whether a thread has the user's code as its target or class, or is in it at this moment."""
+    if frame is not None and frames.user_frame(frame) is not None:
+        return True
+    target = target_of(thread)
+    code = getattr(target, "__code__", None)
+    return code is not None and frames.is_user(code.co_filename)
+
+
+def target_of(thread: threading.Thread) -> Any:
+    """Return the function that a thread runs: its target, or its class's own ``run``."""
+    target = getattr(thread, "_target", None)
+    if target is None and type(thread).run is not threading.Thread.run:
+        target = type(thread).run
+    return getattr(target, "__func__", target)

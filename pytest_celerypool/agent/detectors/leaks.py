@@ -83,6 +83,8 @@ class Threads(Remains):
         from eventlet import greenthread
 
         self.after(greenthread.GreenThread, "__init__", lambda _, thread, *__: self._made_greenlet(thread))
+        # A thread of eventlet's is a bare greenlet.
+        self.after(greenthread, "_spawn_n", lambda made, *_: self._made_greenlet(made[1]))
 
     def _made_greenlet(self, greenlet: Any) -> None:
         if self.watch.current() is not None:
@@ -107,16 +109,16 @@ class Threads(Remains):
         what = "thread" if kind == "leaked-thread" else "greenlet"
         count = len(things)
         harm = (
-            f"under {self.watch.pool.name} the worker keeps every one of them, with its stack, until it runs out of threads"
+            f"under {self.watch.pool.name} the process keeps each with its stack until no thread can be started"
             if what == "thread"
-            else f"under {self.watch.pool.name} the hub has to serve every one of them, and their memory is never freed"
+            else f"under {self.watch.pool.name} the hub serves each of them for ever, and their memory is never freed"
         )
         return (
             f"each of {len({each.run for each in left})} executions left a {what} running that {why}: "
             f"{count} by now, and {harm}",
             [f"the {what} is here: {place}" for place in self._where(frame)],
-            f"end the {what} before the task ends (a flag that the task sets, join, a with block), or start one for all "
-            "executions when it is first needed",
+            f"end the {what} before the task ends (a flag that the task sets, join, a with block), or start one for "
+            "all executions when it is first needed",
         )
 
     def _where(self, frame: FrameType | None) -> list[str]:

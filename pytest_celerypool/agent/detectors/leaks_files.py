@@ -8,6 +8,7 @@ import io
 import os
 import socket
 import sys
+import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -59,8 +60,10 @@ class Files(Remains):
         wrapped = _Told(builtins.open, told)
         for owner in (builtins, io):
             self.patch(owner, "open", wrapped)
-        for name, callback in (("open", self._opened_descriptor), ("mkdir", self._made_folder)):
-            self.patch(os, name, _Told(getattr(os, name), self.watch.guarded(self, callback)))
+        # eventlet gives the module tempfile an os of its own.
+        for system in {id(each): each for each in (os, vars(tempfile)["_os"])}.values():
+            for name, callback in (("open", self._opened_descriptor), ("mkdir", self._made_folder)):
+                self.patch(system, name, _Told(getattr(system, name), self.watch.guarded(self, callback)))
         self.after(socket.socket, "__init__", self._made_socket)
 
     # -- events
@@ -119,8 +122,8 @@ class Files(Remains):
         if not last and _handed_over(left):
             return None
         return (
-            f"each of {len({each.run for each in left})} executions left a temporary file or folder that nobody removed: "
-            f"{len(left)} by now, until the disk is full",
+            f"each of {len({each.run for each in left})} executions left a temporary file or folder that nobody "
+            f"removed: {len(left)} by now, until the disk is full",
             [f"left: {each.made.text}" for each in left[:4]],
             "remove it in the task: with tempfile.TemporaryDirectory() or NamedTemporaryFile(), or in finally",
         )

@@ -126,7 +126,7 @@ class Shutdown(Detector):
             "shutdown-hangs",
             None,
             f"a thread that the task started {why or 'is still running'} and is no daemon: under "
-            f"{self.watch.pool.name} the worker has stopped, but its process waits for that thread and has to be killed",
+            f"{self.watch.pool.name} the worker has stopped, but its process waits for that thread for ever",
             [
                 each.place,
                 *(f"  called from {line}" for line in each.stack),

@@ -1,0 +1,65 @@
+"""Libraries that notice that they run in a forked child, and refuse."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.trace import Kind
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+_REFUSALS = re.compile(
+    r"forked (sub)?process|(after|before|since|across) (a |the )?fork\b|fork[- ]safe|forked child|post-fork"
+    r"|daemonic processes are not allowed to have children"
+    r"|(created|opened|started|made) in (a different|another) process",
+    re.IGNORECASE,
+)
+
+
+class Bound(Detector):
+    """Sees libraries that notice the fork and refuse."""
+
+    kinds: ClassVar[Sequence[Kind]] = (
+        Kind("fork-bound", "fail", "a library refuses to work in a forked child, and the task failed by that"),
+    )
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Whether the pool forks."""
+        return watch.pool.forks
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Look at what the task failed with."""
+        if exc is None or state != "FAILURE":
+            return
+        text = str(exc)
+        if _REFUSALS.search(text) is None:
+            return
+        frames = self.watch.frames
+        stack: list[str] = []
+        trace = exc.__traceback__
+        while trace is not None:
+            if frames.is_user(trace.tb_frame.f_code.co_filename):
+                stack.insert(
+                    0,
+                    frames.place_of(trace.tb_frame.f_code.co_filename, trace.tb_lineno, trace.tb_frame.f_code.co_name),
+                )
+            trace = trace.tb_next
+        self.watch.report(
+            "fork-bound",
+            run,
+            f"the task failed because it ran in a forked child of prefork: {type(exc).__name__}: {text[:200]}",
+            [
+                *(stack[:1] or ["(no frame of the project's own)"]),
+                *(f"  called from {line}" for line in stack[1:]),
+                f"child {os.getpid()} of {os.getppid()}",
+            ],
+            "make what the library needs in each child (on first use, or in a receiver of worker_process_init), or run "
+            "these tasks under a pool that does not fork",
+        )
