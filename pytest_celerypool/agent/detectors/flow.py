@@ -19,7 +19,9 @@ from pytest_celerypool.agent.detectors.places import (
     Place,
     Scope,
     Sources,
+    attribute_of,
     item_place,
+    method_of,
     place_of,
     resolve,
     resolve_callable,
@@ -319,7 +321,7 @@ class Flow:
             if base is None:  # it was something else when it was checked
                 self._mark("enter", node)
                 self._mark("leave", node)
-            found = UNKNOWN if base is UNKNOWN or base is FRESH else vars(type(base)).get(node.attr)
+            found = UNKNOWN if base is UNKNOWN or base is FRESH else method_of(base, node.attr)
             getter = getattr(found, "fget", None) or getattr(found, "func", None)
             if isinstance(getter, types.FunctionType) and self._is_user(getter.__code__.co_filename):
                 self._mark("enter", node)
@@ -328,6 +330,9 @@ class Flow:
                 return
         place = place_of(node, walk.scope)
         if place is not None:
+            holder = attribute_of(place.owner, place.key)[0] if place.attribute else place.owner
+            if holder is not place.owner:  # the class
+                self._read(Place(holder, place.key, attribute=True), node)
             self._read(place, node)
             if isinstance(node, ast.Subscript):
                 self._mark("enter", node)
@@ -440,9 +445,10 @@ class Flow:
                     walk.own.add(target.id)
                 walk.derived[target.id] = sources
                 exact = reads[-1] if reads and reads[-1].node is value else None
-                if exact is not None and target.id not in walk.changing:
+                walk.filled.pop(target.id, None)
+                if exact is not None:
                     walk.filled[target.id] = exact
-                    if walk.live:
+                    if walk.live and target.id not in walk.changing:
                         self.copies[target.id] = exact
                 if not walk.live and target.id not in walk.changing and known is not UNKNOWN and known is not FRESH:
                     walk.scope.names[target.id] = known

@@ -229,12 +229,11 @@ def place_of(node: ast.expr, scope: Scope) -> Place | None:
             return None
         if isinstance(base, types.ModuleType):
             return Place(vars(base), node.attr)
-        owner, value = attribute_of(base, node.attr)
+        owner, _ = attribute_of(base, node.attr)
         if owner is UNKNOWN:
             return None
-        if not isinstance(node.ctx, ast.Load):  # what the class holds is hidden from then on, not changed
-            owner = base
-        return Place(base if value is ABSENT else owner, node.attr, attribute=True)
+        # What the class holds is hidden by what is assigned to the object, and not changed.
+        return Place(base, node.attr, attribute=True)
     if isinstance(node, ast.Subscript):
         base, key = resolve(node.value, scope), resolve(node.slice, scope)
         return item_place(base, key)
