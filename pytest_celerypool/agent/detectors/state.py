@@ -20,9 +20,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import originals
-from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors import state_mutators as mutators
-from pytest_celerypool.agent.detectors.state_changes import CHANGED, CLOCK, LEFT, Ledger, Subject
+from pytest_celerypool.agent.detectors import Detector, state_of_modules, state_of_system
+from pytest_celerypool.agent.detectors.state_changes import CHANGED, CLOCK, LEFT, Subject
+from pytest_celerypool.agent.detectors.state_ledger import Ledger
+from pytest_celerypool.agent.detectors.state_mutator import Mutator
 from pytest_celerypool.agent.detectors.state_streams import Streams
 from pytest_celerypool.agent.frames import TRACER
 
@@ -54,19 +55,14 @@ class State(Detector):
     def install(self) -> None:
         """Replace the functions before the user's modules import them by name."""
         self.after(logging.Logger, "__init__", self._on_logger)
-        self._replace(mutators.everything(self._is_shared))
+        self._replace([*state_of_system.mutators(), *state_of_modules.mutators(self._is_shared)])
 
     def begin(self) -> None:
         """Replace those of what the application has imported."""
-        found = [*mutators.application_mutators(), *mutators.django_mutators()]
         helpers = ("celery.utils.collections", "django.utils.translation", "django.utils.timezone")
         self._passing |= {str(sys.modules[name].__file__) for name in helpers if name in sys.modules}
-        numpy_random = sys.modules.get("numpy.random")
-        if numpy_random is not None:
-            found += mutators.numpy_mutators(numpy_random)
-        self._replace(found)
-        if self.watch.launch == "inprocess":
-            self._replace_imported()
+        self._replace(state_of_modules.mutators_of_imported())
+        self._replace_imported()
         self._watch_path()
 
     def forked(self) -> None:
@@ -103,7 +99,7 @@ class State(Detector):
 
     # -- replacing
 
-    def _replace(self, found: Iterable[mutators.Mutator]) -> None:
+    def _replace(self, found: Iterable[Mutator]) -> None:
         for mutator in found:
             if mutator.name in vars(mutator.owner):
                 original = vars(mutator.owner)[mutator.name]
@@ -121,7 +117,7 @@ class State(Detector):
                     if original is not None and value is original:
                         self.patch(module, name, replacement)
 
-    def _watched(self, function: Callable[..., Any], mutator: mutators.Mutator) -> Callable[..., Any]:
+    def _watched(self, function: Callable[..., Any], mutator: Mutator) -> Callable[..., Any]:
         current, ledger = self.watch.current, self.ledger
         look, tell = self.watch.guarded(self, self._look), self.watch.guarded(self, self._tell)
 
@@ -144,7 +140,7 @@ class State(Detector):
         seen: list[Any],
         run: Run | None,
         frame: FrameType,
-        mutator: mutators.Mutator,
+        mutator: Mutator,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, state_sources
-from pytest_celerypool.agent.detectors.state_changes import LEFT, Subject, report_left, text_of
+from pytest_celerypool.agent.detectors.state_changes import LEFT, Subject, report_left, same, text_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -168,9 +168,9 @@ class SlotState(Detector):
     def _variables(self, run: Run, before: Snapshot, after: Snapshot) -> Iterator[Left]:
         for variable, value in after.context.items():
             old = before.context.get(variable, _MISSING)
-            if value is old or variable is self._decimal or value is None or _same(value, old):
+            if value is old or variable is self._decimal or value is None or same(value, old):
                 continue
-            if _same(value, contextvars.Context().run(variable.get, _MISSING)):  # its default
+            if same(value, _default_of(variable)):  # as good as a reset
                 continue
             owner = self._owner(variable)
             if owner is None:  # a library's: that knows what it does
@@ -204,7 +204,7 @@ class SlotState(Detector):
             old, new = before.local[index], after.local[index]
             for attribute, value in new.items():
                 was = old.get(attribute, _MISSING)
-                if value is was or not value or not isinstance(value, _PLAIN) or _same(value, was):
+                if value is was or not value or not isinstance(value, _PLAIN) or same(value, was):
                     continue
                 matches = state_sources.assigns_attribute(name.rpartition(".")[2], attribute)
                 line = state_sources.find(run.task, self._files(module), matches)
@@ -283,11 +283,11 @@ def _local_holds(index: int, attribute: str, value: Any) -> Callable[[Snapshot],
     return lambda snapshot: index < len(snapshot.local) and snapshot.local[index].get(attribute) is value
 
 
-def _same(one: Any, other: Any) -> bool:
+def _default_of(variable: contextvars.ContextVar[Any]) -> Any:
     try:
-        return bool(one == other)
-    except Exception:  # noqa: BLE001 - a comparison of the user's
-        return False
+        return contextvars.Context().run(variable.get)
+    except LookupError:
+        return _MISSING
 
 
 def _decimal_variable() -> contextvars.ContextVar[Any]:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import state_sources
-from pytest_celerypool.agent.detectors.state_changes import Change, Ledger
-from pytest_celerypool.agent.detectors.state_mutators import stream
+from pytest_celerypool.agent.detectors.state_changes import Change
+from pytest_celerypool.agent.detectors.state_ledger import Ledger
+from pytest_celerypool.agent.detectors.state_of_modules import stream
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run

@@ -1,0 +1,479 @@
+"""State of the process and of slots: who changes it beside whom, and what is left; without a worker."""
+
+import ast
+import contextlib
+import contextvars
+import os
+import sys
+import threading
+import time
+import types
+import warnings
+from unittest import mock
+
+import pytest
+
+from pytest_celerypool.agent.detectors import state_sources
+from pytest_celerypool.agent.detectors.state import State, WatchedPath
+from pytest_celerypool.agent.detectors.state_changes import Subject
+from pytest_celerypool.agent.detectors.state_ledger import Ledger
+from pytest_celerypool.agent.detectors.state_slot import SlotState
+from pytest_celerypool.agent.detectors.state_threads import Threads
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.meters import Run
+
+
+class GreenRun(Run):
+    """A run of a green pool knows since when it has the hub."""
+
+    __slots__ = ("since",)
+
+
+class FakeWatch:
+    """What a detector sees of a worker."""
+
+    def __init__(self, root, pool="gevent", *, launch="inprocess"):
+        self.pool = types.SimpleNamespace(name=pool, green=pool in ("gevent", "eventlet"), forks=pool == "prefork")
+        self.frames = Frames(str(root))
+        self.launch = launch
+        self.recorder = types.SimpleNamespace(running={})
+        self.now = None
+        self.found = []
+
+    def run(self, name):
+        run = GreenRun(name, types.SimpleNamespace(name=name, run=lambda: None), "")
+        run.since = 0.0
+        return run
+
+    def begin(self, run, *detectors):
+        self.recorder.running[run.id] = run
+        run.since = time.monotonic()
+        for detector in detectors:
+            detector.started(run)
+        return run
+
+    def end(self, run, *detectors, exc=None):
+        del self.recorder.running[run.id]
+        for detector in detectors:
+            detector.ended(run, "SUCCESS", exc) if hasattr(detector, "watch") else detector.ended(run)
+
+    def current(self):
+        return self.now
+
+    def running(self):
+        return list(self.recorder.running.values())
+
+    def guarded(self, _detector, callback):
+        return callback
+
+    def report(self, kind, run, message, evidence, remedy, *, others=(), **_):
+        self.found.append((kind, run.id, message, list(evidence), [other.id for other in others]))
+
+    @property
+    def kinds(self):
+        return [each[0] for each in self.found]
+
+
+@pytest.fixture
+def watch(tmp_path):
+    return FakeWatch(tmp_path)
+
+
+@pytest.fixture
+def ledger(watch):
+    return Ledger(watch)
+
+
+HERE = Subject("here", "the directory", "stay")
+
+
+def sets(ledger, run, old, new, subject=HERE):
+    ledger.changed(subject, old, new, run, None)
+
+
+def goes_on(run):
+    run.since = time.monotonic()
+
+
+# -- the ledger
+
+
+def test_what_is_put_back_while_nobody_ran_is_nothing(watch, ledger):
+    other, run = watch.begin(watch.run("other"), ledger), watch.begin(watch.run("run"), ledger)
+    sets(ledger, run, 1, 2)
+    sets(ledger, run, 2, 1)
+    goes_on(other)
+    watch.end(run, ledger)
+    watch.end(other, ledger)
+    assert watch.found == []
+
+
+def test_who_ran_while_it_was_changed_is_named_when_he_ends(watch, ledger):
+    other, run = watch.begin(watch.run("other"), ledger), watch.begin(watch.run("run"), ledger)
+    sets(ledger, run, 1, 2)
+    goes_on(other)
+    sets(ledger, run, 2, 1)
+    watch.end(run, ledger)
+    assert watch.found == []
+    watch.end(other, ledger)
+    ((kind, who, message, _, others),) = watch.found
+    assert (kind, who, others) == ("state-changed", "run", ["other"])
+    assert "changed the directory from 1 to 2 while other[other] ran in the same process" in message
+
+
+def test_who_waits_for_his_turn_and_then_sets_it_is_not_hurt(watch, ledger):
+    run, waits = watch.begin(watch.run("run"), ledger), watch.run("waits")
+    sets(ledger, run, 1, 2)
+    watch.begin(waits, ledger)
+    sets(ledger, run, 2, 1)
+    goes_on(waits)
+    sets(ledger, waits, 1, 3)
+    goes_on(run)
+    watch.end(run, ledger)
+    sets(ledger, waits, 3, 1)
+    watch.end(waits, ledger)
+    assert watch.found == []
+
+
+def test_who_sets_it_within_the_time_of_another_is_hurt(watch, ledger):
+    one, other = watch.begin(watch.run("one"), ledger), watch.begin(watch.run("other"), ledger)
+    sets(ledger, one, 1, 2)
+    goes_on(other)
+    sets(ledger, other, 2, 2)
+    goes_on(one)
+    sets(ledger, one, 2, 1)
+    assert watch.kinds == ["state-changed"]
+
+
+def test_two_that_set_it_and_never_put_it_back_hurt_the_first(watch, ledger):
+    first, second = watch.begin(watch.run("first"), ledger), watch.begin(watch.run("second"), ledger)
+    sets(ledger, first, 1, 2)
+    goes_on(second)
+    sets(ledger, second, 2, 3)
+    watch.end(second, ledger)
+    goes_on(first)
+    watch.end(first, ledger)
+    assert ("state-changed", "second", ["first"]) in [(kind, who, others) for kind, who, _, _, others in watch.found]
+
+
+def test_the_same_value_by_every_task_is_only_left_once(watch, ledger):
+    runs = [watch.begin(watch.run(f"run{number}"), ledger) for number in range(3)]
+    value = 1
+    for run in runs:
+        goes_on(run)
+        sets(ledger, run, value, 2)
+        value = 2
+    for run in runs:
+        goes_on(run)
+        watch.end(run, ledger)
+    assert watch.kinds == ["state-left"]
+
+
+def test_a_strict_subject_hurts_whoever_has_not_set_it(watch, ledger):
+    strict = Subject("mask", "the mask", "do not", grade="strict")
+    other, run = watch.begin(watch.run("other"), ledger), watch.begin(watch.run("run"), ledger)
+    sets(ledger, run, 1, 2, strict)
+    goes_on(other)
+    watch.end(run, ledger)
+    assert watch.kinds == ["state-changed"]
+
+
+def test_an_own_subject_hurts_only_those_that_set_it_themselves(watch, ledger):
+    own = Subject("seed", "the seed", "do not", grade="own")
+    other, run = watch.begin(watch.run("other"), ledger), watch.begin(watch.run("run"), ledger)
+    sets(ledger, run, 1, 2, own)
+    goes_on(other)
+    sets(ledger, run, 2, 1, own)
+    watch.end(other, ledger)
+    assert watch.found == []
+
+
+def test_the_next_task_that_got_what_was_left_is_named(watch, ledger):
+    run = watch.begin(watch.run("run"), ledger)
+    sets(ledger, run, 1, 2)
+    watch.end(run, ledger)
+    heir = watch.begin(watch.run("heir"), ledger)
+    watch.end(heir, ledger)
+    assert [(kind, others) for kind, _, _, _, others in watch.found] == [("state-left", []), ("state-left", ["heir"])]
+
+
+def test_a_next_task_that_sets_its_own_is_not_named(watch, ledger):
+    run = watch.begin(watch.run("run"), ledger)
+    sets(ledger, run, 1, 2)
+    watch.end(run, ledger)
+    heir = watch.begin(watch.run("heir"), ledger)
+    sets(ledger, heir, 2, 2)
+    watch.end(heir, ledger)
+    assert [others for _, _, _, _, others in watch.found] == [[]]
+
+
+def test_what_somebody_else_puts_back_is_nothing(watch, ledger):
+    run = watch.begin(watch.run("run"), ledger)
+    sets(ledger, run, 1, 2)
+    ledger.changed(HERE, 2, 1, None, None)
+    watch.end(run, ledger)
+    assert watch.found == []
+
+
+def test_what_another_task_has_overwritten_is_not_left(watch, ledger):
+    run, other = watch.begin(watch.run("run"), ledger), watch.begin(watch.run("other"), ledger)
+    sets(ledger, run, 1, 2)
+    sets(ledger, other, 2, 5)
+    sets(ledger, other, 5, 2)
+    sets(ledger, other, 2, 1)
+    watch.end(other, ledger)
+    watch.end(run, ledger)
+    assert "state-left" not in [kind for kind, who, *_ in watch.found if who == "run"]
+
+
+# -- who does it
+
+
+USER = """
+import contextlib, os, warnings
+from unittest import mock
+
+def environment(): os.environ["STATE_A"] = "1"
+def default(): os.environ.setdefault("STATE_A", "1")
+def update(): os.environ.update(STATE_A="1")
+def patched():
+    with mock.patch.dict(os.environ, {"STATE_A": "1"}):
+        return dict(os.environ)
+def directory(path): os.chdir(path)
+def mask(): os.umask(0o027)
+def silence():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+def import_time():
+    exec(compile('import os; os.environ["STATE_A"] = "1"', __file__, "exec"))
+"""
+
+#: Where Celery calls tasks; who is not called from there is of no interest.
+TRACE = "def call(function, *args):\n    return function(*args)\n"
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    """A module of the user's whose functions are called as Celery calls tasks."""
+    path = tmp_path / "user.py"
+    path.write_text(USER)
+    module = types.ModuleType("user")
+    module.__file__ = str(path)
+    exec(compile(USER, str(path), "exec"), module.__dict__)
+    trace = {}
+    exec(compile(TRACE, os.path.join(os.sep, "lib", "celery", "app", "trace.py"), "exec"), trace)
+    monkeypatch.delenv("STATE_A", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return lambda name, *args: trace["call"](getattr(module, name), *args)
+
+
+@pytest.fixture
+def state(watch):
+    detector = State(watch)
+    detector.install()
+    yield detector
+    detector.remove()
+
+
+@pytest.fixture
+def task(watch, state):
+    """A task that runs, in whose slot everything of this test happens."""
+    watch.now = watch.begin(watch.run("task"), state)
+    yield watch.now
+    watch.now = None
+
+
+def finish(watch, state):
+    run, watch.now = watch.now, None
+    watch.end(run, state)
+    return watch.found
+
+
+@pytest.mark.parametrize("name", ["environment", "default", "update"])
+def test_the_line_of_the_user_is_named(watch, state, task, user, name):
+    user(name)
+    ((kind, _, message, evidence, _),) = finish(watch, state)
+    assert kind == "state-left"
+    assert "left os.environ['STATE_A'] changed from None to '1'" in message
+    assert evidence[0].startswith(f"user.py:{USER[: USER.index(f'def {name}')].count(chr(10)) + 1} in {name}: ")
+
+
+def test_a_mapping_that_mock_puts_back_as_a_whole_is_nothing(watch, state, task, user):
+    assert user("patched")["STATE_A"] == "1"
+    assert finish(watch, state) == []
+
+
+def test_nobody_outside_of_a_task_is_accused(watch, state, monkeypatch, tmp_path):
+    other = watch.begin(watch.run("other"), state)
+    monkeypatch.setenv("STATE_A", "2")
+    monkeypatch.chdir(tmp_path)
+    watch.end(other, state)
+    assert watch.found == []
+
+
+def test_what_this_process_does_itself_is_not_a_tasks(watch, state, task, tmp_path):
+    os.environ["STATE_B"] = "not called by Celery"
+    del os.environ["STATE_B"]
+    assert finish(watch, state) == []
+
+
+def test_a_module_that_is_imported_meanwhile_may_set_up_what_it_needs(watch, state, task, user):
+    user("import_time")
+    assert finish(watch, state) == []
+
+
+def test_the_working_directory_is_told(watch, state, task, user, tmp_path):
+    (tmp_path / "sub").mkdir()
+    user("directory", tmp_path / "sub")
+    ((_, _, message, _, _),) = finish(watch, state)
+    assert message.startswith("left the working directory changed from ")
+
+
+def test_the_umask_is_told_as_it_is_written(watch, state, task, user):
+    before = os.umask(0o022)
+    try:
+        user("mask")
+        ((_, _, message, _, _),) = finish(watch, state)
+    finally:
+        os.umask(before)
+    assert "the umask changed from 0o022 to 0o027" in message
+
+
+def test_filters_that_are_put_back_are_nothing(watch, state, task, user):
+    user("silence")
+    assert finish(watch, state) == []
+
+
+def test_everything_is_put_back_at_the_end(watch):
+    before = os.chdir, os.umask, warnings.simplefilter, os._Environ.__setitem__, contextlib.redirect_stdout.__enter__
+    path = sys.path
+    detector = State(watch)
+    detector.install()
+    detector.begin()
+    assert os.chdir is not before[0]
+    assert isinstance(sys.path, WatchedPath)
+    sys.path.insert(0, "somewhere")
+    detector.remove()
+    after = os.chdir, os.umask, warnings.simplefilter, os._Environ.__setitem__, contextlib.redirect_stdout.__enter__
+    assert after == before
+    assert sys.path is path
+    assert path.pop(0) == "somewhere"
+
+
+# -- slots
+
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default="nobody")
+KEPT = threading.local()
+
+
+@pytest.fixture
+def slot(watch, tmp_path):
+    watch.pool = types.SimpleNamespace(name="threads", green=False, forks=False)
+    watch.frames = Frames(os.path.dirname(__file__))
+    detector = SlotState(watch)
+    detector.begin()
+    return detector
+
+
+def in_a_context(function):
+    return contextvars.copy_context().run(function)
+
+
+def test_a_context_variable_that_is_left_is_told_and_who_gets_it(watch, slot):
+    def tasks():
+        run = watch.begin(watch.run("sets"), slot)
+        VARIABLE.set("ann")
+        watch.end(run, slot)
+        watch.end(watch.begin(watch.run("gets"), slot), slot)
+
+    in_a_context(tasks)
+    assert [(kind, others) for kind, _, _, _, others in watch.found] == [("state-left", []), ("state-left", ["gets"])]
+    assert "the context variable VARIABLE changed from unset to 'ann'" in watch.found[0][2]
+
+
+@pytest.mark.parametrize("value", [None, "nobody"])
+def test_none_and_the_default_are_as_good_as_a_reset(watch, slot, value):
+    def task():
+        run = watch.begin(watch.run("sets"), slot)
+        VARIABLE.set("ann")
+        VARIABLE.set(value)
+        watch.end(run, slot)
+
+    in_a_context(task)
+    assert watch.found == []
+
+
+def test_a_thread_local_tells_data_and_keeps_quiet_about_clients(watch, slot):
+    run = watch.begin(watch.run("sets"), slot)
+    KEPT.client = object()
+    KEPT.user = "ann"
+    watch.end(run, slot)
+    KEPT.__dict__.clear()
+    ((_, _, message, _, _),) = watch.found
+    assert "the thread local KEPT.user changed from unset to 'ann'" in message
+
+
+def test_a_decimal_context_that_is_left_is_told(watch, slot):
+    import decimal
+
+    def task():
+        run = watch.begin(watch.run("sets"), slot)
+        decimal.getcontext().prec = 3
+        watch.end(run, slot)
+
+    contextvars.Context().run(task)
+    ((_, _, message, _, _),) = watch.found
+    assert "the decimal context (prec) changed from 28 to 3" in message
+
+
+# -- lines, and exceptions
+
+
+def test_the_line_in_the_tasks_own_function_is_preferred(tmp_path):
+    path = tmp_path / "tasks.py"
+    path.write_text("def other():\n    VAR.set(1)\n\ndef mine():\n    VAR.set(2)\n")
+    module = {}
+    exec(compile(path.read_text(), str(path), "exec"), module)
+    task = types.SimpleNamespace(run=module["mine"], name="mine")
+    line = state_sources.find(task, [], state_sources.calls_method("VAR", "set"))
+    assert (line.number, line.function) == (5, "mine")
+    assert state_sources.find(task, [], state_sources.calls_method("NO", "set")) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "sets_it"),
+    [
+        ("getcontext().prec = 3", True),
+        ("ctx.traps[Inexact] = True", True),
+        ("decimal.setcontext(other)", True),
+        ("prec = 3", False),
+        ("localcontext()", False),
+    ],
+)
+def test_what_changes_the_decimal_context_is_recognised(source, sets_it):
+    assert any(map(state_sources.sets_decimal_context, ast.walk(ast.parse(source)))) is sets_it
+
+
+@pytest.mark.parametrize(
+    ("pool", "message", "kinds"),
+    [
+        ("threads", "signal only works in main thread of the main interpreter", ["main-thread-only"]),
+        ("prefork", "signal only works in main thread of the main interpreter", []),
+        ("threads", "something else", []),
+    ],
+)
+def test_an_exception_is_explained_where_the_pool_is_the_reason(tmp_path, pool, message, kinds):
+    watch = FakeWatch(os.path.dirname(__file__), pool)
+    detector = Threads(watch)
+    run = watch.begin(watch.run("fails"))
+    with pytest.raises(ValueError, match=message) as raised:
+        raise ValueError(message)
+    watch.end(run, detector, exc=raised.value)
+    assert watch.kinds == kinds
+
+
+def test_a_mock_of_another_mapping_is_of_no_interest(watch, state, task):
+    with mock.patch.dict({}, {"a": 1}):
+        pass
+    assert finish(watch, state) == []
