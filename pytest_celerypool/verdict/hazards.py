@@ -160,7 +160,8 @@ def _deaths(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
 def _lost(ledger: Ledger, pool: Pool, known: set[str]) -> Iterator[Finding]:
     """Find tasks whose slot was left without anybody being told, which no detector in the worker saw."""
     for entry in ledger.tasks.values():
-        if entry.lost and entry.id not in known:
+        # Of a task that was left by an exception its worker knows more: it may have been told to terminate.
+        if entry.lost and entry.id not in known and entry.spans[-1].error is None:
             span = entry.spans[-1]
             yield Finding(
                 kind="task-lost",
@@ -169,7 +170,7 @@ def _lost(ledger: Ledger, pool: Pool, known: set[str]) -> Iterator[Finding]:
                 message=f"its slot was lost ({span.exception}) and the {pool.name} pool tells nobody: "
                 "whoever waits for the result waits for ever",
                 evidence="\n".join([f"it ended with {span.exception}", _called(span)]),
-                remedy="Raise an Exception to end a task: SystemExit, GreenletExit and the like are not results.",
+                remedy="Let the task fail with an exception instead; run code that can crash in a process of its own.",
                 tests=[ledger.test],
                 key=span.exception or "",
                 ids=[entry.id],
@@ -261,7 +262,7 @@ def _ignored_revokes(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding
             known.add(task_id)
             assert span.started is not None
             after = (span.ended or now) - command.asked
-            if span.started <= command.asked:
+            if span.started - command.asked <= max(seen.limit("revoke-ignored"), 0.5):
                 verb = "still ran" if span.ended is None else "ended"
                 what = (
                     f"it was told to terminate and {verb} {format_seconds(after)} later as if nothing had happened: "
@@ -283,7 +284,8 @@ def _ignored_revokes(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding
                     [
                         _called(span),
                         f"{command.name}(terminate={command.terminate}) was sent "
-                        f"{format_seconds(command.asked - span.started)} after its start",
+                        f"{format_seconds(abs(command.asked - span.started))} "
+                        f"{'before' if command.asked < span.started else 'after'} its start",
                     ]
                 ),
                 remedy="Let the task look at times whether it is to stop, or run it under prefork.",
@@ -299,11 +301,9 @@ def _went_on(entry: TaskEntry, command: Command, now: float, seen: Seen) -> Span
     for span in entry.spans:
         if span.started is None or span.state in ("REVOKED", LOST) or (span.ended is None and seen.death):
             continue
-        if span.started > command.asked:
-            # A worker needs a moment to hear of it.
-            if span.started - command.asked > max(slack, 0.5):
-                return span
-        elif command.terminate and (span.ended or now) - command.asked > slack:
+        # A worker needs a moment to hear of it.
+        begun_later = span.started - command.asked > max(slack, 0.5)
+        if begun_later or (command.terminate and (span.ended or now) - max(command.asked, span.started) > slack):
             return span
     return None
 
@@ -409,10 +409,12 @@ def _late(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
     offset = time.monotonic() - time.time()
     for entry in ledger.tasks.values():
         due = _moment(entry.eta)
-        if due is None or not entry.spans or entry.spans[0].started is None:
+        late = entry.spans[-1] if entry.spans else None
+        # The ETA is that of the last publication, which may be a retry.
+        if due is None or late is None or late.started is None or late.retries != entry.publications[-1][0]:
             continue
         due += offset
-        started = entry.spans[0].started
+        started = late.started
         if started - due <= seen.limit("eta-late"):
             continue
         span = next(
@@ -430,7 +432,7 @@ def _late(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
                 pool=pool.name,
                 message=f"it began {format_seconds(started - due)} after its ETA: {_name(span)} had the only slot, "
                 f"and the {pool.name} worker looks at its timer only between two tasks",
-                evidence="\n".join([f"ETA {entry.eta}", _called(span), _called(entry.spans[0])]),
+                evidence="\n".join([f"ETA {entry.eta}", _called(span), _called(late)]),
                 remedy="Do not rely on an ETA under this pool, or keep the other tasks short.",
                 tests=[ledger.test],
                 key=span.task,

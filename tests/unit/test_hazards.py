@@ -92,12 +92,20 @@ def test_the_crashed_task_is_named_by_its_frame():
     assert finding.evidence.splitlines()[0] == "tasks.py:7 in crash"
 
 
-def test_a_lost_task_is_found_where_no_detector_saw_it():
+def test_a_task_whose_process_died_is_lost():
     story = Story()
     story.publish("a", 0)
     story.begin("a", 1)
-    story.end("a", 2, state=None, exc={"text": "Abort()", "type": "Abort"})
+    story.ledger.close_dead(lambda pid: False)
     assert story.kinds() == {("task-lost", "t.work")}
+
+
+def test_what_left_a_slot_is_for_the_worker_to_judge():
+    story = Story("eventlet")
+    story.publish("a", 0)
+    story.begin("a", 1)
+    story.end("a", 2, state=None, exc={"text": "GreenletExit()", "type": "GreenletExit"})
+    assert story.kinds() == set()
 
 
 def test_executions_beyond_the_publications_are_duplicates():

@@ -39,6 +39,9 @@ _PLAIN = (str, bytes, int, float, bool, type(None), decimal.Decimal, datetime.da
 
 _CONTAINERS = (list, dict, set, tuple)
 
+#: What puts something into a container.
+_FILLS = {"[]=", "append", "extend", "update", "add", "setdefault", "insert"}
+
 
 class InitSignals(Detector):
     """Asks after a task whether a receiver that was never called has been missed.
@@ -122,7 +125,8 @@ class InitSignals(Detector):
             theirs = self._reach(other)
             if other is function or function in theirs.functions or (own.functions & theirs.functions):
                 return True
-            if touched & (theirs.sets | set(theirs.changes)):
+            filled = {each for each, what in theirs.changes.items() if what & _FILLS or any("=" in one for one in what)}
+            if touched & (theirs.sets | (set(theirs.changes) if name == _SHUTDOWN else filled)):
                 return True
         return False
 
@@ -146,7 +150,7 @@ class InitSignals(Detector):
                 if what == f".{attribute}=" and _unset(_attribute(receiver.value(name), attribute)):
                     return IGNORED, f"{name.name}.{attribute} is not set, and {run.task.name} reads {name.name}"
         for name in names:
-            made_when_needed = name in task.sets or (name in task.changes and name not in receiver.sets)
+            made_when_needed = name in task.sets or bool(task.changes.get(name, set()) & _FILLS)
             value = receiver.value(name, _MISSING)
             if name in task.reads and _unset(value) and not made_when_needed:
                 return IGNORED, f"{name.name} is {_told(value)}, and {run.task.name} reads it"
@@ -162,12 +166,11 @@ class InitSignals(Detector):
             return True
         what = receiver.changes[name]
         value = receiver.value(name)
-        fills = {"[]=", "append", "extend", "update", "add", "setdefault", "insert"}
-        return isinstance(value, _CONTAINERS) and bool(what & fills)
+        return isinstance(value, _CONTAINERS) and bool(what & _FILLS)
 
     def _missed_shutdown(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
         receiver, task = self._reach(function), self._reach(run.task.run)
-        for name in sorted(receiver.reads & set(task.changes)):
+        for name in sorted(name for name in receiver.reads & set(task.changes) if task.changes[name] & _FILLS):
             value = receiver.value(name)
             if isinstance(value, _CONTAINERS) and value and receiver.changes.get(name, set()) != {"clear"}:
                 elements = list(value.values()) if isinstance(value, dict) else list(value)

@@ -1,0 +1,5 @@
+from tasks import import_rows
+
+
+def test_import(celery_pool_worker):
+    import_rows.delay(3)
