@@ -60,3 +60,29 @@ def test_a_task_that_asks_for_itself_waits_for_nobody(now):
     watch = Watching()
     ask(waiting.Joins(watch), now, 20, 0.1, task_id="parent")
     assert watch.records == []
+
+
+def beating(interval, lasted, now):
+    def task():
+        return None
+
+    watch = Watching()
+    watch.frames.place_of = lambda *_: "t.py:1 in work"
+    watch.run.task.run = task
+    heart = waiting.Heartbeats(watch)
+    connection = SimpleNamespace(supports_heartbeats=True, get_heartbeat_interval=lambda: interval)
+    consumer = SimpleNamespace(amqheartbeat=interval, connection=connection)
+    heart.ready(SimpleNamespace(consumer=consumer))
+    heart.started(watch.run)
+    now.value += lasted
+    heart.ended(watch.run, "SUCCESS", None)
+    return watch.reports
+
+
+def test_a_task_longer_than_two_heartbeats_misses_one(now):
+    assert beating(2, 5, now) == ["heartbeat-missed"]
+    assert beating(2, 3.9, now) == []
+
+
+def test_without_heartbeats_none_is_missed(now):
+    assert beating(0, 500, now) == []

@@ -22,6 +22,7 @@ __all__ = ["BUILT_IN", "Detector", "Kind"]
 
 #: The detectors of this package, as the hook would name them.
 BUILT_IN: Sequence[str] = (
+    "pytest_celerypool.agent.detectors.hub:HubKept",
     "pytest_celerypool.agent.detectors.fork:Connections",
     "pytest_celerypool.agent.detectors.fork_files:Files",
     "pytest_celerypool.agent.detectors.fork_bound:Bound",
@@ -46,6 +47,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.ends:Endings",
     "pytest_celerypool.agent.detectors.exceptions:Exceptions",
     "pytest_celerypool.agent.detectors.waiting:Joins",
+    "pytest_celerypool.agent.detectors.waiting:Heartbeats",
     "pytest_celerypool.agent.detectors.children:Children",
     "pytest_celerypool.agent.detectors.before_fork:MadeBeforeFork",
     "pytest_celerypool.agent.detectors.shared_names:SharedNames",

@@ -9,10 +9,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.limits import definition
 from pytest_celerypool.agent.frames import TRACER
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
 
 REFUSED, ALLOWED = "join-in-task", "join-allowed"
 
@@ -153,3 +155,50 @@ class Joins(Detector):
             evidence = self.watch.frames.stack(user)
             self._record(run, [result.id], evidence, since)
             self._report(run, [result.id], evidence, refused=False)
+
+
+class Heartbeats(Detector):
+    """Compares how long a task keeps the worker's only thread with the heartbeat that its broker expects.
+
+    Celery sends a broker's heartbeats (AMQP has them) from the loop that solo runs its tasks in.
+    """
+
+    kinds = (Kind("heartbeat-missed", "fail", "a task kept the worker from sending its broker's heartbeat"),)
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Return whether tasks run in the loop that sends heartbeats."""
+        facts = watch.pool.facts
+        return not (facts["forks"] or facts["preempts"] or facts["green"]) and ":" not in watch.pool.name
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._interval = 0.0
+
+    def ready(self, controller: Any) -> None:
+        """See what was agreed with the broker, if anything."""
+        consumer = controller.consumer
+        if getattr(consumer, "amqheartbeat", 0) and consumer.connection.supports_heartbeats:
+            self._interval = float(consumer.connection.get_heartbeat_interval() or 0)
+
+    def started(self, run: Run) -> None:
+        """Note when it began."""
+        if self._interval:
+            run.marks["heartbeat"] = time.monotonic()
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Report a task that lasted longer than a broker waits: two intervals."""
+        if not self._interval:
+            return
+        lasted = time.monotonic() - run.marks["heartbeat"]
+        if lasted > 2 * self._interval:
+            self.watch.report(
+                "heartbeat-missed",
+                run,
+                f"it kept the {self.watch.pool.name} worker for {lasted:.2f} s, in which no heartbeat was sent; the "
+                f"broker was promised one every {self._interval:g} s, takes the worker for dead after two and delivers "
+                "what was not acknowledged again",
+                [definition(run, self.watch.frames), f"heartbeat {self._interval:g} s, ran {lasted:.2f} s"],
+                "Run long tasks under prefork or threads, or make broker_heartbeat longer than half of them.",
+                key="heartbeat",
+            )
