@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _REFUSALS = re.compile(
     r"forked (sub)?process|(after|before|since|across) (a |the )?fork\b|fork[- ]safe|forked child|post-fork"
-    r"|daemonic processes are not allowed to have children"
+    r"|can only (join|test) a child process"
     r"|(created|opened|started|made) in (a different|another) process",
     re.IGNORECASE,
 )

@@ -13,11 +13,14 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors.holders import Reached, is_emptied
 from pytest_celerypool.agent.detectors.remains import Left, Remains
 from pytest_celerypool.trace import Kind
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.watch import Watch
 
 
 class _Told:
@@ -54,6 +57,10 @@ class Files(Remains):
         Kind("leaked-temporary", "fail", "each execution of a task leaves a temporary file", 3, "executions"),
     )
 
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._numbers: dict[int, int] = {}
+
     def install(self) -> None:
         """Hear of every file, socket and temporary file."""
         told = self.watch.guarded(self, self._opened)
@@ -81,9 +88,13 @@ class Files(Remains):
             self._made_temporary(os.path.abspath(os.fspath(path)))
             return
         identity = _identity(fd)
-        self.made(
-            "leaked-file", sys._getframe(), os.fspath(path), lambda: _identity(fd) == identity is not None, _nothing
-        )
+        # The same number again, perhaps for a new file in the old one's inode: it was closed in between.
+        number = self._numbers[fd] = self._numbers.get(fd, 0) + 1
+
+        def there() -> bool:
+            return self._numbers.get(fd) == number and identity is not None and _identity(fd) == identity
+
+        self.made("leaked-file", sys._getframe(), os.fspath(path), there, _nothing)
 
     def _made_folder(self, _: None, path: Any = None, *__: Any, **___: Any) -> None:
         if self.watch.current() is not None and _called_by_tempfile():

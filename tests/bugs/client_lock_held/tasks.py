@@ -14,7 +14,7 @@ class Client:
 
     def _renew(self):
         with self.lock:
-            time.sleep(5)
+            time.sleep(3)
             self.token = "t1"
 
     def charge(self, amount):

@@ -10,12 +10,12 @@ app = Celery("events")
 
 class Flusher:
     def __init__(self):
-        self.waiting = queue.Queue()
         self.sent = []
         self.start()
         os.register_at_fork(after_in_child=self.start)
 
     def start(self):
+        self.waiting = queue.Queue()
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self):
