@@ -171,12 +171,24 @@ class GreenMeter(Run):
         self.tracer.look(now)
 
     def stop(self) -> tuple[float, float, float | None]:
-        """Return in seconds: processor time, longest hold, time that the hub waited for a processor meanwhile.
-
-        Its greenlet must not be among those running any more.
-        """
+        """Return in seconds: processor time, longest hold, time that the hub waited for a processor meanwhile."""
+        self.tracer.meters.pop(self.greenlet, None)
         self.tracer.leave(self, time.monotonic())
         return self.cpu, self.hold, self.wait if self.tracer.tells_delay else None
+
+
+class ChildMeter(GreenMeter):
+    """Measures a greenlet that a task has spawned: what it keeps the hub for is that task's doing.
+
+    :ivar parent: the task.
+    """
+
+    __slots__ = ("parent",)
+
+    def __init__(self, tracer: SwitchTracer, parent: Run, greenlet: Any) -> None:
+        super().__init__(tracer, parent.id, parent.task, parent.about)
+        self.parent = parent
+        self.greenlet = greenlet
 
 
 class SwitchTracer:
@@ -191,6 +203,7 @@ class SwitchTracer:
     ``greenlet.settrace`` is one for a thread, so a tracer that was there before is called on.
 
     :ivar running: the meters of the greenlets that run tasks; whoever stops one takes it out first.
+    :ivar meters: the same, and those of the greenlets that tasks have spawned.
     :ivar tells_delay: whether the system tells how long a thread waited for a processor.
     :ivar on_hold: called with a meter, the seconds of a hold longer than :attr:`long_hold_s`, and the processor time
         used in it.
@@ -202,6 +215,7 @@ class SwitchTracer:
         self._clocks = clocks
         self.getcurrent = greenlet.getcurrent
         self.running: dict[Any, GreenMeter] = {}
+        self.meters: dict[Any, GreenMeter] = {}
         self._looked = time.monotonic()
         self._cpu = time.thread_time()
         self._delay = clocks.delay()
@@ -211,7 +225,7 @@ class SwitchTracer:
         self._install(greenlet.settrace)
 
     def _install(self, settrace: Any) -> None:
-        meter_of = self.running.get
+        meter_of = self.meters.get
         monotonic, look, leave = time.monotonic, self.look, self.leave
 
         def switch(event: str, args: Any) -> None:
@@ -245,6 +259,11 @@ class SwitchTracer:
         if greenlet.gettrace() is self._switch:
             greenlet.settrace(self._previous)
 
+    @property
+    def looked(self) -> tuple[float, float | None]:
+        """Seconds of processor time used, and of waiting for a processor, when the system was asked last."""
+        return self._cpu, self._delay
+
     def look(self, now: float) -> tuple[float, float]:
         """Ask the system; returns seconds since it was asked last: processor time used, time waited for a processor.
 
@@ -276,5 +295,15 @@ class SwitchTracer:
 
     def start(self, task_id: str, task: Any, about: str) -> GreenMeter:
         """Begin to measure the current greenlet."""
-        meter = self.running[self.getcurrent()] = GreenMeter(self, task_id, task, about)
+        meter = GreenMeter(self, task_id, task, about)
+        self.running[meter.greenlet] = self.meters[meter.greenlet] = meter
         return meter
+
+    def adopt(self, greenlet: Any, parent: Run) -> None:
+        """Measure a greenlet that a task has spawned, until :meth:`forget`."""
+        self.meters[greenlet] = ChildMeter(self, parent, greenlet)
+
+    def forget(self, greenlet: Any) -> None:
+        """End :meth:`adopt`."""
+        if isinstance(self.meters.get(greenlet), ChildMeter):
+            del self.meters[greenlet]
