@@ -115,15 +115,6 @@ SIGNS = (
         "only the children of prefork have an index; under {pool} tasks run in the main process",
         _CHILD_ONLY,
     ),
-    Sign(
-        "pool-bound",
-        ("AssertionError",),
-        r"daemonic processes are not allowed to have children",
-        False,
-        "the children of prefork are daemons, which multiprocessing lets start no processes",
-        "use billiard in place of multiprocessing, subprocess, or further tasks; or run these tasks under threads or "
-        "solo",
-    ),
 )
 
 

@@ -1,0 +1,258 @@
+"""What is known of code before it runs: where a task stands, what it has written, what it must read next."""
+
+import importlib
+import itertools
+import sys
+import textwrap
+import threading
+import types
+
+import pytest
+
+from pytest_celerypool.agent.detectors.before_fork import made_at_import
+from pytest_celerypool.agent.detectors.changes import fingerprint, items_of, text_of
+from pytest_celerypool.agent.detectors.explained_sharing import SIGNS, chain
+from pytest_celerypool.agent.detectors.flow import Flow, scope_of
+from pytest_celerypool.agent.detectors.places import FRESH, UNKNOWN, Place, Sources, differ, same
+from pytest_celerypool.agent.detectors.standing import Reader, Standing
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.meters import Run
+
+NUMBERS = itertools.count()
+
+HEAD = """
+    import threading
+
+    gate, waiting = threading.Event(), threading.Event()
+
+
+    def wait():
+        waiting.set()
+        gate.wait(5)
+
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Makes a module of the user's."""
+
+    def make(source):
+        name = f"users_module_{next(NUMBERS)}"  # Python keeps what it has imported
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(HEAD) + textwrap.dedent(source))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return importlib.import_module(name)
+
+    return make
+
+
+@pytest.fixture
+def reader(tmp_path):
+    return Reader(Frames(str(tmp_path)))
+
+
+@pytest.fixture
+def standing(reader):
+    """Runs functions up to where they wait, and tells where they stand."""
+    threads = []
+
+    def run(module, function, *args):
+        module.waiting.clear()
+        thread = threading.Thread(target=function, args=args)
+        thread.start()
+        threads.append((thread, module))
+        assert module.waiting.wait(5)
+        frames = reader.user_frames(sys._current_frames()[thread.ident])
+        return Standing(Run("id", types.SimpleNamespace(name="task"), ""), reader, frames)
+
+    yield run
+    for thread, module in threads:
+        module.gate.set()
+        thread.join()
+
+
+def names(places):
+    return {identity[2] for identity in places}
+
+
+def test_a_task_awaits_what_it_wrote_and_reads_after_its_wait(module, standing):
+    users = module("""
+        headers = {}
+
+        def call(token):
+            headers["token"] = token
+            wait()
+            return headers["token"]
+    """)
+    stood = standing(users, users.call, "secret")
+    assert names(stood.awaits) == {"token"}
+    assert {step.value for step in stood.wrote.values()} == {"secret"}
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "headers['token'] = token",
+        "return None",
+        "if token: return headers['token']",
+        "return headers['other']",
+    ],
+)
+def test_a_task_awaits_nothing_that_it_may_not_read(module, standing, rest):
+    users = module(f"""
+        headers = {{"other": 1}}
+
+        def call(token):
+            headers["token"] = token
+            wait()
+            {rest}
+    """)
+    assert not standing(users, users.call, "secret").awaits
+
+
+def test_helpers_and_methods_are_followed(module, standing):
+    users = module("""
+        class Client:
+            def login(self, name):
+                self.name = name
+
+            def whoami(self):
+                return self.name
+
+        client = Client()
+
+        def call(name):
+            client.login(name)
+            wait()
+            return client.whoami()
+    """)
+    assert names(standing(users, users.call, "ann").awaits) == {"name"}
+
+
+def test_a_value_read_before_the_wait_and_written_after_it_is_an_update(module, standing):
+    users = module("""
+        stock = {"mug": 5}
+
+        def reserve(item):
+            left = stock[item]
+            wait()
+            stock[item] = left - 1
+    """)
+    stood = standing(users, users.reserve, "mug")
+    assert names(stood.updates) == {"mug"}
+    assert list(stood.copies.values())[-1] == 5
+
+
+def test_a_value_read_anew_after_the_wait_is_no_update(module, standing):
+    users = module("""
+        stock = {"mug": 5}
+
+        def reserve(item):
+            wait()
+            stock[item] = stock[item] - 1
+    """)
+    assert not standing(users, users.reserve, "mug").updates
+
+
+def test_an_object_that_is_missing_is_built_after_the_check(module, standing):
+    users = module("""
+        client = None
+
+        def connect():
+            global client
+            if client is None:
+                wait()
+                client = object()
+            return client
+    """)
+    assert names(standing(users, users.connect).builds) == {"client"}
+
+
+def test_an_object_that_is_checked_again_under_a_lock_is_not_built_yet(module, standing):
+    users = module("""
+        client, lock = None, threading.Lock()
+
+        def connect():
+            global client
+            if client is None:
+                wait()
+                with lock:
+                    if client is None:
+                        client = object()
+            return client
+    """)
+    assert not standing(users, users.connect).builds
+
+
+def test_objects_of_the_function_alone_are_no_places_of_others(module, reader):
+    users = module("""
+        def load(source):
+            rows = {}
+            rows["a"] = source
+            return rows
+    """)
+    flow = reader.flow_of(users.load, scope_of(users.load, {"source": 1}))
+    assert not [step for step in flow.steps if step.kind == "write"]
+    assert not flow.unknown_writes
+
+
+def test_recursion_and_unknown_source_end(module, reader):
+    users = module("""
+        def down(number):
+            return down(number - 1) if number else 0
+    """)
+    assert reader.flow_of(users.down, scope_of(users.down, {})) is not None
+    assert not Flow(Sources(), lambda _: True).run(compile("1", "<none>", "eval"), scope_of(users.down, {}), live=False)
+
+
+def test_nothing_of_the_users_is_run_to_find_a_value():
+    class Angry:
+        def __getattr__(self, name):
+            raise AssertionError
+
+        def __eq__(self, other):
+            raise AssertionError
+
+        __hash__ = None
+
+    angry = Angry()
+    assert differ(angry, Angry())
+    assert not same(angry, 1)
+    assert Place({"a": angry}, "a").value() is angry
+
+
+def test_what_is_not_known_is_neither_the_same_nor_different():
+    for value in (UNKNOWN, FRESH):
+        assert not differ(value, 1)
+        assert not same(value, value)
+    assert not differ((1, "a"), (1, "a"))
+    assert differ("a", "b")
+
+
+def test_children_compare_states_as_text():
+    event = threading.Event()
+    assert fingerprint(event) == "not set"
+    event.set()
+    assert fingerprint(event) == "set"
+    assert fingerprint(itertools.count(3)) == "count(3)"
+    assert fingerprint({}) is None
+    assert text_of(object()) == "object"
+    assert items_of({"a": 1, (1,): 2}) == (2, {"a"})
+
+
+def test_names_made_of_the_process_id_at_import_are_found(tmp_path):
+    path = tmp_path / "made.py"
+    path.write_text(
+        "import os\nOWNER = f'x:{os.getpid()}'\nKEY = OWNER + '!'\nPLAIN = 3\ndef f():\n    x = os.getpid()\n"
+    )
+    assert made_at_import(str(path)) == {"OWNER": (2, "getpid"), "KEY": (3, "getpid")}
+
+
+def test_causes_of_an_exception_are_looked_at_once():
+    first, second = ValueError("a"), KeyError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert list(chain(first)) == [first, second]
+
+
+def test_each_sign_says_what_it_means():
+    assert all(sign.means and sign.remedy and sign.exceptions for sign in SIGNS)
