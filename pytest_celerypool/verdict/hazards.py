@@ -29,7 +29,7 @@ KINDS: Sequence[Kind] = (
     Kind("starved", "warn", "a task waited behind a long one while slots were free", 1.0, "s"),
 )
 
-_LIMITS = {"revoke-ignored": 0.25, **{kind.name: kind.limit for kind in KINDS if kind.limit is not None}}
+_LIMITS = {"revoke-ignored": 0.5, **{kind.name: kind.limit for kind in KINDS if kind.limit is not None}}
 
 #: A task that killed its worker so often, and was delivered again each time, will go on so.
 _CRASH_LOOP = 3
@@ -256,19 +256,18 @@ def _ignored_revokes(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding
             continue
         for task_id in command.ids:
             entry = ledger.tasks.get(task_id)
-            span = None if entry is None or task_id in known else _went_on(entry, command, now, seen)
+            span = None if entry is None or task_id in known else _went_on(entry, command, now, pool, seen)
             if span is None:
                 continue
             known.add(task_id)
             assert span.started is not None
             after = (span.ended or now) - command.asked
-            if span.started - command.asked <= max(seen.limit("revoke-ignored"), 0.5):
+            if span.started - command.asked <= seen.limit("revoke-ignored"):
                 verb = "still ran" if span.ended is None else "ended"
                 what = (
                     f"it was told to terminate and {verb} {format_seconds(after)} later as if nothing had happened: "
-                    f"the {pool.name} pool "
+                    f"the {pool.name} pool cannot end a running task"
                 )
-                what += "cannot end a running task" if not pool.terminates_on_revoke else "did not end it"
             else:
                 began = format_seconds(span.started - command.asked)
                 what = (
@@ -295,14 +294,16 @@ def _ignored_revokes(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding
             )
 
 
-def _went_on(entry: TaskEntry, command: Command, now: float, seen: Seen) -> Span | None:
+def _went_on(entry: TaskEntry, command: Command, now: float, pool: Pool, seen: Seen) -> Span | None:
     """Return the execution of a task that a revocation should have ended or prevented."""
     slack = seen.limit("revoke-ignored")
+    if pool.terminates_on_revoke:
+        return None  # where something is raised in the task, its worker sees what becomes of it
     for span in entry.spans:
         if span.started is None or span.state in ("REVOKED", LOST) or (span.ended is None and seen.death):
             continue
         # A worker needs a moment to hear of it.
-        begun_later = span.started - command.asked > max(slack, 0.5)
+        begun_later = span.started - command.asked > slack and not pool.answers_control_while_working
         if begun_later or (command.terminate and (span.ended or now) - max(command.asked, span.started) > slack):
             return span
     return None
@@ -384,6 +385,8 @@ def _unheard(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
             if span.started is not None
             and span.started <= command.asked + 0.05
             and (span.ended is None or span.ended >= command.answered - 0.05)
+            # Elsewhere it is not the task that keeps the worker from answering.
+            and (not pool.answers_control_while_working or _kept(span, command.answered - command.asked))
         ]
         if busy:
             span = busy[0]
@@ -400,6 +403,11 @@ def _unheard(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
                 ids=[span.id],
             )
             return
+
+
+def _kept(span: Span, seconds: float) -> bool:
+    """Whether a task of a green pool kept the hub for most of some time."""
+    return span.hold is not None and span.hold >= 0.8 * seconds
 
 
 def _late(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
@@ -467,6 +475,8 @@ def _starved(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
             if other.id != span.id
             and (other.started or 0.0) <= began + 0.1
             and -0.05 <= started - (other.ended or 0.0) <= 0.3
+            # Where nobody keeps a hub, a busy machine may be as slow.
+            and (_kept(other, started - began) or (not pool.green and started - began >= 3 * seen.limit("starved")))
         ]
         if before and _peak(spans, began, started - 0.3, span) < seen.concurrency:
             yield Finding(

@@ -151,7 +151,7 @@ def command(story, name, at, *, ids=(), terminate=False, lasted=0.0, unheard=Fal
     ("asked", "terminate", "found"),
     [(1.5, True, True), (1.5, False, False), (2.9, True, False), (0.2, False, True), (0.9, False, False)],
 )
-def test_a_revocation_that_changed_nothing(asked, terminate, found):
+def test_a_revocation_that_changed_nothing_under_solo(asked, terminate, found):
     story = Story("solo")
     story.run("a", 0, 1, 3)
     command(story, "revoke", asked, ids=("a",), terminate=terminate)
@@ -211,6 +211,17 @@ def test_a_question_that_nobody_answered_while_a_task_ran():
     assert story.kinds() == {("control-blocked", "t.work")}
 
 
+@pytest.mark.parametrize(
+    ("name", "hold", "found"), [("gevent", 3, True), ("gevent", 0.1, False), ("prefork", None, False)]
+)
+def test_only_a_task_that_keeps_the_worker_keeps_it_from_answering(name, hold, found):
+    story = Story(name)
+    story.run("a", 0, 1, 4)
+    story.ledger.spans[0].hold = hold
+    command(story, "ping", 2, lasted=1, unheard=True)
+    assert story.kinds() == ({("control-blocked", "t.work")} if found else set())
+
+
 def test_a_question_that_was_answered_or_asked_of_an_idle_worker_is_none():
     story = Story("solo")
     story.run("a", 0, 1, 2.5)
@@ -233,16 +244,22 @@ def test_an_eta_that_is_kept_or_missed_by_little_is_none():
     assert story.kinds() == set()
 
 
-def test_a_task_behind_a_long_one_while_slots_are_free():
-    story = Story("gevent", concurrency=10)
-    story.run("a", 0, 0.1, 3)
-    story.run("b", 0.2, 3.05, 3.1, task="t.quick", slot="2")
-    assert story.kinds() == {("starved", "t.quick")}
+@pytest.mark.parametrize(
+    ("name", "hold", "lasted", "found"),
+    [("gevent", 2.9, 3, True), ("gevent", 0.01, 3, False), ("threads", None, 3, False), ("threads", None, 4, True)],
+)
+def test_a_task_behind_a_long_one_while_slots_are_free(name, hold, lasted, found):
+    story = Story(name, concurrency=10)
+    story.run("a", 0, 0.1, lasted)
+    story.ledger.spans[0].hold = hold
+    story.run("b", 0.2, lasted + 0.05, lasted + 0.1, task="t.quick", slot="2")
+    assert story.kinds() == ({("starved", "t.quick")} if found else set())
 
 
 @pytest.mark.parametrize("seen", [{"concurrency": 1}, {"concurrency": 10, "rate_limit": lambda name: "1/s"}])
 def test_a_task_that_no_slot_was_free_for_or_that_has_a_rate_is_not_starved(seen):
     story = Story("gevent", **seen)
     story.run("a", 0, 0.1, 3)
+    story.ledger.spans[0].hold = 2.9
     story.run("b", 0.2, 3.05, 3.1, task="t.quick", slot="2")
     assert story.kinds() == set()

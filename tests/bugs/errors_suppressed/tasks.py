@@ -10,7 +10,7 @@ class Renderer:
     def render(self, size):
         with contextlib.suppress(Exception):
             time.sleep(size)
-        time.sleep(0.6)
+        time.sleep(0.9)
 
 
 @app.task(soft_time_limit=1)

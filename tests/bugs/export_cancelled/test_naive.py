@@ -12,4 +12,4 @@ def test_a_cancelled_export_stops(celery_pool_worker):
     while not os.path.exists(file):
         time.sleep(0.02)
     result.revoke(terminate=True)
-    time.sleep(0.5)
+    time.sleep(0.2)
