@@ -55,6 +55,7 @@ class State(Detector):
     def install(self) -> None:
         """Replace the functions before the user's modules import them by name."""
         self.after(logging.Logger, "__init__", self._on_logger)
+        self._watch_readers()
         self._replace([*state_of_system.mutators(), *state_of_modules.mutators(self._is_shared)])
 
     def begin(self) -> None:
@@ -116,6 +117,35 @@ class State(Detector):
                     original, replacement = self._replaced.get(id(value), (None, None))
                     if original is not None and value is original:
                         self.patch(module, name, replacement)
+
+    def _watch_readers(self) -> None:
+        """Hear who reads a variable of the environment, or hands all of them on to a program, while one is changed."""
+        import subprocess
+
+        ledger, original = self.ledger, os._Environ.__getitem__
+
+        def reads(key: Any, frame: FrameType) -> None:
+            run = self.watch.current()
+            # Who goes through all of them mostly looks for others.
+            if run is not None and frame.f_code.co_name != "__iter__":
+                ledger.read(run, [("environ", os.fsdecode(key))])
+
+        guarded = self.watch.guarded(self, reads)
+
+        @functools.wraps(original)
+        def get(environ: Any, key: Any) -> Any:
+            if ledger.active:
+                guarded(key, sys._getframe(1))
+            return original(environ, key)
+
+        def starts(*_: Any, env: Any = None, **__: Any) -> None:
+            run = self.watch.current() if ledger.active and env is None else None
+            if run is not None:
+                ledger.read(run, list(ledger.active))
+
+        self.patch(os._Environ, "__getitem__", get)
+        self.before(subprocess.Popen, "__init__", starts)
+        self.before(os, "system", starts)
 
     def _watched(self, function: Callable[..., Any], mutator: Mutator) -> Callable[..., Any]:
         current, ledger = self.watch.current, self.ledger

@@ -39,7 +39,8 @@ class Subject:
     :ivar label: how a message names it.
     :ivar scope: who shares it: all tasks of the process, those of one thread, or those that follow in one slot.
     :ivar grade: what a change does to tasks that run meanwhile and have not set it themselves: ``shared``: it hurts if
-        it was meant for a while only, ``strict``: also if it stays, ``own``: they do not mind.
+        it was meant for a while only, ``strict``: also if it stays, ``read``: only those that have read it, ``own``:
+        they do not mind.
     :ivar show: makes the text of a value.
     :ivar group: what subjects have in common that tasks change instead of one another, as the handlers of one logger.
     """
@@ -48,7 +49,7 @@ class Subject:
     label: str
     remedy: str
     scope: Literal["process", "thread", "slot"] = "process"
-    grade: Literal["shared", "strict", "own"] = "shared"
+    grade: Literal["shared", "strict", "read", "own"] = "shared"
     show: Callable[[Any], str] = text_of
     group: Hashable = None
 
@@ -90,10 +91,11 @@ class Change:
 
 @dataclass(eq=False)
 class Doings:
-    """What one run did to state: its changes that stand, and when it last set which subject or group to what."""
+    """What one run did to state: its changes that stand, and when it last set or read which subject."""
 
     changes: dict[Hashable, Change] = field(default_factory=dict)
     sets: dict[Hashable, tuple[Any, float]] = field(default_factory=dict)
+    reads: dict[Hashable, float] = field(default_factory=dict)
     heir_of: list[Change] = field(default_factory=list)
 
 

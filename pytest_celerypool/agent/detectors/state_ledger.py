@@ -96,6 +96,13 @@ class Ledger:
             doings.changes[subject.key] = change
             self.active.setdefault(subject.key, []).append(change)
 
+    def read(self, run: Run, keys: Iterable[Hashable]) -> None:
+        """Note that a run reads subjects of which some may be changed by others."""
+        for key in keys:
+            if any(change.run is not run for change in self.active.get(key, ())):
+                doings: Doings = run.marks.get(MARK) or run.marks.setdefault(MARK, Doings())
+                doings.reads[key] = time.monotonic()
+
     def started(self, run: Run) -> None:
         """Note that a run begins."""
         if self._left:
@@ -193,7 +200,9 @@ class Ledger:
         if own is not None:
             # It set the same subject for itself before, to something else, and then went on.
             return own[0] is not _RELEASED and own[1] < change.since and not same(own[0], change.value)
-        return subject.grade == "strict" or (subject.grade == "shared" and subject.key in self._varied)
+        if subject.grade == "strict":
+            return True
+        return subject.grade != "own" and subject.key in self._varied and self._minds(change, run)
 
     def _put_back(self, change: Change, doings: Doings) -> None:
         """A run puts back what it changed.
@@ -211,7 +220,7 @@ class Ledger:
         for run in beside:
             if self._has_own(change, run):
                 hurt.append(run)
-            elif change.subject.grade != "own" and not self._has_set(change, run):
+            elif self._minds(change, run) and not self._has_set(change, run):
                 if run.id in running:
                     exposed[run.id] = run
                 else:
@@ -220,6 +229,15 @@ class Ledger:
             self.report_changed(change, hurt, end)
         elif exposed:
             self._closed.append(Closed(change, exposed, end))
+
+    @staticmethod
+    def _minds(change: Change, run: Run) -> bool:
+        """Whether a change minds a run that ran since and has set nothing itself."""
+        grade = change.subject.grade
+        if grade == "read":
+            doings: Doings | None = run.marks.get(MARK)
+            return doings is not None and doings.reads.get(change.subject.key, 0.0) >= change.since
+        return grade != "own"
 
     @staticmethod
     def _has_set(change: Change, run: Run) -> bool:
@@ -290,11 +308,18 @@ class Ledger:
                 *change.stack,
                 f"{change.subject.label}: {old} -> {new}, {end}",
                 f"by {name_of(change.run)}",
-                *(f"{name_of(other)} ran meanwhile" for other in others[:4]),
+                *(f"{name_of(other)} {self._did(change, other)}" for other in others[:4]),
             ],
             change.subject.remedy,
             others=others,
         )
+
+    @staticmethod
+    def _did(change: Change, other: Run) -> str:
+        doings: Doings | None = other.marks.get(MARK)
+        if doings is not None and doings.reads.get(change.subject.key, 0.0) >= change.since:
+            return "read it meanwhile"
+        return "ran meanwhile"
 
     def report_left(self, change: Change, heir: Run | None = None) -> None:
         """Report that a change was left.

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pytest_celerypool.agent.detectors.state_changes import Subject, text_of
 
-Grade = Literal["shared", "strict", "own"]
+Grade = Literal["shared", "strict", "read", "own"]
 Scope = Literal["process", "thread", "slot"]
 
 

@@ -52,7 +52,11 @@ def _environment() -> list[Mutator]:
             known[name] = text = next(values)
             return text
 
-        return [Item(Subject(("putenv", name), f"the variable {name} of the C environment", _ENVIRONMENT), read)]
+        return [
+            Item(
+                Subject(("putenv", name), f"the variable {name} of the C environment", _ENVIRONMENT, grade="read"), read
+            )
+        ]
 
     return [
         Mutator(os._Environ, "__setitem__", items),
@@ -62,7 +66,7 @@ def _environment() -> list[Mutator]:
 
 
 def _variable(name: str) -> Subject:
-    return Subject(("environ", name), f"os.environ[{name!r}]", _ENVIRONMENT)
+    return Subject(("environ", name), f"os.environ[{name!r}]", _ENVIRONMENT, grade="read")
 
 
 # -- files
