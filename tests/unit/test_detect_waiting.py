@@ -72,7 +72,7 @@ def beating(interval, lasted, now):
     heart = waiting.Heartbeats(watch)
     connection = SimpleNamespace(supports_heartbeats=True, get_heartbeat_interval=lambda: interval)
     consumer = SimpleNamespace(amqheartbeat=interval, connection=connection)
-    heart.ready(SimpleNamespace(consumer=consumer))
+    heart._starts(SimpleNamespace(consumer=consumer))
     heart.started(watch.run)
     now.value += lasted
     heart.ended(watch.run, "SUCCESS", None)

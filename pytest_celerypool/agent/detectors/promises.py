@@ -229,7 +229,13 @@ class Autoscaling(Detector):
         super().__init__(watch)
         self._text: str | None = None
 
-    def ready(self, controller: Any) -> None:
+    def begin(self) -> None:
+        """See the worker when it starts, under either launch."""
+        from celery.worker.worker import WorkController
+
+        self.before(WorkController, "start", self._starts)
+
+    def _starts(self, controller: Any) -> None:
         """Compare what was asked for with the pool that runs."""
         if controller.autoscale and not (hasattr(controller.pool, "grow") and hasattr(controller.pool, "shrink")):
             most, least = controller.autoscale[:2]

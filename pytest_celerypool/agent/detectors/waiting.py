@@ -174,21 +174,29 @@ class Heartbeats(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._interval = 0.0
+        self._controller: Any = None
 
-    def ready(self, controller: Any) -> None:
-        """See what was agreed with the broker, if anything."""
-        consumer = controller.consumer
-        if getattr(consumer, "amqheartbeat", 0) and consumer.connection.supports_heartbeats:
-            self._interval = float(consumer.connection.get_heartbeat_interval() or 0)
+    def begin(self) -> None:
+        """See the worker when it starts, under either launch."""
+        from celery.worker.worker import WorkController
+
+        self.before(WorkController, "start", self._starts)
+
+    def _starts(self, controller: Any) -> None:
+        self._controller = controller
 
     def started(self, run: Run) -> None:
-        """Note when it began."""
+        """Note when a task begins, if anything was agreed with the broker."""
+        if self._controller is not None:
+            consumer, self._controller = self._controller.consumer, None
+            if getattr(consumer, "amqheartbeat", 0) and consumer.connection.supports_heartbeats:
+                self._interval = float(consumer.connection.get_heartbeat_interval() or 0)
         if self._interval:
             run.marks["heartbeat"] = time.monotonic()
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Report a task that lasted longer than a broker waits: two intervals."""
-        if not self._interval:
+        if "heartbeat" not in run.marks:
             return
         lasted = time.monotonic() - run.marks["heartbeat"]
         if lasted > 2 * self._interval:
