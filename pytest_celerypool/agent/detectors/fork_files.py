@@ -54,8 +54,11 @@ class Files(Detector):
         import fcntl
 
         self._regular, self._moving, self._writes = {}, {}, {}
-        for fd, status in descriptors():
-            if not stat.S_ISREG(status.st_mode):
+        found = dict(descriptors())
+        streams = {(found[fd].st_dev, found[fd].st_ino) for fd in (0, 1, 2) if fd in found}
+        for fd, status in found.items():
+            # The standard streams, a test's capture of them included, are everybody's.
+            if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) in streams:
                 continue
             path = _path_of(fd)
             if path.startswith(("/proc/", "/sys/")):
@@ -75,21 +78,27 @@ class Files(Detector):
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Compare them."""
-        if not self._moving:
+        if not self._moving or self._parent_works:
             return
         before = run.marks.get("shared-file", {})
-        for fd, position in self._positions().items():
-            if position == before.get(fd, position) or fd in self._reported or self._parent_works:
+        for fd, (position, size) in self._positions().items():
+            earlier, smaller = before.get(fd, (position, size))
+            if position == earlier or fd in self._reported:
                 continue
-            if self._writes[fd] and position == os.fstat(fd).st_size:
-                continue  # written to its end: a shared position is what keeps the children's lines apart
-            self._report_position(run, self._moving[fd], before[fd], position)
+            if position == size and (self._writes[fd] or size - smaller == position - earlier):
+                continue  # written at its end: a shared position is what keeps the children's lines apart
+            self._report_position(run, self._moving[fd], earlier, position)
 
-    def _positions(self) -> dict[int, int]:
+    def _positions(self) -> dict[int, tuple[int, int]]:
+        """Return position and size of each file."""
         positions = {}
         for fd, inherited in list(self._moving.items()):
-            if is_same(inherited):
-                positions[fd] = os.lseek(fd, 0, os.SEEK_CUR)
+            try:
+                status = os.fstat(fd)
+            except OSError:
+                status = None
+            if status is not None and status.st_ino == inherited.inode:
+                positions[fd] = os.lseek(fd, 0, os.SEEK_CUR), status.st_size
             else:
                 del self._moving[fd]
         return positions

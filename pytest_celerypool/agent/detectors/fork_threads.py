@@ -164,8 +164,12 @@ class MissingThreads(Detector):
     # -- queues, events, conditions
 
     def _alone(self) -> bool:
-        """Whether this process has no thread but the one of the task."""
-        return len(threading.enumerate()) <= 1
+        """Whether this process has no thread but the one of the task, and ours; one in C may bring anything."""
+        frames = sys._current_frames()
+        main = threading.main_thread().ident
+        if len(threading.enumerate()) > 1 or not all(_is_ours(frame) for key, frame in frames.items() if key != main):
+            return False
+        return _system_threads(len(frames)) == len(frames)
 
     def _waits(self, condition: Any, timeout: float | None = None) -> None:
         if timeout is None and self.watch.current() is not None and self._alone():
@@ -267,6 +271,19 @@ class MissingThreads(Detector):
             return
         self._reported.add((lines[0], id(thing)))
         self.watch.report("missing-thread", run or self._ending, message, [*lines, *evidence], remedy)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return os.path.dirname(os.path.dirname(__file__)) in frame.f_code.co_filename
+
+
+def _system_threads(otherwise: int) -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return otherwise
 
 
 def _count(ghosts: list[Ghost]) -> str:

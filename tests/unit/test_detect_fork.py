@@ -1,0 +1,115 @@
+"""What the detectors of fork bugs tell apart, without a fork."""
+
+import os
+import queue
+import random
+import sys
+import threading
+import types
+
+import pytest
+
+from pytest_celerypool.agent.detectors import fork_locks, fork_threads
+from pytest_celerypool.agent.detectors.fork_bound import _REFUSALS
+from pytest_celerypool.agent.detectors.fork_random import PythonStream
+from pytest_celerypool.agent.detectors.holders import Reached
+
+
+def stream_of(generator):
+    return PythonStream(Reached(generator, types.ModuleType("m"), "generator", "m.generator", None, ()))
+
+
+@pytest.mark.parametrize("draws", [1, 100, 5000])
+@pytest.mark.parametrize("before", [0, 7])
+def test_numbers_drawn_from_the_inherited_state_are_told_from_a_new_seed(draws, before):
+    generator = random.Random(1)
+    for _ in range(before):
+        generator.random()
+    stream = stream_of(generator)
+    assert not stream.was_drawn()
+    for _ in range(draws):
+        generator.random()
+    assert stream.was_drawn()
+    generator.seed(2)
+    generator.random()
+    assert not stream.was_drawn()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use 'spawn'",
+        "MongoClient opened before fork. May not be entirely fork-safe",
+        "grpc client used after fork",
+        "can only test a child process",
+        "this pool was created in another process",
+    ],
+)
+def test_libraries_that_refuse_after_a_fork_are_known_by_what_they_say(text):
+    assert _REFUSALS.search(text)
+
+
+@pytest.mark.parametrize("text", ["no fork of the repository", "forklift 3 is busy", "process 12 failed", "fork"])
+def test_texts_that_only_mention_a_fork_are_not(text):
+    assert not _REFUSALS.search(text)
+
+
+def test_the_queues_that_a_thread_serves_are_found_through_its_target_and_its_object():
+    class Flusher:
+        def __init__(self):
+            self.waiting = queue.Queue()
+
+        def run(self):
+            while self.waiting.get() is not None:
+                pass
+
+    def serve(tasks):
+        tasks.get()
+
+    flusher, tasks = Flusher(), queue.Queue()
+    for target, arguments, expected in ((flusher.run, (), flusher.waiting), (serve, (tasks,), tasks)):
+        thread = threading.Thread(target=target, args=arguments)
+        assert any(one is expected for one in fork_threads._touched(thread))
+        assert "get" in fork_threads._names(thread)
+
+
+def test_the_lock_that_a_line_waits_for_is_found_without_calling_anything():
+    class Client:
+        lock = threading.RLock()
+
+        @property
+        def broken(self):
+            raise AssertionError("called")
+
+        def here(self):
+            with self.lock:
+                return sys._getframe()
+
+    client = Client()
+    frame = client.here()
+    # The frame is where it returned; the line of the with statement is one above.
+    fake = types.SimpleNamespace(
+        f_code=frame.f_code, f_lineno=frame.f_code.co_firstlineno + 1, f_locals={"self": client}, f_globals={}
+    )
+    assert any(value is Client.lock for _, value in fork_locks.named_on_line(fake))
+
+
+def test_a_held_lock_is_told_from_a_free_one():
+    for lock in (threading.Lock(), threading.RLock()):
+        assert not fork_locks.is_held(lock)
+        with lock:
+            assert fork_locks.is_held(lock)
+
+
+def test_descriptors_are_listed_with_what_they_are():
+    from pytest_celerypool.agent.detectors.fork import Inherited, descriptors, is_same
+
+    reading, writing = os.pipe()
+    try:
+        found = dict(descriptors())
+        assert reading in found
+        assert is_same(Inherited(reading, found[reading].st_ino, ""))
+        assert not is_same(Inherited(reading, found[reading].st_ino + 1, ""))
+    finally:
+        os.close(reading)
+        os.close(writing)

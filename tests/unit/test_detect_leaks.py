@@ -1,0 +1,164 @@
+"""What tells a thread that ends by itself from one that does not, and a container that grows from one with a bound."""
+
+import ast
+import sys
+import textwrap
+import threading
+import types
+
+import pytest
+
+from pytest_celerypool.agent.detectors import holders
+from pytest_celerypool.agent.detectors.endless import endless, endless_loop
+from pytest_celerypool.agent.detectors.leaks_processes import state_of
+from pytest_celerypool.agent.frames import Frames
+
+
+def loop_of(source):
+    return next(node for node in ast.walk(ast.parse(textwrap.dedent(source))) if isinstance(node, ast.While))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "while True: time.sleep(1)",
+        "while 1:\n    try:\n        work()\n    except Exception:\n        pass",
+        "while not stop.is_set(): work()",
+        "while not self.stop.wait(0.1): pass",
+        "while self.running: work()",
+        "while not done: work()",
+        "while self.state != STOPPED: work()",
+        "while True:\n    if self.stopped:\n        break\n    work()",
+        "while True:\n    for item in items:\n        if item:\n            break",
+        "while running and not stop.is_set(): work()",
+    ],
+)
+def test_a_loop_without_an_exit_of_its_own_does_not_end(source):
+    assert endless_loop(loop_of(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "while time.monotonic() < end: work()",
+        "while not job.done(): time.sleep(1)",
+        "while running:\n    running = work()",
+        "while self.left > 0:\n    self.left -= 1",
+        "while True:\n    if job.done():\n        break",
+        "while True:\n    try:\n        return work()\n    except OSError:\n        time.sleep(1)",
+        "while len(items): items.pop()",
+    ],
+)
+def test_a_loop_that_may_end_by_itself_is_taken_to_end(source):
+    assert endless_loop(loop_of(source)) is None
+
+
+def run_in_thread(function):
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_thread_is_judged_by_every_frame_of_its_stack():
+    stop, inside = threading.Event(), threading.Event()
+
+    def step():
+        inside.set()
+        stop.wait(5)
+
+    def forever():
+        while True:
+            step()
+            if stop.is_set():
+                return
+
+    def once():
+        step()
+
+    for function, expected in ((forever, "loops until a flag is set that nobody sets"), (once, None)):
+        inside.clear()
+        stop.clear()
+        thread = run_in_thread(function)
+        assert inside.wait(5)
+        why = endless(sys._current_frames()[thread.ident])
+        stop.set()
+        thread.join(5)
+        assert why == expected
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Make a module of the user's from a text."""
+
+    def make(source):
+        path = tmp_path / "users_own.py"
+        path.write_text(textwrap.dedent(source))
+        made = types.ModuleType("users_own")
+        made.__file__ = str(path)
+        exec(compile(path.read_text(), str(path), "exec"), vars(made))
+        monkeypatch.setitem(sys.modules, "users_own", made)
+        holders.tree_of.cache_clear()
+        return made
+
+    return make
+
+
+def reached(module, value):
+    frames = Frames(module.__file__.rpartition("/")[0])
+    return frames, next(holders.walk(frames, lambda one: one is value))
+
+
+def test_what_a_global_holds_is_named_by_its_path(module):
+    made = module("""
+        class Pool:
+            def __init__(self):
+                self.idle = [[], {"a": object()}]
+
+        pool = Pool()
+
+        def use():
+            return pool.idle
+    """)
+    frames, found = reached(made, made.pool.idle[1]["a"])
+    assert found.path == "users_own.pool.idle[1]['a']"
+    assert found.keys == ("a",)
+    assert holders.definition(frames, found).endswith("pool = Pool()")
+    assert any(place.endswith("return pool.idle") for place in holders.uses(frames, found, made.use))
+
+
+def test_proxies_of_celery_are_not_evaluated_while_looking(module):
+    made = module("from celery import current_app, Celery\n")
+    frames = Frames(made.__file__.rpartition("/")[0])
+    list(holders.walk(frames, lambda one: False))
+
+
+@pytest.mark.parametrize(
+    ("body", "emptied"),
+    [
+        ("items.append(1)", False),
+        ("return len(items)", False),
+        ("items.pop(0)", True),
+        ("items.clear()", True),
+        ("del items[0]", True),
+        ("del items[:-5]", True),
+        ("items[:] = items[-5:]", True),
+        ("global items; items = []", True),
+    ],
+)
+def test_a_container_that_something_is_taken_out_of_is_known(module, body, emptied):
+    made = module(f"items = []\n\ndef change():\n    {body}\n")
+    _, found = reached(made, made.items)
+    assert holders.is_emptied(found) is emptied
+
+
+def test_a_child_that_nobody_waited_for_is_seen_without_waiting_for_it():
+    import subprocess
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert state_of(process.pid) == "runs"
+        process.stdin.close()
+        while state_of(process.pid) == "runs":
+            pass
+        assert state_of(process.pid) == "ended"
+        assert process.wait() == 1
+    assert state_of(process.pid) == "gone"
