@@ -99,14 +99,15 @@ class Watch:
         self.recorder.watch = None
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
-        self._tell("remove")
+        # The last first: two that replace the same function take it back in the opposite order.
+        self._tell("remove", last_first=True)
 
     def _on_ready(self, sender: Any = None, **_: Any) -> None:
         if self._concerns(sender):
             self._tell("ready", sender.controller)
 
-    def _tell(self, method: str, *args: Any) -> None:
-        for detector in list(self._detectors):
+    def _tell(self, method: str, *args: Any, last_first: bool = False) -> None:
+        for detector in self._detectors[:: -1 if last_first else 1]:
             try:
                 getattr(detector, method)(*args)
             except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
