@@ -138,8 +138,9 @@ class Files(Remains):
         )
 
     def _is_held(self, left: list[Left]) -> bool:
-        """Whether what no global of the user's leads to is held all the same, and does not just wait for Python's
-        collector of cycles. To ask that takes some 20 ms, so it is done a few times at most.
+        """Whether what no global of the user's leads to is held, and does not just wait for the collector of cycles.
+
+        To ask that takes some 20 ms, so it is done a few times at most.
         """
         if self._collections >= _COLLECTIONS:
             return False
