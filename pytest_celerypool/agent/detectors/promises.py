@@ -225,9 +225,14 @@ class Autoscaling(Detector):
 
     kinds = (Kind("autoscale-ignored", "warn", "the worker is to grow and shrink, and its pool cannot"),)
 
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Return whether the pool may be one that cannot."""
+        return not watch.pool.forks
+
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self._text: str | None = None
+        self._controller: Any = None
 
     def begin(self) -> None:
         """See the worker when it starts, under either launch."""
@@ -236,25 +241,25 @@ class Autoscaling(Detector):
         self.before(WorkController, "start", self._starts)
 
     def _starts(self, controller: Any) -> None:
-        """Compare what was asked for with the pool that runs."""
-        if controller.autoscale and not (hasattr(controller.pool, "grow") and hasattr(controller.pool, "shrink")):
-            most, least = controller.autoscale[:2]
-            self._text = f"--autoscale={most},{least}"
+        if controller.autoscale:
+            self._controller = controller
 
     def started(self, run: Run) -> None:
-        """Report it with the first task."""
-        if self._text is not None:
-            text, self._text = self._text, None
-            pool = self.watch.pool.name
-            self.watch.report(
-                "autoscale-ignored",
-                run,
-                f"{text} was asked for, and the {pool} pool can neither grow nor shrink: it stays at its least, "
-                "and the attempt to grow ends the worker",
-                [text],
-                "Name the slots with --concurrency, or run prefork, gevent or eventlet.",
-                key=text,
-            )
+        """Compare what was asked for with the pool that runs, with the first task."""
+        controller, self._controller = self._controller, None
+        if controller is None or (hasattr(controller.pool, "grow") and hasattr(controller.pool, "shrink")):
+            return
+        most, least = controller.autoscale[:2]
+        text, pool = f"--autoscale={most},{least}", self.watch.pool.name
+        self.watch.report(
+            "autoscale-ignored",
+            run,
+            f"{text} was asked for, and the {pool} pool can neither grow nor shrink: it stays at its least, "
+            "and the attempt to grow ends the worker",
+            [text],
+            "Name the slots with --concurrency, or run prefork, gevent or eventlet.",
+            key=text,
+        )
 
 
 _NEVER_RUN = {
