@@ -13,11 +13,21 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.errors import MarkerError
-from pytest_celerypool.keys import CONTRIB_DEPENDENTS, DEMANDS, NOTES, OWN_POOLS, SESSION_WORKERS
-from pytest_celerypool.markers import PoolsSpec
+from pytest_celerypool.keys import (
+    CONTRIB_DEPENDENTS,
+    DEMANDS,
+    MARKERS,
+    NOTES,
+    OWN_POOLS,
+    POLICIES,
+    RESULT,
+    SESSION_WORKERS,
+)
+from pytest_celerypool.markers import Markers, PoolsSpec
+from pytest_celerypool.onlooker import policy_for_suite
 from pytest_celerypool.pools import OWN, Pool
 from pytest_celerypool.settings import Settings
-from pytest_celerypool.standin import in_place_of_start_worker, noting_tasks, replace_if_stuck
+from pytest_celerypool.standin import findings, in_place_of_start_worker, noting_tasks, replace_if_stuck
 from pytest_celerypool.surface import CONTRIB_AXIS, CONTRIB_SESSION_APP, CONTRIB_WORKERS
 from pytest_celerypool.variants import (
     OwnPool,
@@ -28,7 +38,9 @@ from pytest_celerypool.variants import (
     parametrised_by_hand,
     pool_name,
 )
-from pytest_celerypool.verdict import nature
+from pytest_celerypool.verdict import Failure, nature
+from pytest_celerypool.verdict.findings import headline
+from pytest_celerypool.verdict.findings import judge as judge_findings
 
 # -- collection
 
@@ -202,7 +214,26 @@ def call(item: pytest.Item) -> Generator[None, object, object]:
     from pytest_celerypool.agent.demands import seen_demands
 
     with noting_tasks(item.config), seen_demands() as item.stash[DEMANDS]:
-        return (yield)
+        try:
+            result = yield
+        finally:
+            failures = _judge(item)
+    if failures:
+        pytest.fail("\n\n".join(map(str, failures)), pytrace=False)
+    return result
+
+
+def _judge(item: pytest.Item) -> list[Failure]:
+    """Keep what the agent found for the test's report; returns what fails it, which only the user's choice does."""
+    policies = item.config.stash[POLICIES]
+    judged = judge_findings(
+        findings(item.config),
+        lambda kind: policy_for_suite(policies, kind),
+        item.stash.get(MARKERS, Markers()).allows,
+    )
+    item.stash[RESULT] = {"findings": judged.data()}
+    item.user_properties += [("celery_finding", headline(finding)) for finding, _ in judged.findings]
+    return judged.failures
 
 
 def nature_of(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.contrib import end_session_workers
-from pytest_celerypool.keys import HOST, HOST_NAME, HOSTING, NOTES, NOTES_OF_NODE
+from pytest_celerypool.keys import HOST, HOST_NAME, HOSTING, LATE_OF_NODE, NOTES, NOTES_OF_NODE
 from pytest_celerypool.launch.host import Farewell, Host, HostError, Hosts, Surroundings, Tests
 from pytest_celerypool.lease import workers_of
 from pytest_celerypool.pools import POOLS, missing
@@ -294,6 +294,7 @@ class _Node:
         self.workeroutput = farewell.output
         if hasattr(self.config, "workerinput"):
             self.config.stash[NOTES] += farewell.output.get(NOTES_OF_NODE, ())
+            vars(self.config)["workeroutput"].setdefault(LATE_OF_NODE, []).extend(farewell.output.get(LATE_OF_NODE, ()))
         else:
             self._tell("pytest_testnodedown", node=self, error=None)
 

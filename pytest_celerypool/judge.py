@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool import stress
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
@@ -14,6 +13,7 @@ from pytest_celerypool.keys import HANDLE, MARKERS, NOTES, OBSERVED, PLACE, POLI
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
 from pytest_celerypool.policies import Policies
+from pytest_celerypool.stress import repeat
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
 from pytest_celerypool.verdict import Failure, agreement, budgets, expectations, findings, hazards, matching
@@ -47,7 +47,7 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     failures += _unknown(handle, read, observed)
     settings = item.config.stash[SETTINGS]
     if settings.stress and not failed:
-        problem = stress.repeat(handle, settings.stress, f"{settings.stress_seed} {item.nodeid}")
+        problem = repeat(handle, settings.stress, f"{settings.stress_seed} {item.nodeid}")
         item.config.stash[NOTES] += [f"{item.nodeid}: {problem}"] if problem else []
     policies = item.config.stash[POLICIES]
     found = [

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from pytest_celerypool.errors import BrokerError
-from pytest_celerypool.keys import NOTES, SETTINGS, STANDINS
+from pytest_celerypool.keys import NOTES, POLICIES, SETTINGS, STANDINS
 from pytest_celerypool.lease import workers_of
+from pytest_celerypool.onlooker import Onlooker, policy_for_suite
 from pytest_celerypool.pools import Pool
 from pytest_celerypool.settings import APP, DEFAULT, Settings
+from pytest_celerypool.trace import Finding
+from pytest_celerypool.verdict.findings import as_data
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.embedded import EmbeddedWorker
@@ -79,7 +82,7 @@ def _make_start_worker(item: pytest.Item, chosen: Pool) -> Callable[..., Any]:
         if concurrency is _ONE_SLOT:
             concurrency = slots(item.config.stash[SETTINGS], chosen)
         options = {"concurrency": concurrency, "pool": pool, "loglevel": loglevel, "logfile": logfile, **kwargs}
-        standin = StandIn(app, options, item.config)
+        standin = StandIn(app, options, item, chosen)
         running = item.config.stash.setdefault(STANDINS, [])
         try:
             standin.start(ping_task_timeout if perform_ping_check else None)
@@ -114,7 +117,7 @@ def forced_workers(item: pytest.Item, pool: Pool, started: Callable[[], None]) -
         names = ("concurrency", "pool", "loglevel", "logfile", "WorkController")
         options = {"concurrency": 1, **dict(zip(names, args, strict=False)), **options, "pool": _value_of(pool)}
         defaults = {"loglevel": module.WORKER_LOGLEVEL, "logfile": None}
-        standin = StandIn(app, {**defaults, **options}, item.config)
+        standin = StandIn(app, {**defaults, **options}, item, pool)
         try:
             standin.start(None)
             _set_task_join_will_block(False)
@@ -151,16 +154,20 @@ class StandIn:
 
     :param app: the suite's application.
     :param options: of ``start_worker``, those that concern its test not included.
-    :param config: pytest's.
+    :param item: the test for which it is started.
+    :param pool: for which that was multiplied.
     """
 
-    def __init__(self, app: Any, options: Mapping[str, Any], config: pytest.Config) -> None:
+    def __init__(self, app: Any, options: Mapping[str, Any], item: pytest.Item, pool: Pool) -> None:
         from celery.local import Proxy
 
         self.app = app
         self.proxy = Proxy(lambda: self._embedded.controller)
         self._options = options
-        self._config = config
+        self._config = item.config
+        self._test = item.nodeid
+        self._pool = pool
+        self._onlooker: Onlooker | None = None
         self._tasks_of_tests: set[str] = set()
         #: What registers them with every application that comes to be: tasks are shared unless they say otherwise.
         self._sharers_of_tests: set[Callable[..., Any]] = set()
@@ -183,6 +190,9 @@ class StandIn:
         with self.app.connection(hostname=os.environ.get("TEST_BROKER")) as connection:
             # As start_worker does: where nothing answers it is told now, and not by a worker that tries for long.
             connection.default_channel  # noqa: B018
+        self._onlooker = Onlooker.of(self.app, self._pool, self._config)
+        if self._onlooker is not None:
+            self._undo.callback(self._end_looking)
         self._embedded = _start(self.app, **self._options)
         if ping_timeout is not None:
             self._ping(ping_timeout)
@@ -210,6 +220,8 @@ class StandIn:
             if self._controller is not None:
                 from pytest_celerypool.agent.embedded import StopError
 
+                if self._onlooker is not None:
+                    self._onlooker.stopping()
                 try:
                     self._embedded.stop(timeout)
                 except StopError:
@@ -219,6 +231,19 @@ class StandIn:
                     ) from None
                 finally:
                     _let_go(self._controller)
+
+    def findings(self) -> list[Finding]:
+        """Return what the agent beside the worker has found since the last call."""
+        return [] if self._onlooker is None else self._onlooker.findings()
+
+    def _end_looking(self) -> None:
+        assert self._onlooker is not None
+        policies = self._config.stash[POLICIES]
+        late = workers_of(self._config).late
+        for finding in self._onlooker.close():
+            policy = policy_for_suite(policies, finding.kind)
+            if policy != "off":
+                late.append({**as_data(finding, policy), "tests": [self._test]})
 
     def _leave_memory(self) -> None:
         """Point the application at the run's servers where what it names does not leave this process."""
@@ -432,6 +457,11 @@ def noting_tasks(config: pytest.Config) -> Iterator[None]:
         for standin in config.stash.get(STANDINS, []):
             stack.enter_context(standin.noting_tasks())
         yield
+
+
+def findings(config: pytest.Config) -> list[Finding]:
+    """Return what was found beside the workers that run, since the last call."""
+    return [finding for standin in config.stash.get(STANDINS, []) for finding in standin.findings()]
 
 
 def replace_if_stuck(item: pytest.Item) -> None:

@@ -649,3 +649,34 @@ def test_a_task_that_is_just_queued_at_the_end_of_its_test_does_not_hold_up_pref
     ended = project.run(CONTRIB, "--celery-pools=prefork")
     assert set(ended.outcomes().values()) == {"passed"}, ended.output
     assert ended.seconds < 20
+
+
+FORGETFUL = """
+    import os
+    import pytest
+    from celery import shared_task
+
+    pytest_plugins = ["celery.contrib.pytest"]
+
+    @shared_task(name="remember")
+    def remember():
+        os.environ["TENANT_OF_TEST"] = "ann"
+
+    def test_remember(celery_session_app, celery_session_worker):
+        remember.delay().get(timeout=10)
+"""
+
+
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_a_suite_that_knows_nothing_of_findings_gets_them_as_warnings(project, pool):
+    project.write(test_it=FORGETFUL)
+    done = project.run(f"--celery-pools={pool}")
+    assert done.outcomes() == {f"test_remember[{pool}]": "passed"}
+    assert f"WARN state-left: remember under {pool}" in done.output
+    assert "in remember: os.environ[" in done.output
+
+
+def test_a_finding_of_such_a_suite_fails_where_the_user_chose_so(project):
+    project.write(test_it=FORGETFUL)
+    done = project.run("--celery-pools=solo", "--celery-findings=fail")
+    assert "state-left: remember under solo" in done.failure("test_remember[solo]")
