@@ -23,6 +23,8 @@ __all__ = ["BUILT_IN", "Detector", "Kind"]
 #: The detectors of this package, as the hook would name them.
 BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.hub:HubKept",
+    "pytest_celerypool.agent.detectors.explained:Explained",
+    "pytest_celerypool.agent.detectors.unpatched:Unpatched",
     "pytest_celerypool.agent.detectors.fork:Connections",
     "pytest_celerypool.agent.detectors.fork_files:Files",
     "pytest_celerypool.agent.detectors.fork_bound:Bound",

@@ -198,13 +198,11 @@ class HubKept(Detector):
         run = meter.parent if isinstance(meter, ChildMeter) else meter
         others = [each for each in self.watch.running() if each is not run]
         seen = None if hold is None else hold.place()
-        did = "computed" if kind == BUSY else "waited for something in a way that does not yield"
+        did = "computing" if kind == BUSY else "waiting in a way that the pool cannot make cooperative"
         whose = "a greenlet that it started" if isinstance(meter, ChildMeter) else "it"
         effect = _effect(others)
         if lasts:
-            effect += (
-                "; it still did when this was written, and if it waits for another task of this worker it never ends"
-            )
+            effect += "; it still does: if it waits for another task of this worker, it never ends"
         pool = self.watch.pool.name
         self.watch.report(
             kind,

@@ -1,0 +1,196 @@
+"""Exceptions whose cause is what the library of the pool has taken away, or a loop of asyncio that tasks share.
+
+The same code succeeds under other pools, and the exception says nothing of that.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+
+AWAY, SHARED = "patched-away", "loop-shared"
+
+#: Under which name it is kept with a task how many tasks had begun with it, 0 if others ran already.
+_MARK = "explained"
+
+_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+_NAME = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
+
+#: What asyncio says of a loop that is not the one it wants, and what two slots do to get there.
+_LOOPS = (
+    (
+        re.compile(r"event loop is already running"),
+        ("threads",),
+        "it runs a loop of asyncio that another task is running at this moment",
+    ),
+    (
+        re.compile(r"is bound to a different event loop|attached to a different loop"),
+        ("threads", "gevent", "eventlet"),
+        "it waits on an object of asyncio that another task has used in a loop of its own",
+    ),
+)
+
+
+class Removed(NamedTuple):
+    """What a library removed from a module."""
+
+    module: str
+    name: str
+
+
+class Explained(Detector):
+    """Looks at the exceptions of tasks that failed; one that succeeds costs two additions."""
+
+    kinds = (
+        Kind(AWAY, "fail", "a task failed for want of what the library of the pool has removed from Python"),
+        Kind(SHARED, "fail", "tasks that run at once use one loop of asyncio, or an object that belongs to one"),
+    )
+
+    @classmethod
+    def wanted(cls, watch: Any) -> bool:
+        """Only where tasks share a process at the same time."""
+        return watch.pool.name in ("threads", "gevent", "eventlet")
+
+    def install(self) -> None:
+        """Begin to count."""
+        self._running = self._starts = 0
+
+    def started(self, run: Run) -> None:
+        """Note whether the task runs beside others."""
+        self._running += 1
+        self._starts += 1
+        run.marks[_MARK] = self._starts if self._running == 1 else 0
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Explain what a task failed with."""
+        self._running -= 1
+        if exc is None:
+            return
+        overlapped = self._starts != run.marks.get(_MARK)
+        for each in chain(exc):
+            removed = removed_by(each, self.watch.pool.name)
+            if removed is not None:
+                self._away(run, each, removed)
+                return
+            if overlapped and isinstance(each, RuntimeError):
+                self._loop(run, each)
+
+    def _away(self, run: Run, exc: BaseException, removed: Removed) -> None:
+        pool = self.watch.pool.name
+        what = f"{removed.module}.{removed.name}"
+        places = self._places(exc)
+        self.watch.report(
+            AWAY,
+            run,
+            f"it needs {what}, which {pool} has removed because it would stop all tasks, so that it fails under "
+            f"{pool} alone",
+            [*places, f"{type(exc).__name__}: {exc}", f"the module {removed.module} of Python itself has it"],
+            _INSTEAD.get(
+                removed.module, "ask whether the module has it (hasattr), and go another way where it has not"
+            ),
+            key=places[0],
+        )
+
+    def _loop(self, run: Run, exc: BaseException) -> None:
+        text = str(exc)
+        pool = self.watch.pool.name
+        for pattern, pools, does in _LOOPS:
+            if pool not in pools or not pattern.search(text):
+                continue
+            others = [each for each in self.watch.running() if each is not run]
+            places = self._places(exc)
+            self.watch.report(
+                SHARED,
+                run,
+                f"{does}: {pool} runs the tasks of a process at once, and each loop belongs to one of them at a time",
+                [
+                    *places,
+                    f"{type(exc).__name__}: {text}",
+                    *(f"runs at the same time: {each.task.name}[{each.id}]" for each in others[:5]),
+                ],
+                "make the loop, and what belongs to it, in the task (asyncio.run(...)), or keep one loop in a thread "
+                "of its own and hand coroutines to it by asyncio.run_coroutine_threadsafe",
+                key=places[0],
+                others=others[:5],
+            )
+            return
+
+    def _places(self, exc: BaseException) -> list[str]:
+        """Return the user's lines that an exception came through, the innermost first."""
+        frames = self.watch.frames
+        places = [
+            frames.place_of(code.co_filename, line, code.co_name)
+            for code, line in _lines(exc.__traceback__)
+            if frames.is_user(code.co_filename)
+        ]
+        return places[::-1] or [frames.place(None)]
+
+
+_INSTEAD = {
+    "select": "use selectors.DefaultSelector, or select.select, which the pool has made cooperative; or take "
+    "select.epoll only where there is one (hasattr)",
+    "selectors": "use selectors.DefaultSelector, which the pool has made cooperative",
+}
+
+
+def chain(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from."""
+    seen: set[int] = set()
+    each: BaseException | None = exc
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
+
+
+def _lines(traceback: TracebackType | None) -> Iterator[tuple[Any, int]]:
+    while traceback is not None:
+        yield traceback.tb_frame.f_code, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def removed_by(exc: BaseException, pool: str) -> Removed | None:
+    """Return what an exception misses in a module, if the library of a pool has removed it.
+
+    :param pool: its name.
+    """
+    asked = _asked(exc)
+    if asked is None or hasattr(sys.modules.get(asked.module), asked.name):
+        return None
+    original = {"gevent": _original_of_gevent, "eventlet": _original_of_eventlet}.get(pool)
+    return asked if original is not None and original(asked) else None
+
+
+def _asked(exc: BaseException) -> Removed | None:
+    """Return what was looked for in a module of Python, and not found."""
+    if isinstance(exc, AttributeError):
+        match = _ATTRIBUTE.search(str(exc))
+        if match is not None and isinstance(getattr(exc, "obj", None) or sys.modules.get(match[1]), ModuleType):
+            return Removed(match[1], match[2])
+    elif isinstance(exc, ImportError):
+        match = _NAME.search(str(exc))
+        if match is not None:
+            return Removed(match[2], match[1])
+    return None
+
+
+def _original_of_gevent(asked: Removed) -> bool:
+    from gevent import monkey
+
+    return asked.name in monkey.saved.get(asked.module, {})
+
+
+def _original_of_eventlet(asked: Removed) -> bool:
+    if asked.module.partition(".")[0] not in sys.stdlib_module_names:
+        return False
+    # Asked for a module that it has not loaded apart yet, ``eventlet.patcher.original`` would load it now.
+    green = sys.modules.get(f"eventlet.green.{asked.module}")
+    return asked.name in getattr(green, "__deleted__", ())
