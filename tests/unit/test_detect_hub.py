@@ -1,0 +1,220 @@
+"""The detector of what keeps the hub: it ends, blames the right line, and is not fooled by waiting for others."""
+
+import os
+import subprocess
+import sys
+import time
+import types
+from textwrap import dedent
+
+import pytest
+
+from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors.hub_samples import Hold, Sample, Watchdog, sample
+from pytest_celerypool.agent.frames import Frames
+
+LINE, OTHER = ("/proj/tasks.py", 3, "slow"), ("/proj/tasks.py", 9, "quick")
+
+
+def seen(user, *, excused=False, position=(1, 1)):
+    return Sample(user, (user,), excused, position)
+
+
+@pytest.fixture
+def hold():
+    return Hold(types.SimpleNamespace(since=1.0), time.thread_time())
+
+
+def test_the_line_seen_most_often_is_blamed(hold):
+    hold.samples += [seen(OTHER), seen(LINE), seen(LINE)]
+    assert hold.place().user == LINE
+    assert hold.times(LINE) == 2
+
+
+def test_loading_a_module_or_starting_a_process_is_no_fault_of_the_line(hold):
+    hold.samples += [seen(LINE, excused=True)] * 3 + [seen(OTHER)]
+    assert hold.excused() == 0.75
+    assert hold.place().user == OTHER
+
+
+def test_a_hold_that_nobody_saw_has_no_line(hold):
+    assert hold.place() is None
+    assert hold.excused() == 0.0
+
+
+def test_a_thread_that_computes_meanwhile_may_have_had_the_interpreters_lock(hold):
+    hold._process -= 1.0  # a second of processor time of other threads
+    hold.samples += [seen(LINE, position=(1, number)) for number in range(3)]
+    assert hold.contended(0.2, hold._cpu)
+
+
+def test_one_call_that_lasts_has_not_waited_for_the_interpreters_lock(hold):
+    hold._process -= 1.0
+    hold.samples += [seen(LINE)] * 3
+    assert not hold.contended(0.2, hold._cpu)
+
+
+def test_a_sample_names_the_innermost_line_of_the_user():
+    described = sample(sys._getframe(), Frames(os.path.dirname(__file__)))
+    assert described.user[0] == __file__
+    assert described.stack[0] == described.user
+    assert not described.excused
+
+
+def test_a_hold_is_that_of_one_meter_since_one_moment(hold):
+    meter = types.SimpleNamespace(since=2.0)
+    kept = Hold(meter, 0.0)
+    assert kept.of(meter)
+    meter.since = 3.0
+    assert not kept.of(meter)
+    assert not kept.of(types.SimpleNamespace(since=2.0))
+
+
+class Greenlet:
+    """Stands for one that runs."""
+
+    gr_frame = None
+    dead = False
+
+
+class Tracer:
+    """Stands for the tracer of switches."""
+
+    def __init__(self):
+        self.meters = {}
+        self.looked = (time.thread_time(), None)
+
+
+def watchdog(tracer, reports, failures, *, limit=0.02, endless=0.1):
+    return Watchdog(tracer, Frames("/"), limit, endless, lambda *arguments: reports.append(arguments), failures.append)
+
+
+def threads_of_the_system():
+    return len(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+def test_the_thread_ends_also_while_it_sleeps_for_want_of_tasks(monkeypatch):
+    monkeypatch.setattr("pytest_celerypool.agent.detectors.hub_samples.IDLE_S", 0.01)
+    failures = []
+    dog = watchdog(Tracer(), [], failures)
+    before = threads_of_the_system()
+    dog.start()
+    deadline = time.monotonic() + 5
+    while not dog.asleep and time.monotonic() < deadline:
+        originals.sleep(0.01)
+    assert dog.asleep
+    assert dog.stop()
+    while threads_of_the_system() > before and time.monotonic() < deadline:
+        originals.sleep(0.01)
+    assert threads_of_the_system() == before
+    assert not failures
+
+
+def test_a_thread_that_sleeps_is_woken_by_a_task(monkeypatch):
+    monkeypatch.setattr("pytest_celerypool.agent.detectors.hub_samples.IDLE_S", 0.01)
+    tracer, reports = Tracer(), []
+    dog = watchdog(tracer, reports, [])
+    dog.start()
+    try:
+        deadline = time.monotonic() + 5
+        while not dog.asleep and time.monotonic() < deadline:
+            originals.sleep(0.01)
+        tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet())
+        dog.wake()
+        while not reports and time.monotonic() < deadline:
+            originals.sleep(0.01)
+    finally:
+        dog.stop()
+    assert reports
+
+
+def test_a_hold_that_goes_on_is_reported_once():
+    tracer, reports = Tracer(), []
+    meter = tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet())
+    dog = watchdog(tracer, reports, [])
+    dog.start()
+    originals.sleep(0.4)
+    dog.stop()
+    ((reported, hold, held, used),) = reports
+    assert reported is meter
+    assert held >= 0.1
+    assert used < held / 2
+    assert hold.place().user[0] == __file__
+    assert dog.of(meter) is hold
+
+
+def test_what_the_thread_stumbles_over_ends_it_and_is_told():
+    tracer, failures = Tracer(), []
+    tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic())  # no greenlet
+    dog = watchdog(tracer, [], failures)
+    dog.start()
+    originals.sleep(0.2)
+    assert dog.stop()
+    (failure,) = failures
+    assert isinstance(failure, AttributeError)
+
+
+#: Spawns greenlets inside and outside of a task, and tells what is watched.
+CHILDREN = """
+import types
+from pytest_celerypool.agent import originals
+{patch}
+from pytest_celerypool.agent.detectors.hub import HubKept
+from pytest_celerypool.agent.meters import ChildMeter, Clocks, SwitchTracer
+import threading, time, {name}
+
+tracer = SwitchTracer(Clocks())
+recorder = types.SimpleNamespace(tracer=tracer, failed=print)
+pool = types.SimpleNamespace(name="{name}", green=True)
+watch = types.SimpleNamespace(
+    recorder=recorder, pool=pool, frames=None, limit=lambda kind: 0.1, on=lambda kind: True, running=lambda: [],
+    guarded=lambda detector, callback: callback,
+)
+before = {name}.spawn, threading._start_new_thread
+detector = HubKept(watch)
+detector.install()
+detector.begin()
+parents = []
+
+def child():
+    parents.extend(meter.parent.id for meter in list(tracer.meters.values()) if isinstance(meter, ChildMeter))
+    time.sleep(0.01)
+
+def task():
+    meter = tracer.start("t", None, "")
+    thread = threading.Thread(target=child)
+    thread.start()
+    {name}.spawn(child)
+    time.sleep(0.05)
+    thread.join()
+    tracer.running.pop(meter.greenlet)
+    meter.stop()
+    detector.ended(meter, "SUCCESS", None)
+
+threading.Thread(target=child).start()
+time.sleep(0.03)
+assert not parents, parents
+greenlet = {name}.spawn(task)
+time.sleep(0.2)
+assert set(parents) == {{"t"}}, parents
+assert not tracer.meters, tracer.meters
+detector.remove()
+assert before == ({name}.spawn, threading._start_new_thread)
+assert tracer.on_hold is None
+print("as promised")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "patch"),
+    [
+        ("gevent", "from gevent import monkey; monkey.patch_all()"),
+        ("eventlet", "import warnings; warnings.simplefilter('ignore'); import eventlet; eventlet.monkey_patch()"),
+    ],
+)
+def test_greenlets_that_a_task_spawns_are_watched_as_its_own(name, patch):
+    pytest.importorskip(name)
+    code = dedent(CHILDREN).format(name=name, patch=patch)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "as promised" in done.stdout, done.stderr
