@@ -56,6 +56,10 @@ class Onlooker:
         found = [Finding.of(record, self._pool.name) for record in self._reader.read() if record["e"] == "finding"]
         return list({finding.identity: finding for finding in found}.values())
 
+    def ready(self, controller: Any) -> None:
+        """The worker consumes."""
+        self._watch.ready(controller)
+
     def stopping(self) -> None:
         """The worker begins to shut down."""
         self._watch.stopping()

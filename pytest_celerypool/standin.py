@@ -194,6 +194,8 @@ class StandIn:
         if self._onlooker is not None:
             self._undo.callback(self._end_looking)
         self._embedded = _start(self.app, **self._options)
+        if self._onlooker is not None:
+            self._onlooker.ready(self._embedded.controller)
         if ping_timeout is not None:
             self._ping(ping_timeout)
 

@@ -104,7 +104,11 @@ class Watch:
 
     def _on_ready(self, sender: Any = None, **_: Any) -> None:
         if self._concerns(sender):
-            self._tell("ready", sender.controller)
+            self.ready(sender.controller)
+
+    def ready(self, controller: Any) -> None:
+        """Tell the detectors that the worker consumes; Celery sends no signal of an embedded one's beginning."""
+        self._tell("ready", controller)
 
     def _tell(self, method: str, *args: Any, last_first: bool = False) -> None:
         for detector in self._detectors[:: -1 if last_first else 1]:

@@ -87,6 +87,8 @@ class InProcessWorker(WithLog):
         if self._recorder is None:
             self._prepare()
         controller = self._start()
+        if self._watch is not None:
+            self._watch.ready(controller)
         self.info = install.describe(controller)
         check_worker(self.info, self.spec, self.target)
 

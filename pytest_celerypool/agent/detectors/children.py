@@ -27,7 +27,7 @@ from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
 #: So many executions of each task are looked at in each child.
-MOST_EXECUTIONS = 60
+MOST_EXECUTIONS = 24
 
 #: Bytes of the file that are read at once.
 _CHUNK = 1 << 16

@@ -115,6 +115,14 @@ SIGNS = (
         "only the children of prefork have an index; under {pool} tasks run in the main process",
         _CHILD_ONLY,
     ),
+    Sign(
+        "pool-bound",
+        ("AssertionError",),
+        r"daemonic processes are not allowed to have children",
+        False,
+        "the children of {pool} are daemonic, and multiprocessing lets none of those start processes",
+        "use threads in the task, billiard in place of multiprocessing, or a pool that does not fork",
+    ),
 )
 
 

@@ -11,6 +11,7 @@ import ast
 import builtins
 import collections.abc
 import linecache
+import os
 import threading
 import types
 from collections.abc import Iterator, Mapping
@@ -241,7 +242,9 @@ def place_of(node: ast.expr, scope: Scope) -> Place | None:
 
 
 def item_place(base: Any, key: Any) -> Place | None:
-    """Return the place of an item of a container."""
+    """Return the place of an item of a container; the environment is watched by whom changes it (``state.py``)."""
+    if base is os.environ:
+        return None
     if not isinstance(base, list | set | dict | collections.abc.MutableMapping) or not hashable(key):
         return None
     return Place(base, key)

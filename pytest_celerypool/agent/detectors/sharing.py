@@ -176,7 +176,8 @@ class Sharing(Detector):
                 if identity in other.updates and _immutable(write.place) and both_still(standing, other):
                     self._stale(standing, other.run, read, write, "both have read it before either wrote")
             for identity, (test, write) in standing.builds.items():
-                if identity in other.builds and both_still(standing, other):
+                passed = standing.is_past(test) and other.is_past(test)
+                if passed and identity in other.builds and both_still(standing, other):
                     self._both_passed(neighbour, standing, other, test, write)
             for identity, write in standing.wrote.items():
                 theirs = other.wrote.get(identity)

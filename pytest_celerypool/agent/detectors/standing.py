@@ -121,6 +121,10 @@ class Standing:
         """Whether the task has not gone on since."""
         return all(frame.f_lasti == lasti for frame, lasti in self.at)
 
+    def is_past(self, step: Step) -> bool:
+        """Whether the task stands behind the line of a step; one that waits for the lock around it does not."""
+        return all(frame.f_lineno >= step.line for frame in self._frames if frame.f_code is step.code)
+
     def waits_at(self) -> str:
         """Return the line at which the task stands."""
         return self._reader.frames.place(self._frames[-1])
