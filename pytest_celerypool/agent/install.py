@@ -24,9 +24,11 @@ def install(config: Mapping[str, Any]) -> None:
     from celery import signals
 
     faulthandler.enable()
-    writer = Writer(config["trace"])
+    # No other thread runs Python beside a task where its slot is a process or a greenlet.
+    contended = config["pool"] not in ("prefork", "solo", "gevent", "eventlet")
+    writer = Writer(config["trace"], contended=contended)
     writer.write("boot", pid=os.getpid())
-    recorder = Recorder(writer, green=config["green"])
+    recorder = Recorder(writer, green=config["green"], contended=contended)
     waits.cap(redis=config["target"]["transport"] is None)
     if config["pool"] == "prefork":
         signals.worker_shutting_down.connect(waits.shorten_prefork_exit(), weak=False)

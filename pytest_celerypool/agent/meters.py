@@ -34,14 +34,16 @@ MEMORY_AGE_S = 0.005
 class ProcFile:
     """A small file of ``/proc`` kept open, since opening it anew costs twenty times as much.
 
-    It is read by ``pread`` without giving up the interpreter's lock (:mod:`~pytest_celerypool.agent.originals`), into
-    one buffer: a shorter text leaves the end of a longer one behind it.
+    Where the interpreter's lock is contended it is read without giving that up
+    (:mod:`~pytest_celerypool.agent.originals`), into one buffer: a shorter text leaves the end of a longer one behind
+    it.
     """
 
-    __slots__ = ("_address", "_buffer", "_fd", "_path")
+    __slots__ = ("_address", "_buffer", "_contended", "_fd", "_path")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, contended: bool = True) -> None:
         self._path = path
+        self._contended = contended
         self._buffer = ctypes.create_string_buffer(_READ)
         self._address = ctypes.addressof(self._buffer)
         self._open()
@@ -58,6 +60,11 @@ class ProcFile:
         """Return the second of its whitespace-separated integers, ``None`` where the system does not offer it."""
         if self._fd < 0:
             return None
+        if not self._contended:
+            try:
+                return int(originals.read_at(self._fd, _READ, 0).split(None, 2)[1])
+            except (OSError, IndexError, ValueError):
+                pass  # as below
         # It fails if the file's thread has ended, or the user's code closed every descriptor.
         if originals.pread(self._fd, self._address, _READ, 0) <= 0 and not self._open():
             return None
@@ -70,7 +77,8 @@ class ProcFile:
 class Clocks:
     """The clocks of this process: they are opened anew after a fork, since ``/proc/self`` names the opener."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, contended: bool = True) -> None:
+        self._contended = contended
         self.renew(os.getpid())
 
     def renew(self, pid: int) -> None:
@@ -79,7 +87,7 @@ class Clocks:
         What the parent opened stays open: its numbers may be the user's by now.
         """
         self.pid = pid
-        self._statm = ProcFile("/proc/self/statm")
+        self._statm = ProcFile("/proc/self/statm", contended=self._contended)
         self._memory: int | None = None
         self._memory_read = -MEMORY_AGE_S
         self._delays: dict[int, ProcFile] = {}
@@ -100,7 +108,7 @@ class Clocks:
         ident = originals.get_ident()
         file = self._delays.get(ident)
         if file is None:
-            file = self._delays[ident] = ProcFile("/proc/thread-self/schedstat")
+            file = self._delays[ident] = ProcFile("/proc/thread-self/schedstat", contended=self._contended)
         nanoseconds = file.second()
         return None if nanoseconds is None else nanoseconds / 1e9
 
@@ -168,7 +176,7 @@ class GreenMeter(Run):
         """Begin to measure: the greenlet has the hub."""
         self.cpu = self.hold = self.wait = 0.0
         self.since = now = time.monotonic()
-        self.tracer.look(now)
+        self.tracer.look_again(now)
 
     def stop(self) -> tuple[float, float, float | None]:
         """Return in seconds: processor time, longest hold, time that the hub waited for a processor meanwhile."""
@@ -275,6 +283,11 @@ class SwitchTracer:
         self._delay = self._clocks.delay()
         waited = 0.0 if delay is None or self._delay is None else max(0.0, self._delay - delay)
         return self._cpu - cpu, waited
+
+    def look_again(self, now: float) -> None:
+        """Ask the system unless it was asked just before."""
+        if now - self._looked > SLACK_S:
+            self.look(now)
 
     def leave(self, meter: GreenMeter, now: float) -> None:
         """A greenlet gives up the hub: add up what it used, less the time the hub waited for a processor."""

@@ -8,7 +8,8 @@ identity with the greenlet's.
 ``os.read`` and ``os.write`` give up the interpreter's lock for the microsecond that they take. Where other threads
 run Python the caller then waits for up to five milliseconds to get it back (``sys.getswitchinterval``), and a task of
 the pool ``threads`` would be stopped six times by an agent that only writes down that it began and ended.
-:class:`ctypes.PyDLL` calls the same functions of the C library without that.
+:class:`ctypes.PyDLL` calls the same functions of the C library without that, for a microsecond more: it is used where
+tasks run in threads, or share the process with a test.
 """
 
 import _thread
@@ -18,6 +19,7 @@ import time
 
 allocate_lock = _thread.allocate_lock
 open_file = os.open
+read_at = os.pread
 get_ident = _thread.get_ident
 get_native_id = _thread.get_native_id
 sleep = time.sleep

@@ -36,10 +36,14 @@ def encode(value: Any) -> str:
 
 
 class Writer:
-    """Appends records to the trace file at `path`."""
+    """Appends records to the trace file at `path`.
 
-    def __init__(self, path: str) -> None:
+    :param contended: whether other threads run Python while a task does.
+    """
+
+    def __init__(self, path: str, *, contended: bool = True) -> None:
         self._path = path
+        self._append = originals.append if contended else originals.write
         self._fd = self._open()
 
     def _open(self) -> int:
@@ -57,10 +61,10 @@ class Writer:
         """Append one record that is JSON already."""
         line = record.encode() + b"\n"
         try:
-            originals.append(self._fd, line)
+            self._append(self._fd, line)
         except OSError:  # the user's code closed every descriptor, as daemons do
             self._fd = self._open()
-            originals.append(self._fd, line)
+            self._append(self._fd, line)
 
 
 def describe_exception(exc: BaseException | None) -> dict[str, Any] | None:
@@ -89,6 +93,7 @@ class Recorder:
     :param writer: takes the records.
     :param green: whether the slots are greenlets.
     :param app: the application whose tasks are recorded; all of the process if ``None``.
+    :param contended: whether other threads run Python while a task does.
     :ivar tracer: sees the switches of a green pool; ``None`` in any other.
     :ivar running: the executions in this process, by greenlet in a green pool and by thread in any other.
     :ivar watch: is told of every start and end; ``None`` without detectors.
@@ -97,10 +102,10 @@ class Recorder:
     JSON by hand: through :meth:`_guarded` and :meth:`Writer.write` it would cost half as much again.
     """
 
-    def __init__(self, writer: Writer, *, green: bool, app: Any = None) -> None:
+    def __init__(self, writer: Writer, *, green: bool, app: Any = None, contended: bool = True) -> None:
         self.writer = writer
         self._app = app
-        self._clocks = Clocks()
+        self._clocks = Clocks(contended=contended)
         self.tracer = SwitchTracer(self._clocks) if green else None
         self.watch: Watch | None = None
         self.running: dict[Any, Run] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -22,9 +23,11 @@ import pytest
 from celery import Celery
 
 from pytest_celerypool.agent import loading
+from pytest_celerypool.agent.detectors import BUILT_IN
 from pytest_celerypool.broker import AppUrls, Broker, open_broker
 from pytest_celerypool.launch import Surroundings, WorkerSpec
 from pytest_celerypool.launch.subprocess import SubprocessWorker
+from pytest_celerypool.policies import Policies, kinds_of
 from pytest_celerypool.pools import pool
 from pytest_celerypool.reaper import Reaper
 
@@ -210,6 +213,12 @@ class Client:
             time.sleep(0.01)
 
 
+ALL_DETECTORS = Policies(
+    {kind.name: kind for path in BUILT_IN for kind in kinds_of(path)},
+    BUILT_IN,
+)
+
+
 class Lab:
     """A private server, and workers on databases of their own.
 
@@ -238,9 +247,11 @@ class Lab:
         return {"CELERY_BROKER_URL": str(target["broker_url"]), "CELERY_RESULT_BACKEND": str(target["backend_url"])}
 
     def with_agent(self, pool_name: str, slots: int) -> PluginWorker:
-        """Start a worker as the plugin does."""
+        """Start a worker as the plugin does, with every detector."""
         self._count += 1
-        worker = PluginWorker(self._surroundings(), pool_name, slots, self._reaper)
+        detection = ALL_DETECTORS.configuration(str(PROJECT), pool(pool_name))
+        around = dataclasses.replace(self._surroundings(), detection=detection)
+        worker = PluginWorker(around, pool_name, slots, self._reaper)
         self._stack.callback(worker.close)
         worker.wait_ready()
         return worker
