@@ -171,7 +171,7 @@ watch = types.SimpleNamespace(
     recorder=recorder, pool=pool, frames=None, limit=lambda kind: 0.1, on=lambda kind: True, running=lambda: [],
     guarded=lambda detector, callback: callback,
 )
-before = {name}.spawn, threading._start_new_thread
+before = {name}.spawn
 detector = HubKept(watch)
 detector.install()
 detector.begin()
@@ -200,8 +200,11 @@ time.sleep(0.2)
 assert set(parents) == {{"t"}}, parents
 assert not tracer.meters, tracer.meters
 detector.remove()
-assert before == ({name}.spawn, threading._start_new_thread)
+assert before == {name}.spawn
 assert tracer.on_hold is None
+meter = tracer.start("after", None, "")
+{name}.spawn(child)
+assert list(tracer.meters.values()) == [meter], tracer.meters
 print("as promised")
 """
 

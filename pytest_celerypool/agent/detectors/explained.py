@@ -90,8 +90,7 @@ class Explained(Detector):
         self.watch.report(
             AWAY,
             run,
-            f"it needs {what}, which {pool} has removed because it would stop all tasks, so that it fails under "
-            f"{pool} alone",
+            f"it needs {what}, which {pool} has removed because it would stop all tasks: it can only fail here",
             [*places, f"{type(exc).__name__}: {exc}", f"the module {removed.module} of Python itself has it"],
             _INSTEAD.get(
                 removed.module, "ask whether the module has it (hasattr), and go another way where it has not"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +28,8 @@ _NATIVE = {
 
 _YIELD = {"gevent": "gevent.sleep(0)", "eventlet": "eventlet.sleep(0)"}
 
-#: What makes greenlets, by module or class; eventlet's package has the functions of its module under the same names.
-_GREENTHREADS = ("spawn", "spawn_n", "spawn_after")
-_SPAWNERS = {
-    "gevent": (("gevent", ("spawn", "spawn_later", "spawn_raw")), ("gevent.pool:Group", ("spawn",))),
-    "eventlet": (("eventlet", _GREENTHREADS), ("eventlet.greenthread", _GREENTHREADS)),
-}
+#: What makes greenlets in eventlet: its package has the functions of its module under the same names.
+_SPAWNERS = ("spawn", "spawn_n", "spawn_after")
 
 
 class HubKept(Detector):
@@ -56,6 +51,7 @@ class HubKept(Detector):
         self._watchdog: Watchdog | None = None
         self._children: list[Any] = []
         self._pid = os.getpid()
+        self._heard: Callable[..., None] | None = None
         self._watch_spawning()
 
     def begin(self) -> None:
@@ -86,6 +82,7 @@ class HubKept(Detector):
     def remove(self) -> None:
         """End, the thread too."""
         super().remove()
+        self._ignore_spawning()
         if self._tracer is not None:
             self._tracer.on_hold = None
             self._tracer.long_hold_s = float("inf")
@@ -96,49 +93,31 @@ class HubKept(Detector):
     # -- greenlets that tasks spawn
 
     def _watch_spawning(self) -> None:
-        import importlib
-
+        """See every greenlet that is spawned; threads are among them."""
         if self.watch.pool.name == "gevent":
-            self._watch_threads()
-        for path, names in _SPAWNERS.get(self.watch.pool.name, ()):
-            module, _, cls = path.partition(":")
-            owner = importlib.import_module(module)
-            if cls:
-                owner = getattr(owner, cls)
-            for name in names:
-                if name in vars(owner):
+            from gevent import Greenlet
+
+            self._heard = self.watch.guarded(self, self._spawned)
+            Greenlet.add_spawn_callback(self._heard)
+        elif self.watch.pool.name == "eventlet":
+            import eventlet
+            from eventlet import greenthread
+
+            for owner in (eventlet, greenthread):
+                for name in _SPAWNERS:
                     self.after(owner, name, self._spawned)
+
+    def _ignore_spawning(self) -> None:
+        if self._heard is not None:
+            from gevent import Greenlet
+
+            Greenlet.remove_spawn_callback(self._heard)
+            self._heard = None
 
     def _spawned(self, greenlet: Any, *_args: Any, **_kwargs: Any) -> None:
         run = self._current()
         if run is not None:
             self._adopt(greenlet, run)
-
-    def _watch_threads(self) -> None:
-        """See the greenlets that gevent makes of threads; eventlet makes them by the functions that are watched."""
-        import threading
-
-        for name in ("_start_new_thread", "_start_joinable_thread"):  # the second one since Python 3.13
-            if name in vars(threading):
-                self.patch(threading, name, self._adopting_thread(vars(threading)[name]))
-
-    def _adopting_thread(self, start: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that starts a thread, here a greenlet, which is then watched if a task has started it."""
-
-        @functools.wraps(start)
-        def start_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            run = self._current()
-            if run is None:
-                return start(function, *args, **kwargs)
-
-            def bootstrap(*arguments: Any, **rest: Any) -> Any:
-                if self._tracer is not None:
-                    self._adopt(self._tracer.getcurrent(), run)
-                return function(*arguments, **rest)
-
-            return start(bootstrap, *args, **kwargs)
-
-        return start_thread
 
     def _current(self) -> Run | None:
         """Return the task that runs, or the one that has spawned the greenlet that does."""
