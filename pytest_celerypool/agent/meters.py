@@ -120,15 +120,17 @@ class Run:
     :ivar task: Celery's task object.
     :ivar about: what the records of its start and its end have in common.
     :ivar marks: what detectors keep with it, each under a name of its own.
+    :ivar number: how many executions this process had begun with it; negative if others ran when it began.
     """
 
-    __slots__ = ("about", "id", "marks", "task")
+    __slots__ = ("about", "id", "marks", "number", "task")
 
     def __init__(self, task_id: str, task: Any, about: str) -> None:
         self.id = task_id
         self.task = task
         self.about = about
         self.marks: dict[str, Any] = {}
+        self.number = 0
 
     def begin(self) -> None:
         """Begin to measure: what the agent did since this was made is not the task's."""

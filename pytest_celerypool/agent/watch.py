@@ -16,6 +16,9 @@ from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.recorder import Recorder
 
+#: Detectors with the method of each that is to be called.
+Listeners = tuple[tuple[Detector, Callable[..., None]], ...]
+
 
 class PoolFacts(NamedTuple):
     """What detectors know of the pool that runs.
@@ -53,8 +56,12 @@ class Watch:
         self._off = frozenset(config["off"])
         self._limits: dict[str, float] = dict(config["limits"])
         self._detectors: list[Detector] = []
-        self._starters: tuple[tuple[Detector, Callable[..., None]], ...] = ()
-        self._enders: tuple[tuple[Detector, Callable[..., None]], ...] = ()
+        self._starters: Listeners = ()
+        self._enders: Listeners = ()
+        self._marked: Listeners = ()
+        self._failers: Listeners = ()
+        #: How many executions have begun in this process.
+        self.starts = 0
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = ()
         self._load(config["detectors"])
 
@@ -121,12 +128,21 @@ class Watch:
         return getattr(consumer, "app", self.app) is self.app
 
     def _bind(self) -> None:
-        base = Detector
-        self._starters = tuple((one, one.started) for one in self._detectors if type(one).started is not base.started)
-        self._enders = tuple((one, one.ended) for one in self._detectors if type(one).ended is not base.ended)
+        """Find out which detectors want to hear what: what is called for every task has to be little."""
+        self._starters = self._listeners("started")
+        enders = self._listeners("ended")
+        self._enders = tuple(pair for pair in enders if not pair[0].mark)
+        self._marked = tuple(pair for pair in enders if pair[0].mark)
+        self._failers = self._listeners("failed")
+
+    def _listeners(self, method: str) -> Listeners:
+        overridden = (one for one in self._detectors if getattr(type(one), method) is not getattr(Detector, method))
+        return tuple((one, getattr(one, method)) for one in overridden)
 
     def started(self, run: Run) -> None:
         """Tell the detectors that a task begins in this slot."""
+        self.starts += 1
+        run.number = self.starts if len(self.recorder.running) == 1 else -self.starts
         for detector, tell in self._starters:
             try:
                 tell(run)
@@ -140,6 +156,21 @@ class Watch:
                 tell(run, state, exc)
             except Exception as error:  # noqa: BLE001 - a detector spoils nothing
                 self.switch_off(detector, error)
+        if run.marks or state != "SUCCESS":
+            self._ended_otherwise(run, state, exc)
+
+    def _ended_otherwise(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Tell those who wait for a task with their mark, or for one that has failed."""
+        told = [(detector, tell) for detector, tell in self._marked if detector.mark in run.marks]
+        for detector, tell in (*told, *(self._failers if state != "SUCCESS" else ())):
+            try:
+                tell(run, state, exc)
+            except Exception as error:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, error)
+
+    def overlapped(self, run: Run) -> bool:
+        """Whether other tasks ran in this process between the beginning of a task and now."""
+        return run.number != self.starts
 
     def guarded(self, detector: Detector, callback: Callable[..., None]) -> Callable[..., None]:
         """Return a function that calls `callback`, and switches the detector off if it raises."""

@@ -70,6 +70,9 @@ class Detector:
     #: The kinds of findings that it reports.
     kinds: ClassVar[Sequence[Kind]] = ()
 
+    #: If not empty, :meth:`ended` is called only of tasks whose :attr:`Run.marks` have it: of most, nobody is told.
+    mark: str = ""
+
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self._patches: list[tuple[Any, str, Any, Any]] = []
@@ -100,6 +103,9 @@ class Detector:
         :param state: Celery's, ``None`` if it was left by ``SystemExit`` and the like.
         :param exc: what it raised, if anything.
         """
+
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """A task leaves its slot otherwise than by ``SUCCESS``; called after :meth:`ended`, with the same."""
 
     def stopping(self) -> None:
         """The worker begins to shut down (in its main process)."""

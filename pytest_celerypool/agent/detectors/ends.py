@@ -77,7 +77,7 @@ class Endings(Detector):
 
     # -- tasks that are lost
 
-    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Report an exit of which a pool tells nobody."""
         if state is not None or self._ends or self.watch.pool.facts["reports_system_exit"]:
             return

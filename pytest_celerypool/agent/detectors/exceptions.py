@@ -29,7 +29,7 @@ class Exceptions(Detector):
         Kind("exception-loses-data", "warn", "the caller gets the exception without some of what was in it"),
     )
 
-    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Look at what a task failed with."""
         if state != "FAILURE" or exc is None:
             return

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 AWAY, SHARED = "patched-away", "loop-shared"
 
-#: Under which name it is kept with a task how many tasks had begun with it, 0 if others ran already.
-_MARK = "explained"
 
 _ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _NAME = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
@@ -59,22 +57,11 @@ class Explained(Detector):
         """Only where tasks share a process at the same time."""
         return watch.pool.name in ("threads", "gevent", "eventlet")
 
-    def install(self) -> None:
-        """Begin to count."""
-        self._running = self._starts = 0
-
-    def started(self, run: Run) -> None:
-        """Note whether the task runs beside others."""
-        self._running += 1
-        self._starts += 1
-        run.marks[_MARK] = self._starts if self._running == 1 else 0
-
-    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Explain what a task failed with."""
-        self._running -= 1
         if exc is None:
             return
-        overlapped = self._starts != run.marks.get(_MARK)
+        overlapped = self.watch.overlapped(run)
         for each in chain(exc):
             removed = removed_by(each, self.watch.pool.name)
             if removed is not None:

@@ -19,9 +19,6 @@ from pytest_celerypool.agent.detectors.standing import Reader, split
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
-#: Under which name it is kept with a task how many had begun with it, 0 if another one ran already.
-_MARK = "explained-sharing"
-
 
 class Sign(NamedTuple):
     """What an exception says, and what that means.
@@ -138,25 +135,12 @@ class ExplainedSharing(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._reader = Reader(watch.frames)
-        self._running = 0
-        self._starts = 0
 
-    def started(self, run: Run) -> None:
-        """Note whether the task runs beside others."""
-        self._running += 1
-        self._starts += 1
-        run.marks[_MARK] = self._starts if self._running == 1 else 0
-
-    def forked(self) -> None:
-        """Go on in a child, where nothing runs yet."""
-        self._running = 0
-
-    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Explain what a task failed with."""
-        self._running -= 1
         if exc is None:
             return
-        overlapped = self._starts != run.marks.get(_MARK)
+        overlapped = self.watch.overlapped(run)
         for each in chain(exc):
             if each.__traceback__ is not None:
                 self._explain(run, each, overlapped=overlapped)

@@ -34,7 +34,7 @@ class Bound(Detector):
         """Whether the pool forks."""
         return watch.pool.forks
 
-    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Look at what the task failed with."""
         if exc is None or state != "FAILURE":
             return

@@ -65,6 +65,7 @@ class Limits(Detector):
     the other pools a task that has limits is looked at when they have passed.
     """
 
+    mark = "limits"
     kinds = (
         Kind(HARD, "fail", "a hard time limit passed and the task ran on", 0.25, "s"),
         Kind(SOFT, "fail", "a soft time limit passed and nothing was raised", 0.25, "s"),
@@ -228,7 +229,7 @@ class Limits(Detector):
         mark = Interrupted(
             time.monotonic(), frames.stack(user), self._caught(caught) if caught and caught.generic else None
         )
-        run.marks["soft"] = mark
+        run.marks["soft"], run.marks["limits"] = mark, None
         if mark.caught is not None:
             self._alarm.at(
                 mark.at + _CLEANING_UP_S,

@@ -44,6 +44,7 @@ class Revocations(Detector):
     The mark ``terminated`` of a run tells other detectors that it was told to end.
     """
 
+    mark = "terminated"
     kinds = (Kind("revoke-ignored", "fail", "a task that was to be terminated ran on", 0.5, "s"),)
 
     def __init__(self, watch: Watch) -> None:

@@ -66,7 +66,7 @@ class Remains(Detector):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self._mark = f"{_MARK}-{type(self).__name__}"
+        self.mark = f"{_MARK}-{type(self).__name__}"
         self._left: dict[tuple[str, str, str], list[Left]] = {}
         self._peak: dict[str, int] = {}
         self._reported: set[tuple[str, str, str]] = set()
@@ -127,11 +127,11 @@ class Remains(Detector):
         at_once = sum(other.task.name == name for other in self.watch.running())
         self._peak[name] = max(self._peak.get(name, 1), at_once)
         thing = Made(kind, frames.place(place), frames.stack(place), text, there, get)
-        run.marks.setdefault(self._mark, []).append(thing)
+        run.marks.setdefault(self.mark, []).append(thing)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Keep what the task leaves behind."""
-        things = run.marks.pop(self._mark, None)
+        things = run.marks.pop(self.mark, None)
         if things is None:
             return
         now = time.monotonic()

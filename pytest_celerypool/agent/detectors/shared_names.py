@@ -43,6 +43,7 @@ class Written:
 class SharedNames(Detector):
     """Watches what tasks write under a name that the whole process has."""
 
+    mark = "shared-name"
     kinds = (Kind("shared-name", "fail", "tasks of one process use the same file, named after the process or thread"),)
 
     def __init__(self, watch: Watch) -> None:
@@ -65,14 +66,16 @@ class SharedNames(Detector):
         self._pid, self._written = str(os.getpid()), {}
         self._pattern = re.compile(rf"(?<!\d){self._pid}(?!\d)")
 
-    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
-        """Forget what the task wrote; look at what it found missing, or there already."""
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Look at what the task found missing, or there already."""
         if isinstance(exc, FileExistsError | FileNotFoundError):
             self._missed(run, exc)
-        if self._written:
-            for path, holders in list(self._written.items()):
-                if holders.pop(run.id, None) is not None and not holders:
-                    self._written.pop(path, None)
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Forget what the task wrote."""
+        for path, holders in list(self._written.items()):
+            if holders.pop(run.id, None) is not None and not holders:
+                self._written.pop(path, None)
 
     def _named(self, path: Any) -> str | None:
         """Return a path as text if it is named after the process or the thread."""
@@ -106,6 +109,7 @@ class SharedNames(Detector):
 
     def _take(self, run: Run, path: str, inode: int) -> Written:
         """Note that a task writes a file; tell if another task has it open."""
+        run.marks[self.mark] = True
         frame = self.watch.frames.user_frame()
         holders = self._written.setdefault(path, {})
         mine = Written(run, path, inode, self.watch.frames.stack(frame))

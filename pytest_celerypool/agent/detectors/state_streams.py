@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
     from pytest_celerypool.agent.watch import Watch
 
-_MARK = "state-streams"
 _NAMES = ("stdout", "stderr")
+_MOST_ENDED = 16
 
 
 class Streams:
@@ -35,6 +36,8 @@ class Streams:
         self._ledger = ledger
         self._running = watch.recorder.running
         self._usual: tuple[Any, Any] | None = None
+        #: The last tasks that have ended, and how many had begun by then: a task keeps no other one alive.
+        self._ended: deque[tuple[int, Run]] = deque(maxlen=_MOST_ENDED)
 
     def forked(self) -> None:
         """Begin anew in a new process, with streams of its own."""
@@ -45,13 +48,12 @@ class Streams:
         usual = self._usual
         if usual is None:
             usual = self._usual = sys.stdout, sys.stderr
-        if len(self._running) > 1:
-            run.marks[_MARK] = [other for other in list(self._running.values()) if other is not run]
         if sys.stdout is not usual[0] or sys.stderr is not usual[1]:
             self._compare(run, usual, self._began)
 
     def ended(self, run: Run) -> None:
         """A task ends."""
+        self._ended.append((self._watch.starts, run))
         usual = self._usual
         if usual is not None and (sys.stdout is not usual[0] or sys.stderr is not usual[1]):
             self._compare(run, usual, self._left)
@@ -66,7 +68,7 @@ class Streams:
         """A stream is replaced as a task begins: it hurts one that does not replace it itself."""
         if self._line(run, name) is not None:
             return
-        for other in run.marks.get(_MARK, ()):
+        for other in self._beside(run):
             change = self._change(other, name, before, now)
             if change is not None:
                 self._ledger.report_changed(change, [run], "in place when that task began")
@@ -77,13 +79,18 @@ class Streams:
         change = self._change(run, name, before, now)
         if change is None or any(self._line(other, name) for other in list(self._running.values()) if other is not run):
             return
-        beside = [other for other in run.marks.get(_MARK, ()) if self._line(other, name) is not None]
+        beside = [other for other in self._beside(run) if self._line(other, name) is not None]
         if beside:
             # Each put back what it had found: the last one the stream of another, which has ended.
             self._ledger.report_changed(change, beside, "the stream of another task is left in place")
         else:
             self._ledger.report_left(change)
         self._usual = sys.stdout, sys.stderr
+
+    def _beside(self, run: Run) -> list[Run]:
+        """Return the tasks that run, or have ended since a task began."""
+        ended = [other for starts, other in self._ended if starts >= abs(run.number)]
+        return [other for other in (*list(self._running.values()), *ended) if other is not run]
 
     def _line(self, run: Run, name: str) -> state_sources.Line | None:
         def matches(node: ast.AST) -> bool:
