@@ -121,9 +121,10 @@ class Run:
     :ivar about: what the records of its start and its end have in common.
     :ivar marks: what detectors keep with it, each under a name of its own.
     :ivar number: how many executions this process had begun with it; negative if others ran when it began.
+    :ivar over: whether the task's own code has returned, and its result is being stored.
     """
 
-    __slots__ = ("about", "id", "marks", "number", "task")
+    __slots__ = ("about", "id", "marks", "number", "over", "task")
 
     def __init__(self, task_id: str, task: Any, about: str) -> None:
         self.id = task_id
@@ -131,6 +132,7 @@ class Run:
         self.about = about
         self.marks: dict[str, Any] = {}
         self.number = 0
+        self.over = False
 
     def begin(self) -> None:
         """Begin to measure: what the agent did since this was made is not the task's."""

@@ -60,6 +60,8 @@ class Watch:
         self._enders: Listeners = ()
         self._marked: Listeners = ()
         self._failers: Listeners = ()
+        self._returners: Listeners = ()
+        self._unwatch_results: Callable[[], None] = lambda: None
         #: How many executions have begun in this process.
         self.starts = 0
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = ()
@@ -95,7 +97,36 @@ class Watch:
         self.app = app
         self._tell("begin")
         self._bind()
+        self._watch_results()
         self.recorder.watch = self
+
+    def _watch_results(self) -> None:
+        """Know when a task's own code is over: connections and files of the result backend are not the task's."""
+        from celery.backends.base import Backend
+
+        original, current = Backend.mark_as_done, self.recorder.current
+
+        def mark_as_done(backend: Any, task_id: str, result: Any, *args: Any, **kwargs: Any) -> Any:
+            run = current()
+            if run is None or run.id != task_id:
+                return original(backend, task_id, result, *args, **kwargs)
+            for detector, tell in self._returners:
+                try:
+                    tell(run, result)
+                except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+                    self.switch_off(detector, exc)
+            run.over = True
+            try:
+                return original(backend, task_id, result, *args, **kwargs)
+            finally:
+                run.over = False  # the task's after_return() is its own code again
+
+        def unwatch() -> None:
+            if Backend.mark_as_done is mark_as_done:
+                Backend.mark_as_done = original
+
+        Backend.mark_as_done = mark_as_done
+        self._unwatch_results = unwatch
 
     def stopping(self) -> None:
         """Tell the detectors that the worker begins to shut down; Celery sends no signal of an embedded one's end."""
@@ -104,6 +135,7 @@ class Watch:
     def remove(self) -> None:
         """End, and put everything back."""
         self.recorder.watch = None
+        self._unwatch_results()
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
         # The last first: two that replace the same function take it back in the opposite order.
@@ -134,6 +166,7 @@ class Watch:
         self._enders = tuple(pair for pair in enders if not pair[0].mark)
         self._marked = tuple(pair for pair in enders if pair[0].mark)
         self._failers = self._listeners("failed")
+        self._returners = self._listeners("returned")
 
     def _listeners(self, method: str) -> Listeners:
         overridden = (one for one in self._detectors if getattr(type(one), method) is not getattr(Detector, method))
@@ -207,8 +240,9 @@ class Watch:
         return kind not in self._off
 
     def current(self) -> Run | None:
-        """Return the task that runs in the current slot: this thread, or this greenlet of a green pool."""
-        return self.recorder.current()
+        """Return the task whose code runs in the current slot: this thread, or this greenlet of a green pool."""
+        run = self.recorder.current()
+        return None if run is None or run.over else run
 
     def running(self) -> list[Run]:
         """Return the tasks that run in this process."""

@@ -97,6 +97,9 @@ class Detector:
     def started(self, run: Run) -> None:
         """A task begins in this slot; it is among :attr:`Watch.running` already."""
 
+    def returned(self, run: Run, result: Any) -> None:
+        """The task's own code has returned `result`, which is stored next; what happens from here on is Celery's."""
+
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """A task leaves its slot.
 

@@ -275,23 +275,9 @@ class Coroutines(Detector):
 
     kinds = (Kind("coroutine-not-run", "fail", "a task returned a coroutine or generator that nobody ran"),)
 
-    def begin(self) -> None:
-        """See results before they are stored."""
-        from celery.backends.base import Backend
-
-        original = Backend.mark_as_done
-        returned = self.watch.guarded(self, self._returned)
-
-        def mark_as_done(backend: Any, task_id: str, result: Any, *args: Any, **kwargs: Any) -> Any:
-            if type(result) in _NEVER_RUN:
-                returned(result)
-            return original(backend, task_id, result, *args, **kwargs)
-
-        self.patch(Backend, "mark_as_done", mark_as_done)
-
-    def _returned(self, result: Any) -> None:
-        run = self.watch.current()
-        if run is None:
+    def returned(self, run: Run, result: Any) -> None:
+        """Look at what a task returns before it is stored."""
+        if type(result) not in _NEVER_RUN:
             return
         what = _NEVER_RUN[type(result)]
         state = {"CORO_CREATED", "GEN_CREATED", "AGEN_CREATED"}
