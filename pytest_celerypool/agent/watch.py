@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.opening import Opening
 from pytest_celerypool.agent.recorder import Recorder
 
 #: Detectors with the method of each that is to be called.
@@ -61,6 +62,7 @@ class Watch:
         self._marked: Listeners = ()
         self._failers: Listeners = ()
         self._returners: Listeners = ()
+        self._openers: Listeners = ()
         self._unwatch_results: Callable[[], None] = lambda: None
         #: How many executions have begun in this process.
         self.starts = 0
@@ -84,6 +86,10 @@ class Watch:
         from celery import signals
 
         self._tell("install")
+        self._bind()
+        self._opening = Opening(self._opened)
+        if self._openers:
+            self._opening.install()
         self._receivers = (
             (signals.worker_process_init, lambda **_: self._tell("forked")),
             (signals.worker_ready, self._on_ready),
@@ -99,6 +105,16 @@ class Watch:
         self._bind()
         self._watch_results()
         self.recorder.watch = self
+
+    def _opened(self, file: Any, path: Any, mode: Any) -> None:
+        run = self.current()
+        if run is None:
+            return
+        for detector, tell in self._openers:
+            try:
+                tell(run, file, path, mode)
+            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, exc)
 
     def _watch_results(self) -> None:
         """Know when a task's own code is over: connections and files of the result backend are not the task's."""
@@ -135,6 +151,7 @@ class Watch:
     def remove(self) -> None:
         """End, and put everything back."""
         self.recorder.watch = None
+        self._opening.remove()
         self._unwatch_results()
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
@@ -167,6 +184,7 @@ class Watch:
         self._marked = tuple(pair for pair in enders if pair[0].mark)
         self._failers = self._listeners("failed")
         self._returners = self._listeners("returned")
+        self._openers = self._listeners("opened")
 
     def _listeners(self, method: str) -> Listeners:
         overridden = (one for one in self._detectors if getattr(type(one), method) is not getattr(Detector, method))
@@ -209,7 +227,7 @@ class Watch:
         """Return a function that calls `callback`, and switches the detector off if it raises."""
 
         def call(*args: Any, **kwargs: Any) -> None:
-            if detector in self._detectors:
+            if detector.active:
                 try:
                     callback(*args, **kwargs)
                 except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
@@ -221,6 +239,7 @@ class Watch:
         """End a detector that raised, and have the report say so."""
         if detector not in self._detectors:
             return
+        detector.active = False
         self._detectors.remove(detector)
         self._bind()
         self.recorder.failed(f"detector {type(detector).__name__}, switched off", exc)

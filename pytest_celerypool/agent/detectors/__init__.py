@@ -73,6 +73,9 @@ class Detector:
     #: If not empty, :meth:`ended` is called only of tasks whose :attr:`Run.marks` have it: of most, nobody is told.
     mark: str = ""
 
+    #: Whether it has not been switched off.
+    active = True
+
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self._patches: list[tuple[Any, str, Any, Any]] = []
@@ -97,6 +100,14 @@ class Detector:
     def started(self, run: Run) -> None:
         """A task begins in this slot; it is among :attr:`Watch.running` already."""
 
+    def opened(self, run: Run, file: Any, path: Any, mode: Any) -> None:
+        """The code of a task has called ``open``.
+
+        :param file: what it gave.
+        :param path: as it was given.
+        :param mode: as it was given.
+        """
+
     def returned(self, run: Run, result: Any) -> None:
         """The task's own code has returned `result`, which is stored next; what happens from here on is Celery's."""
 
@@ -120,37 +131,45 @@ class Detector:
                 setattr(owner, name, original)
         self._patches.clear()
 
-    def after(self, owner: Any, name: str, callback: Callable[..., None]) -> None:
+    def after(self, owner: Any, name: str, callback: Callable[..., None], *, in_task: bool = False) -> None:
         """Have `callback` called with ``(result, *args, **kwargs)`` after each call of a function.
 
         It ends with :meth:`remove`.
 
         :param owner: the module or class whose attribute `name` the function is.
+        :param in_task: whether only calls by the code of a task are of interest; others then cost less.
         """
-        original = vars(owner)[name]
-        function = original.__func__ if isinstance(original, staticmethod | classmethod) else original
+        original, function = self._original(owner, name)
         guarded = self.watch.guarded(self, callback)
+        current = self.watch.current if in_task else None
 
         @functools.wraps(function)
         def replacement(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
-            guarded(result, *args, **kwargs)
+            if current is None or current() is not None:
+                guarded(result, *args, **kwargs)
             return result
 
         self.patch(owner, name, replacement if function is original else type(original)(replacement))
 
-    def before(self, owner: Any, name: str, callback: Callable[..., None]) -> None:
-        """Have `callback` called with the arguments before each call of a function, until :meth:`remove`."""
-        original = vars(owner)[name]
-        function = original.__func__ if isinstance(original, staticmethod | classmethod) else original
+    def before(self, owner: Any, name: str, callback: Callable[..., None], *, in_task: bool = False) -> None:
+        """Have `callback` called with the arguments before each call of a function, as :meth:`after` does after it."""
+        original, function = self._original(owner, name)
         guarded = self.watch.guarded(self, callback)
+        current = self.watch.current if in_task else None
 
         @functools.wraps(function)
         def replacement(*args: Any, **kwargs: Any) -> Any:
-            guarded(*args, **kwargs)
+            if current is None or current() is not None:
+                guarded(*args, **kwargs)
             return function(*args, **kwargs)
 
         self.patch(owner, name, replacement if function is original else type(original)(replacement))
+
+    @staticmethod
+    def _original(owner: Any, name: str) -> tuple[Any, Callable[..., Any]]:
+        original = vars(owner)[name]
+        return original, original.__func__ if isinstance(original, staticmethod | classmethod) else original
 
     def patch(self, owner: Any, name: str, replacement: Any) -> None:
         """Replace an attribute of a module or class until :meth:`remove`."""

@@ -82,7 +82,9 @@ class Threads(Remains):
     def _hear_of_eventlet(self) -> None:
         from eventlet import greenthread
 
-        self.after(greenthread.GreenThread, "__init__", lambda _, thread, *__: self._made_greenlet(thread))
+        self.after(
+            greenthread.GreenThread, "__init__", lambda _, thread, *__: self._made_greenlet(thread), in_task=True
+        )
         # A thread of eventlet's is a bare greenlet.
         self.after(greenthread, "_spawn_n", lambda made, *_: self._made_greenlet(made[1]))
 

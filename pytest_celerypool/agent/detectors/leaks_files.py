@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import gc
-import io
 import os
 import socket
 import sys
@@ -21,6 +19,7 @@ from pytest_celerypool.agent.detectors.remains import Left, Remains
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
     from pytest_celerypool.agent.watch import Watch
 
 
@@ -68,24 +67,20 @@ class Files(Remains):
         self._collections = 0
 
     def install(self) -> None:
-        """Hear of every file, socket and temporary file."""
-        told = self.watch.guarded(self, self._opened)
-        wrapped = _Told(builtins.open, told)
-        for owner in (builtins, io):
-            self.patch(owner, "open", wrapped)
+        """Hear of every socket and temporary file; of files that are opened, every detector hears."""
         # eventlet gives the module tempfile an os of its own.
         for system in {id(each): each for each in (os, vars(tempfile)["_os"])}.values():
             for name, callback in (("open", self._opened_descriptor), ("mkdir", self._made_folder)):
                 self.patch(system, name, _Told(getattr(system, name), self.watch.guarded(self, callback)))
-        self.after(socket.socket, "__init__", self._made_socket)
+        self.after(socket.socket, "__init__", self._made_socket, in_task=True)
 
     # -- events
 
-    def _opened(self, file: Any, name: Any = None, *_: Any, **__: Any) -> None:
-        if self.watch.current() is None or isinstance(name, int):  # the latter: a descriptor that was opened before
-            return
-        ref = weakref.ref(file)
-        self.made("leaked-file", sys._getframe(), os.fspath(name), lambda: _is_open(ref()), ref)
+    def opened(self, run: Run, file: Any, path: Any, mode: Any) -> None:
+        """A task has opened a file."""
+        if not isinstance(path, int):  # a descriptor that was opened before
+            ref = weakref.ref(file)
+            self.made("leaked-file", sys._getframe(), os.fspath(path), lambda: _is_open(ref()), ref)
 
     def _opened_descriptor(self, fd: int, path: Any = None, *_: Any, **__: Any) -> None:
         if self.watch.current() is None:

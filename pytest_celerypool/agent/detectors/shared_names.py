@@ -6,8 +6,6 @@ nobody else has it. Appending is left alone, a log of each process is right.
 
 from __future__ import annotations
 
-import builtins
-import io
 import os
 import re
 import shutil
@@ -53,13 +51,11 @@ class SharedNames(Detector):
         self._pattern = re.compile(rf"(?<!\d){self._pid}(?!\d)")
 
     def begin(self) -> None:
-        """Watch the functions that open, rename and remove files."""
-        for owner in (builtins, io):
-            self.after(owner, "open", self._opened)
-        self.after(os, "mkdir", self._made)
+        """Watch the functions that rename and remove files, and make folders."""
+        self.after(os, "mkdir", self._made, in_task=True)
         for name in ("replace", "rename", "remove", "unlink"):
-            self.before(os, name, self._uses)
-        self.before(shutil, "rmtree", self._uses)
+            self.before(os, name, self._uses, in_task=True)
+        self.before(shutil, "rmtree", self._uses, in_task=True)
 
     def forked(self) -> None:
         """Go on in a child, whose process id is another."""
@@ -92,9 +88,9 @@ class SharedNames(Detector):
 
     # -- what a task does
 
-    def _opened(self, file: Any, path: Any, mode: Any = "r", *_: Any, **__: Any) -> None:
-        run = self.watch.current()
-        if run is None or not isinstance(mode, str) or (name := self._named(path)) is None or "a" in mode:
+    def opened(self, run: Run, file: Any, path: Any, mode: Any) -> None:
+        """A task has opened a file."""
+        if not isinstance(mode, str) or (name := self._named(path)) is None or "a" in mode:
             return
         if "w" not in mode and "x" not in mode and "+" not in mode:
             self._using(run, name)
