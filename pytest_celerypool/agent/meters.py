@@ -216,6 +216,7 @@ class SwitchTracer:
 
     :ivar running: the meters of the greenlets that run tasks; whoever stops one takes it out first.
     :ivar meters: the same, and those of the greenlets that tasks have spawned.
+    :ivar asked_at: when it asked last, in monotonic seconds; at most :data:`SLACK_S` before a greenlet got the hub.
     :ivar tells_delay: whether the system tells how long a thread waited for a processor.
     :ivar on_hold: called with a meter, the seconds of a hold longer than :attr:`long_hold_s`, and the processor time
         used in it.
@@ -228,7 +229,7 @@ class SwitchTracer:
         self.getcurrent = greenlet.getcurrent
         self.running: dict[Any, GreenMeter] = {}
         self.meters: dict[Any, GreenMeter] = {}
-        self._looked = time.monotonic()
+        self.asked_at = time.monotonic()
         self._cpu = time.thread_time()
         self._delay = clocks.delay()
         self.tells_delay = self._delay is not None
@@ -256,7 +257,7 @@ class SwitchTracer:
                             leaving.hold = held
                 if entering is not None:
                     entering.since = now = monotonic()
-                    if now - self._looked > SLACK_S:
+                    if now - self.asked_at > SLACK_S:
                         look(now)
             if previous is not None:
                 previous(event, args)
@@ -282,7 +283,7 @@ class SwitchTracer:
         :param now: monotonic seconds.
         """
         cpu, delay = self._cpu, self._delay
-        self._looked = now
+        self.asked_at = now
         self._cpu = time.thread_time()
         self._delay = self._clocks.delay()
         waited = 0.0 if delay is None or self._delay is None else max(0.0, self._delay - delay)
@@ -290,7 +291,7 @@ class SwitchTracer:
 
     def look_again(self, now: float) -> None:
         """Ask the system unless it was asked just before."""
-        if now - self._looked > SLACK_S:
+        if now - self.asked_at > SLACK_S:
             self.look(now)
 
     def leave(self, meter: GreenMeter, now: float) -> None:

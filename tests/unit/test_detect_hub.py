@@ -80,6 +80,8 @@ class Greenlet:
 class Tracer:
     """Stands for the tracer of switches."""
 
+    asked_at = 0.0
+
     def __init__(self):
         self.meters = {}
         self.looked = (time.thread_time(), None)

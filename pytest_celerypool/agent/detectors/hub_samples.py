@@ -21,7 +21,7 @@ from pytest_celerypool.agent.meters import GreenMeter, ProcFile, SwitchTracer
 
 #: Shares of the threshold: how often the thread looks while it sees no hold, from how long on a hold is one to look
 #: at, and how often it is looked at.
-LOOK, BEGIN, SAMPLE = 0.25, 0.2, 0.2
+LOOK, BEGIN, SAMPLE = 0.4, 0.2, 0.2
 
 #: Seconds without a task after which the thread sleeps until the next one.
 IDLE_S = 1.0
@@ -222,7 +222,8 @@ class Watchdog:
             pause = self._limit * LOOK
             if meters:
                 used = now
-                if self._seen_last(now):
+                # A greenlet that got the hub within this time has it for no longer.
+                if now - self._tracer.asked_at >= self._limit * BEGIN and self._seen_last(now):
                     pause = self._limit * SAMPLE
             elif now - used > IDLE_S:
                 self.asleep = True
