@@ -63,7 +63,7 @@ def write_summary(reporter: Any) -> None:
 
 def _write_findings(reporter: Any, summary: Any) -> None:
     """Write what the agents found, each once."""
-    if summary.findings and reporter.config.get_verbosity() >= 0:
+    if summary.findings and reporter.config.get_verbosity() >= -1:
         reporter.write_sep("=", "celery findings")
         for line in summary.findings.lines(reporter._tw.fullwidth):
             reporter.write_line(line)
