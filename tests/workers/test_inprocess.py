@@ -103,6 +103,7 @@ class TestAnApplicationOfAFixture:
     def test_it(self, celery_pool_worker, celery_pool_app):
         assert celery_pool_app.tasks["double"].delay(4).get() == 8
 
+@pytest.mark.celery_allow("join-in-task", "join-allowed", reason="it is what this test is about")
 def test_get_in_a_task_is_refused_as_it_is_in_production(celery_pool_worker):
     result = waits.delay()
     if celery_pool_worker.pool.allows_get_in_task:
