@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.frames import TRACER
+from pytest_celerypool.agent.syntax import parse
 
 
 class Catcher(NamedTuple):
@@ -69,7 +70,7 @@ def _last_name(node: ast.expr) -> str:
 @lru_cache(maxsize=64)
 def _tree(filename: str) -> list[ast.AST]:
     try:
-        tree = ast.parse("".join(linecache.getlines(filename)))
+        tree = parse("".join(linecache.getlines(filename)))
     except (SyntaxError, ValueError, RecursionError):
         return []
     return [node for node in ast.walk(tree) if isinstance(node, ast.Try | ast.With | ast.AsyncWith)]

@@ -12,6 +12,8 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from pytest_celerypool.agent.syntax import parse
+
 #: How many functions are followed from one, and how deep.
 _MOST, _DEEPEST = 60, 5
 
@@ -82,7 +84,7 @@ def _follow(function: Any, is_user: Callable[[str], bool], found: Reach, depth: 
 def _source(function: types.FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     code = function.__code__
     try:
-        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+        tree = parse("".join(linecache.getlines(code.co_filename)))
     except (SyntaxError, ValueError, RecursionError):
         return None
     for node in ast.walk(tree):

@@ -24,6 +24,7 @@ from pytest_celerypool.agent.detectors.flow import Flow, Step, scope_of
 from pytest_celerypool.agent.detectors.places import ALL, LARGEST_SOURCE, Scope, place_of
 from pytest_celerypool.agent.detectors.standing import name_of
 from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.syntax import parse
 from pytest_celerypool.agent.watch import Watch
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def made_at_import(filename: str) -> dict[str, tuple[int, str]]:
     if len(text) > LARGEST_SOURCE or not any(name in text for name in _UNIQUE):
         return {}
     try:
-        tree = ast.parse(text)
+        tree = parse(text)
     except SyntaxError:
         return {}
     found: dict[str, tuple[int, str]] = {}
@@ -192,7 +193,7 @@ def _is_part_of_text(function: types.FunctionType, name: str) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _tree(text: str) -> ast.AST:
-    return ast.parse(text)
+    return parse(text)
 
 
 def _inside(node: ast.expr, code: types.CodeType) -> bool:

@@ -17,6 +17,7 @@ from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.frames import TRACER, Frames
+from pytest_celerypool.agent.syntax import parse
 
 #: At most so many objects are looked at, and so many items of one container.
 _MOST = 20_000
@@ -146,7 +147,7 @@ def _text(key: Any) -> str:
 def tree_of(filename: str) -> ast.Module | None:
     """Return the syntax tree of a source file, ``None`` if there is none to read."""
     try:
-        return ast.parse("".join(linecache.getlines(filename)))
+        return parse("".join(linecache.getlines(filename)))
     except (SyntaxError, ValueError):
         return None
 

@@ -17,6 +17,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pytest_celerypool.agent.syntax import parse
+
 #: What an expression names that is not known.
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN"})()
 
@@ -295,7 +297,7 @@ class Sources:
         if not text or len(text) > LARGEST_SOURCE:
             return
         try:
-            tree = ast.parse(text)
+            tree = parse(text)
         except SyntaxError:
             return
         for node in ast.walk(tree):

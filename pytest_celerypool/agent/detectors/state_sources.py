@@ -9,6 +9,8 @@ import linecache
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from pytest_celerypool.agent.syntax import parse
+
 
 class Line(NamedTuple):
     """A line of a source file."""
@@ -59,7 +61,7 @@ def _lines(filename: str, matches: Callable[[ast.AST], bool]) -> list[Line]:
 @functools.lru_cache(maxsize=64)
 def _tree(filename: str) -> ast.AST | None:
     try:
-        return ast.parse("".join(linecache.getlines(filename)))
+        return parse("".join(linecache.getlines(filename)))
     except (SyntaxError, ValueError):
         return None
 
