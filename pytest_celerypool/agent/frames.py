@@ -9,12 +9,36 @@ import linecache
 import os
 import sys
 import sysconfig
+from collections.abc import Iterator
 from types import FrameType
+from typing import NamedTuple
 
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 #: Where Celery hands over to the task.
 TRACER = os.path.join("celery", "app", "trace.py")
+
+
+class Entry(NamedTuple):
+    """A frame that an exception came through.
+
+    :ivar line: at which it did.
+    :ivar instruction: the offset of the instruction.
+    """
+
+    frame: FrameType
+    line: int
+    instruction: int
+
+
+def chain(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from."""
+    seen: set[int] = set()
+    each: BaseException | None = exc
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
 
 
 class Frames:
@@ -39,12 +63,33 @@ class Frames:
         return known
 
     def user_frame(self, frame: FrameType | None = None) -> FrameType | None:
-        """Return the user's frame that is nearest to `frame` (by default the caller's), ``None`` if there is none."""
+        """Return the user's frame that is nearest to `frame` (by default the caller's), ``None`` if there is none.
+
+        Beyond the point where Celery called a task lie the frames of whoever runs the worker, in a host those of a
+        test: none of them is the task's.
+        """
         if frame is None:
             frame = sys._getframe(1)
-        while frame is not None and not self.is_user(frame.f_code.co_filename):
-            frame = frame.f_back
+        while frame is not None and not self.is_user(filename := frame.f_code.co_filename):
+            frame = None if filename.endswith(TRACER) else frame.f_back
         return frame
+
+    def raised_at(self, exc: BaseException) -> list[Entry]:
+        """Return the user's frames that an exception came through, the innermost first."""
+        found: list[Entry] = []
+        trace = exc.__traceback__
+        while trace is not None:
+            if self.is_user(trace.tb_frame.f_code.co_filename):
+                found.append(Entry(trace.tb_frame, trace.tb_lineno, trace.tb_lasti))
+            trace = trace.tb_next
+        return found[::-1]
+
+    def raised_places(self, exc: BaseException) -> list[str]:
+        """Return the same as places."""
+        return [
+            self.place_of(each.frame.f_code.co_filename, each.line, each.frame.f_code.co_name)
+            for each in self.raised_at(exc)
+        ]
 
     def place(self, frame: FrameType | None) -> str:
         """Return ``path:line in function: source`` of a frame; of none, a text that says so."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ast
 import builtins
-import linecache
 import types
 from functools import lru_cache
 from types import FrameType
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.frames import TRACER
-from pytest_celerypool.agent.syntax import parse
+from pytest_celerypool.agent.syntax import tree_of
 
 
 class Catcher(NamedTuple):
@@ -69,11 +68,9 @@ def _last_name(node: ast.expr) -> str:
 
 @lru_cache(maxsize=64)
 def _tree(filename: str) -> list[ast.AST]:
-    try:
-        tree = parse("".join(linecache.getlines(filename)))
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Try | ast.With | ast.AsyncWith)]
+    tree = tree_of(filename)
+    nodes = () if tree is None else ast.walk(tree)
+    return [node for node in nodes if isinstance(node, ast.Try | ast.With | ast.AsyncWith)]
 
 
 def _resolve(node: ast.expr | None, frame: FrameType) -> list[type[BaseException]]:

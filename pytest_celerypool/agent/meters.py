@@ -301,10 +301,10 @@ class SwitchTracer:
             used = held
         else:
             used, waited = self.look(now)
-            waited = min(waited, held)
+            # Both may be of a little longer than the hold.
+            used, waited = min(used, held), min(waited, held)
             held -= waited
             meter.wait += waited
-            used = min(used, held)
             if held > self.long_hold_s and self.on_hold is not None:
                 self.on_hold(meter, held, used)
         meter.cpu += used

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-import linecache
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pytest_celerypool.agent.syntax import parse
+from pytest_celerypool.agent.syntax import tree_of
 
 #: How many functions are followed from one, and how deep.
 _MOST, _DEEPEST = 60, 5
@@ -83,11 +82,8 @@ def _follow(function: Any, is_user: Callable[[str], bool], found: Reach, depth: 
 
 def _source(function: types.FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     code = function.__code__
-    try:
-        tree = parse("".join(linecache.getlines(code.co_filename)))
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-    for node in ast.walk(tree):
+    tree = tree_of(code.co_filename)
+    for node in () if tree is None else ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             if first == code.co_firstlineno:

@@ -1,24 +1,35 @@
-"""Read the syntax of source files in processes whose other threads may do the same."""
+"""The syntax of source files, each read once, in processes whose other threads may read some too."""
 
 from __future__ import annotations
 
 import ast
+import linecache
+from functools import lru_cache
 
 from pytest_celerypool.agent import originals
+
+#: Characters of a file above which it is not read: reading it would keep the task.
+LARGEST = 400_000
 
 #: How often it is tried, and the seconds in between.
 _ATTEMPTS, _PAUSE_S = 5, 0.002
 
 
-def parse(text: str) -> ast.Module:
-    """Return the syntax tree of a text; raises what :func:`ast.parse` raises.
+@lru_cache(maxsize=64)
+def tree_of(filename: str) -> ast.Module | None:
+    """Return the syntax tree of a source file, ``None`` if there is none to read.
 
     While two threads parse at once, Python 3.11 may take the depth of the one for that of the other and raise
-    :exc:`SystemError` ("AST constructor recursion depth mismatch", python/cpython#106905).
+    :exc:`SystemError` ("AST constructor recursion depth mismatch", python/cpython#106905): it is tried again.
     """
+    text = "".join(linecache.getlines(filename))
+    if not text or len(text) > LARGEST:
+        return None
     for _ in range(_ATTEMPTS):
         try:
             return ast.parse(text)
         except SystemError:
             originals.sleep(_PAUSE_S)
-    return ast.Module(body=[], type_ignores=[])
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+    return None

@@ -110,11 +110,7 @@ class Watch:
         run = self.current()
         if run is None:
             return
-        for detector, tell in self._openers:
-            try:
-                tell(run, file, path, mode)
-            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
-                self.switch_off(detector, exc)
+        self._call(self._openers, run, file, path, mode)
 
     def _watch_results(self) -> None:
         """Know when a task's own code is over: connections and files of the result backend are not the task's."""
@@ -126,11 +122,7 @@ class Watch:
             run = current()
             if run is None or run.id != task_id:
                 return original(backend, task_id, result, *args, **kwargs)
-            for detector, tell in self._returners:
-                try:
-                    tell(run, result)
-                except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
-                    self.switch_off(detector, exc)
+            self._call(self._returners, run, result)
             run.over = True
             try:
                 return original(backend, task_id, result, *args, **kwargs)
@@ -167,11 +159,8 @@ class Watch:
         self._tell("ready", controller)
 
     def _tell(self, method: str, *args: Any, last_first: bool = False) -> None:
-        for detector in self._detectors[:: -1 if last_first else 1]:
-            try:
-                getattr(detector, method)(*args)
-            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
-                self.switch_off(detector, exc)
+        detectors = self._detectors[:: -1 if last_first else 1]
+        self._call(tuple((each, getattr(each, method)) for each in detectors), *args)
 
     def _concerns(self, consumer: Any) -> bool:
         return getattr(consumer, "app", self.app) is self.app
@@ -194,30 +183,22 @@ class Watch:
         """Tell the detectors that a task begins in this slot."""
         self.starts += 1
         run.number = self.starts if len(self.recorder.running) == 1 else -self.starts
-        for detector, tell in self._starters:
-            try:
-                tell(run)
-            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
-                self.switch_off(detector, exc)
+        self._call(self._starters, run)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Tell the detectors that a task leaves its slot."""
-        for detector, tell in self._enders:
-            try:
-                tell(run, state, exc)
-            except Exception as error:  # noqa: BLE001 - a detector spoils nothing
-                self.switch_off(detector, error)
-        if run.marks or state != "SUCCESS":
-            self._ended_otherwise(run, state, exc)
+        self._call(self._enders, run, state, exc)
+        if run.marks:
+            self._call(tuple(pair for pair in self._marked if pair[0].mark in run.marks), run, state, exc)
+        if state != "SUCCESS":
+            self._call(self._failers, run, state, exc)
 
-    def _ended_otherwise(self, run: Run, state: str | None, exc: BaseException | None) -> None:
-        """Tell those who wait for a task with their mark, or for one that has failed."""
-        told = [(detector, tell) for detector, tell in self._marked if detector.mark in run.marks]
-        for detector, tell in (*told, *(self._failers if state != "SUCCESS" else ())):
+    def _call(self, listeners: Listeners, *args: Any) -> None:
+        for detector, tell in listeners:
             try:
-                tell(run, state, exc)
-            except Exception as error:  # noqa: BLE001 - a detector spoils nothing
-                self.switch_off(detector, error)
+                tell(*args)
+            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, exc)
 
     def overlapped(self, run: Run) -> bool:
         """Whether other tasks ran in this process between the beginning of a task and now."""

@@ -56,6 +56,8 @@ class FakeWatch:
         del self.recorder.running[run.id]
         for detector in detectors:
             detector.ended(run, "SUCCESS", exc) if hasattr(detector, "watch") else detector.ended(run)
+            if exc is not None:
+                detector.failed(run, "FAILURE", exc)
 
     def current(self):
         return self.now

@@ -15,7 +15,7 @@ class Watching:
         self.records, self.reports = [], []
         self.pool = SimpleNamespace(name="solo")
         self.recorder = SimpleNamespace(writer=SimpleNamespace(write=lambda kind, **_: self.records.append(kind)))
-        self.frames = SimpleNamespace(is_user=lambda file: file == __file__, stack=lambda frame: ["t.py:1 in parent"])
+        self.frames = SimpleNamespace(user_frame=lambda frame: frame, stack=lambda frame: ["t.py:1 in parent"])
 
     def current(self):
         return self.run

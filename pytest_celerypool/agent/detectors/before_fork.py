@@ -21,10 +21,10 @@ from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.calls import function_of
 from pytest_celerypool.agent.detectors.changes import Change, items_of, text_of
 from pytest_celerypool.agent.detectors.flow import Flow, Step, scope_of
-from pytest_celerypool.agent.detectors.places import ALL, LARGEST_SOURCE, Scope, place_of
+from pytest_celerypool.agent.detectors.places import ALL, Scope, place_of
 from pytest_celerypool.agent.detectors.standing import name_of
 from pytest_celerypool.agent.meters import Run
-from pytest_celerypool.agent.syntax import parse
+from pytest_celerypool.agent.syntax import tree_of
 from pytest_celerypool.agent.watch import Watch
 
 if TYPE_CHECKING:
@@ -114,12 +114,10 @@ class MadeBeforeFork(Detector):
 @functools.lru_cache(maxsize=64)
 def made_at_import(filename: str) -> dict[str, tuple[int, str]]:
     """Return the global names that a file assigns from a function like ``os.getpid``: line, name of the function."""
-    text = "".join(linecache.getlines(filename))
-    if len(text) > LARGEST_SOURCE or not any(name in text for name in _UNIQUE):
-        return {}
-    try:
-        tree = parse(text)
-    except SyntaxError:
+    # Most files name none of them, and need not be parsed.
+    named = any(name in line for line in linecache.getlines(filename) for name in _UNIQUE)
+    tree = tree_of(filename) if named else None
+    if tree is None:
         return {}
     found: dict[str, tuple[int, str]] = {}
     for node in tree.body:
@@ -181,19 +179,14 @@ def _is_part_of_text(function: types.FunctionType, name: str) -> bool:
     for each in functions:
         if not isinstance(each, types.FunctionType) or each.__globals__ is not function.__globals__:
             continue
-        text = "".join(linecache.getlines(each.__code__.co_filename))
-        for node in ast.walk(_tree(text)):
+        tree = tree_of(each.__code__.co_filename)
+        for node in () if tree is None else ast.walk(tree):
             if isinstance(node, ast.JoinedStr | ast.BinOp) and _inside(node, each.__code__):
                 made = name in _names_in(node)
                 steps = any(_called(part) in ("next", "count") for part in ast.walk(node))
                 if made and steps:
                     return True
     return False
-
-
-@functools.lru_cache(maxsize=8)
-def _tree(text: str) -> ast.AST:
-    return parse(text)
 
 
 def _inside(node: ast.expr, code: types.CodeType) -> bool:

@@ -30,7 +30,6 @@ class Judge:
     def __init__(self, children: Children, run: Run, execution: Execution, exc: BaseException | None) -> None:
         self._children, self._run, self._execution, self._exc = children, run, execution, exc
         self._written = {step.place.identity: step for step in execution.steps if step.kind == "write" and step.place}
-        self._owners = {id(step.place.owner) for step in execution.steps if step.kind == "write" and step.place}
 
     def judge(self) -> None:
         """Report what there is."""

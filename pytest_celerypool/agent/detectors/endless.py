@@ -10,7 +10,8 @@ import ast
 from types import CodeType, FrameType
 from typing import Any
 
-from pytest_celerypool.agent.detectors.holders import attributes_of, tree_of
+from pytest_celerypool.agent.detectors.holders import attributes_of
+from pytest_celerypool.agent.syntax import tree_of
 
 #: Library functions that wait for what may never come: end of the file's path, function, what it waits for.
 _IDLE = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
@@ -23,24 +22,6 @@ _ENDING = {
 }
 
 INSTEAD = "Let the task fail with an exception; restart workers from outside, or by app.control."
-
-
-def frames_of(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
-    """Return frame and line of a traceback's entries, the innermost first."""
-    found: list[tuple[FrameType, int]] = []
-    while trace is not None:
-        found.append((trace.tb_frame, trace.tb_lineno))
-        trace = trace.tb_next
-    return found[::-1]
-
-
-def user_places(watch: Watch, trace: TracebackType | None) -> list[str]:
-    """Return the user's places in a traceback, the innermost first."""
-    return [
-        watch.frames.place_of(frame.f_code.co_filename, line, frame.f_code.co_name)
-        for frame, line in frames_of(trace)
-        if watch.frames.is_user(frame.f_code.co_filename)
-    ]
 
 
 class Endings(Detector):
@@ -84,7 +65,7 @@ class Endings(Detector):
         if exc is None or "terminated" in run.marks or type(exc).__module__ == "gevent.timeout":
             return  # ended from outside, and told so
         pool, name = self.watch.pool.name, type(exc).__name__
-        places = user_places(self.watch, exc.__traceback__)
+        places = self.watch.frames.raised_places(exc)
         if not places and name == "GreenletExit":
             return  # killed from outside
         effect = (

@@ -7,7 +7,6 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.ends import user_places
 from pytest_celerypool.agent.detectors.limits import definition
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Exceptions(Detector):
 
     def _not_encoded(self, run: Run, exc: BaseException) -> None:
         """Arguments that the task published, or its result, could not be serialised."""
-        places = user_places(self.watch, exc.__traceback__)
+        places = self.watch.frames.raised_places(exc)
         what = "arguments that it published" if places else "its result"
         self.watch.report(
             "not-picklable",
@@ -82,7 +81,7 @@ class Exceptions(Detector):
         return backend.exception_to_python(backend.decode(backend.encode(backend.prepare_exception(exc))))
 
     def _places(self, run: Run, exc: BaseException) -> list[str]:
-        return user_places(self.watch, exc.__traceback__) or [definition(run, self.watch.frames)]
+        return self.watch.frames.raised_places(exc) or [definition(run, self.watch.frames)]
 
     def _report_unpicklable(self, run: Run, exc: BaseException, why: BaseException, arrives: Any) -> None:
         name = _name(exc)

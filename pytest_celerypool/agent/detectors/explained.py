@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.frames import chain
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -73,7 +73,7 @@ class Explained(Detector):
     def _away(self, run: Run, exc: BaseException, removed: Removed) -> None:
         pool = self.watch.pool.name
         what = f"{removed.module}.{removed.name}"
-        places = self._places(exc)
+        places = self.watch.frames.raised_places(exc) or [self.watch.frames.place(None)]
         self.watch.report(
             AWAY,
             run,
@@ -92,7 +92,7 @@ class Explained(Detector):
             if pool not in pools or not pattern.search(text):
                 continue
             others = [each for each in self.watch.running() if each is not run]
-            places = self._places(exc)
+            places = self.watch.frames.raised_places(exc) or [self.watch.frames.place(None)]
             self.watch.report(
                 SHARED,
                 run,
@@ -109,38 +109,12 @@ class Explained(Detector):
             )
             return
 
-    def _places(self, exc: BaseException) -> list[str]:
-        """Return the user's lines that an exception came through, the innermost first."""
-        frames = self.watch.frames
-        places = [
-            frames.place_of(code.co_filename, line, code.co_name)
-            for code, line in _lines(exc.__traceback__)
-            if frames.is_user(code.co_filename)
-        ]
-        return places[::-1] or [frames.place(None)]
-
 
 _INSTEAD = {
     "select": "use selectors.DefaultSelector, or select.select, which the pool has made cooperative; or take "
     "select.epoll only where there is one (hasattr)",
     "selectors": "use selectors.DefaultSelector, which the pool has made cooperative",
 }
-
-
-def chain(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that it was raised from."""
-    seen: set[int] = set()
-    each: BaseException | None = exc
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__ or each.__context__
-
-
-def _lines(traceback: TracebackType | None) -> Iterator[tuple[Any, int]]:
-    while traceback is not None:
-        yield traceback.tb_frame.f_code, traceback.tb_lineno
-        traceback = traceback.tb_next
 
 
 def removed_by(exc: BaseException, pool: str) -> Removed | None:

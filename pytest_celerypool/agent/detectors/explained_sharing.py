@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ast
 import re
-import types
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.flow import Step
 from pytest_celerypool.agent.detectors.places import UNKNOWN, Scope, resolve
 from pytest_celerypool.agent.detectors.standing import Reader, split
+from pytest_celerypool.agent.frames import Entry, chain
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
@@ -146,7 +145,7 @@ class ExplainedSharing(Detector):
                 self._explain(run, each, overlapped=overlapped)
 
     def _explain(self, run: Run, exc: BaseException, *, overlapped: bool) -> None:
-        places = list(self._places(exc))
+        places = self.watch.frames.raised_at(exc)
         if not places:
             return
         names = {cls.__name__ for cls in type(exc).__mro__}
@@ -162,17 +161,7 @@ class ExplainedSharing(Detector):
         if overlapped and isinstance(exc, KeyError | IndexError | ValueError | AttributeError):
             self._outdated(run, exc, places)
 
-    def _places(self, exc: BaseException) -> Iterator[tuple[types.FrameType, int, int]]:
-        """Yield the user's frames that an exception came through, the innermost first: frame, line, instruction."""
-        found = []
-        traceback = exc.__traceback__
-        while traceback is not None:
-            if self.watch.frames.is_user(traceback.tb_frame.f_code.co_filename):
-                found.append((traceback.tb_frame, traceback.tb_lineno, traceback.tb_lasti))
-            traceback = traceback.tb_next
-        yield from reversed(found)
-
-    def _lines(self, places: list[tuple[types.FrameType, int, int]]) -> list[str]:
+    def _lines(self, places: list[Entry]) -> list[str]:
         return [
             self.watch.frames.place_of(frame.f_code.co_filename, line, frame.f_code.co_name)
             for frame, line, _ in places
@@ -185,7 +174,7 @@ class ExplainedSharing(Detector):
         text: str,
         means: str,
         remedy: str,
-        places: list[tuple[types.FrameType, int, int]],
+        places: list[Entry],
         others: list[Run],
     ) -> None:
         self.watch.report(
@@ -200,7 +189,7 @@ class ExplainedSharing(Detector):
             others=others[:4],
         )
 
-    def _outdated(self, run: Run, exc: BaseException, places: list[tuple[types.FrameType, int, int]]) -> None:
+    def _outdated(self, run: Run, exc: BaseException, places: list[Entry]) -> None:
         """Tell of a check that was true when it was made, and is not any more.
 
         Celery has cleared the frames: local names are not known, so keys are compared as the code writes them.
@@ -233,7 +222,7 @@ class ExplainedSharing(Detector):
         exc: BaseException,
         what: str,
         test: Step,
-        places: list[tuple[types.FrameType, int, int]],
+        places: list[Entry],
     ) -> None:
         others = [each for each in self.watch.running() if each is not run]
         self.watch.report(
@@ -263,13 +252,3 @@ def _failed(node: ast.AST) -> tuple[ast.expr | None, ast.expr | None]:
 
 def _same(one: ast.AST | None, other: ast.AST | None) -> bool:
     return one is not None and other is not None and ast.unparse(one) == ast.unparse(other)
-
-
-def chain(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that it was raised from."""
-    seen: set[int] = set()
-    each: BaseException | None = exc
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__ or each.__context__

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.holders import definition, user_frame, walk
+from pytest_celerypool.agent.detectors.holders import definition, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Connections(Detector):
             self._packets.pop(fd, None)
             return
         frames = self.watch.frames
-        frame = user_frame(frames, sys._getframe())
+        frame = frames.user_frame(sys._getframe())
         places: list[str] = run.marks.setdefault("shared-connection", [])
         if frames.place(frame) not in places:
             places += [frames.place(frame), *(f"  called from {line}" for line in frames.stack(frame)[1:])]

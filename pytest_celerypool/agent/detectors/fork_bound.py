@@ -41,22 +41,13 @@ class Bound(Detector):
         text = str(exc)
         if _REFUSALS.search(text) is None:
             return
-        frames = self.watch.frames
-        stack: list[str] = []
-        trace = exc.__traceback__
-        while trace is not None:
-            if frames.is_user(trace.tb_frame.f_code.co_filename):
-                stack.insert(
-                    0,
-                    frames.place_of(trace.tb_frame.f_code.co_filename, trace.tb_lineno, trace.tb_frame.f_code.co_name),
-                )
-            trace = trace.tb_next
+        stack = self.watch.frames.raised_places(exc)
         self.watch.report(
             "fork-bound",
             run,
             f"the task failed because it ran in a forked child of prefork: {type(exc).__name__}: {text[:200]}",
             [
-                *(stack[:1] or ["(no frame of the project's own)"]),
+                *(stack[:1] or [self.watch.frames.place(None)]),
                 *(f"  called from {line}" for line in stack[1:]),
                 f"child {os.getpid()} of {os.getppid()}",
             ],

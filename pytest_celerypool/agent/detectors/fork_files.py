@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.fork import Inherited, descriptors, is_same
-from pytest_celerypool.agent.detectors.holders import Reached, definition, user_frame, user_threads, uses, walk
+from pytest_celerypool.agent.detectors.holders import Reached, definition, user_threads, uses, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Files(Detector):
         if inherited is None or fd in self._reported or not is_same(inherited):
             return
         frames = self.watch.frames
-        frame = user_frame(frames, sys._getframe())
+        frame = frames.user_frame(sys._getframe())
         if frame is None:
             return
         self._reported.add(fd)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.holders import attributes_of, tree_of, user_frame, user_threads
+from pytest_celerypool.agent.detectors.holders import attributes_of, user_threads
+from pytest_celerypool.agent.syntax import tree_of
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class HeldLocks(Detector):
         if lock is None or not runs:
             return False
         frames = self.watch.frames
-        own = user_frame(frames, frame)
+        own = frames.user_frame(frame)
         self.watch.report(
             "held-lock",
             runs[0],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.endless import endless
-from pytest_celerypool.agent.detectors.holders import attributes_of, is_user_thread, target_of, user_frame
+from pytest_celerypool.agent.detectors.holders import attributes_of, is_user_thread, target_of
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class MissingThreads(Detector):
         self.before(popen_fork.Popen, "_launch", self._about_to_fork)
 
     def _started(self, _: None, thread: threading.Thread) -> None:
-        frame = user_frame(self.watch.frames, sys._getframe())
+        frame = self.watch.frames.user_frame(sys._getframe())
         if frame is not None:
             self._places[thread] = self.watch.frames.place(frame)
 
@@ -206,7 +206,7 @@ class MissingThreads(Detector):
         run = self.watch.current()
         if run is None or id(items) not in self._touched:
             return
-        frame = user_frame(self.watch.frames, sys._getframe())
+        frame = self.watch.frames.user_frame(sys._getframe())
         if frame is not None:
             run.marks.setdefault("missing-thread", []).append((items, self._frame_lines(frame)))
 
@@ -263,7 +263,7 @@ class MissingThreads(Detector):
         self, thing: Any, message: str, evidence: list[str], remedy: str, lines: list[str] | None = None
     ) -> None:
         run = self.watch.current()
-        frame = user_frame(self.watch.frames, sys._getframe())
+        frame = self.watch.frames.user_frame(sys._getframe())
         if lines is None and frame is not None:
             lines = self._frame_lines(frame)
         # The run that ends is no longer the current one; its task is known all the same.

@@ -6,8 +6,6 @@ All of this takes milliseconds. It is called where something was seen already, o
 from __future__ import annotations
 
 import ast
-import functools
-import linecache
 import logging
 import sys
 import threading
@@ -16,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from pytest_celerypool.agent.frames import TRACER, Frames
-from pytest_celerypool.agent.syntax import parse
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.syntax import tree_of
 
 #: At most so many objects are looked at, and so many items of one container.
 _MOST = 20_000
@@ -53,21 +51,6 @@ def user_modules(frames: Frames) -> list[ModuleType]:
         for module in list(sys.modules.values())
         if type(module) is ModuleType and isinstance(file := vars(module).get("__file__"), str) and frames.is_user(file)
     ]
-
-
-def user_frame(frames: Frames, frame: FrameType | None) -> FrameType | None:
-    """Return the user's frame nearest to `frame`, but none beyond the point where Celery called the task.
-
-    Beyond it lie the frames of whoever forked the child, or runs the worker: in a host those of a test.
-    """
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if frames.is_user(file):
-            return frame
-        if file.endswith(TRACER):
-            return None
-        frame = frame.f_back
-    return None
 
 
 def walk(frames: Frames, wanted: Callable[[Any], bool], depth: int = 4) -> Iterator[Reached]:
@@ -141,15 +124,6 @@ def _text(key: Any) -> str:
 
 
 # -- lines
-
-
-@functools.lru_cache(maxsize=64)
-def tree_of(filename: str) -> ast.Module | None:
-    """Return the syntax tree of a source file, ``None`` if there is none to read."""
-    try:
-        return parse("".join(linecache.getlines(filename)))
-    except (SyntaxError, ValueError):
-        return None
 
 
 def definition(frames: Frames, reached: Reached) -> str | None:

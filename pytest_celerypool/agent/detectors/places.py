@@ -10,14 +10,13 @@ from __future__ import annotations
 import ast
 import builtins
 import collections.abc
-import linecache
 import os
 import threading
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_celerypool.agent.syntax import parse
+from pytest_celerypool.agent.syntax import tree_of
 
 #: What an expression names that is not known.
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN"})()
@@ -33,9 +32,6 @@ ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "nothing"})()
 
 #: Values that can be told from one another by ``==`` without running code of the user's.
 PLAIN = (str, bytes, int, float, bool, type(None))
-
-#: A file of source larger than this is not read.
-LARGEST_SOURCE = 400_000
 
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 
@@ -293,14 +289,8 @@ class Sources:
 
     @staticmethod
     def _read(filename: str) -> Iterator[tuple[tuple[int, str], ast.AST]]:
-        text = "".join(linecache.getlines(filename))
-        if not text or len(text) > LARGEST_SOURCE:
-            return
-        try:
-            tree = parse(text)
-        except SyntaxError:
-            return
-        for node in ast.walk(tree):
+        tree = tree_of(filename)
+        for node in () if tree is None else ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
                 yield (first, node.name), node

@@ -51,7 +51,6 @@ class Revocations(Detector):
         super().__init__(watch)
         self._forks = watch.pool.forks
         self._stopping = os.path.join(watch.folder, _STOPPING)
-        self._fired: list[bool] = [False]
         self._alarm = Alarm(watch, lambda callback: watch.guarded(self, callback))
 
     def begin(self) -> None:
@@ -59,7 +58,6 @@ class Revocations(Detector):
         if self._forks:
             from billiard import common
 
-            self._fired = common._should_have_exited
             self.before(common, "maybe_setsignal", self._signalled)
         else:
             from celery.worker.request import Request

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.holders import Reached, user_frame, walk
+from pytest_celerypool.agent.detectors.holders import Reached, walk
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -105,10 +105,6 @@ class Remains(Detector):
 
     # -- noting
 
-    def by_task(self) -> Run | None:
-        """Return the task that runs in this slot, if any."""
-        return self.watch.current()
-
     def made(
         self, kind: str, frame: FrameType | None, text: str, there: Callable[[], bool], get: Callable[[], Any]
     ) -> None:
@@ -120,7 +116,7 @@ class Remains(Detector):
         if run is None or not self.watch.on(kind):
             return
         frames = self.watch.frames
-        place = user_frame(frames, frame)
+        place = frames.user_frame(frame)
         if place is None:  # Celery's own, or a library's that no line of the user's called
             return
         name = run.task.name

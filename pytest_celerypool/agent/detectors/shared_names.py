@@ -149,15 +149,9 @@ class SharedNames(Detector):
         if not others and not holders:
             return
         other = holders[0].run if holders else others[0]
-        frame = exc.__traceback__
-        place = ""
-        while frame is not None:
-            if self.watch.frames.is_user(frame.tb_frame.f_code.co_filename):
-                code = frame.tb_frame.f_code
-                place = self.watch.frames.place_of(code.co_filename, frame.tb_lineno, code.co_name)
-            frame = frame.tb_next
+        places = self.watch.frames.raised_places(exc) or [self.watch.frames.place(None)]
         there = "is there already" if isinstance(exc, FileExistsError) else "is gone"
-        self._tell(run, other, name, f"{there}: {type(exc).__name__}", [place])
+        self._tell(run, other, name, f"{there}: {type(exc).__name__}", places[:1])
 
     # -- verdict
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.endless import endless
-from pytest_celerypool.agent.detectors.holders import user_frame
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Shutdown(Detector):
         if run is None or thread.daemon:
             return
         frames = self.watch.frames
-        frame = user_frame(frames, sys._getframe())
+        frame = frames.user_frame(sys._getframe())
         if frame is not None:
             self._threads = [each for each in self._threads if _alive(each) is not None]
             self._threads.append(Started(thread, run.task.name, run.id, frames.place(frame), frames.stack(frame)[1:]))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
-import linecache
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from pytest_celerypool.agent.syntax import parse
+from pytest_celerypool.agent.syntax import tree_of
 
 
 class Line(NamedTuple):
@@ -41,7 +39,7 @@ def find(task: Any, filenames: Iterable[str], matches: Callable[[ast.AST], bool]
 
 
 def _lines(filename: str, matches: Callable[[ast.AST], bool]) -> list[Line]:
-    tree = _tree(filename)
+    tree = tree_of(filename)
     if tree is None:
         return []
     found: list[Line] = []
@@ -56,14 +54,6 @@ def _lines(filename: str, matches: Callable[[ast.AST], bool]) -> list[Line]:
 
     visit(tree, None)
     return found
-
-
-@functools.lru_cache(maxsize=64)
-def _tree(filename: str) -> ast.AST | None:
-    try:
-        return parse("".join(linecache.getlines(filename)))
-    except (SyntaxError, ValueError):
-        return None
 
 
 def targets(node: ast.AST) -> list[ast.expr]:

@@ -7,12 +7,12 @@ the loop that runs for the thread. What fails for that reason succeeds under ano
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from types import TracebackType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.state_changes import CHANGED, LEFT, name_of
+from pytest_celerypool.agent.frames import chain
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -98,18 +98,18 @@ class Threads(Detector):
 
     kinds = (MAIN, CHANGED, LEFT)
 
-    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Look at the exception of a task that failed."""
         if exc is None:
             return
-        for one in _chain(exc):
+        for one in chain(exc):
             for meaning in MEANINGS:
                 if isinstance(one, meaning.exception) and meaning.where(self.watch) and meaning.text.search(str(one)):
                     self._report(run, one, meaning)
                     return
 
     def _report(self, run: Run, exc: BaseException, meaning: Meaning) -> None:
-        places = list(self._places(exc.__traceback__))[::-1]
+        places = self.watch.frames.raised_places(exc)
         others = self.watch.running() if meaning.kind is CHANGED else []
         if not places or (meaning.kind is CHANGED and not others):
             # Nobody else runs a loop: the task has called asyncio.run() within its own.
@@ -127,22 +127,3 @@ class Threads(Detector):
             meaning.remedy,
             others=others,
         )
-
-    def _places(self, traceback: TracebackType | None) -> Iterator[str]:
-        """Yield the user's lines that an exception came through, the outermost first."""
-        frames = self.watch.frames
-        while traceback is not None:
-            code = traceback.tb_frame.f_code
-            if frames.is_user(code.co_filename):
-                yield frames.place_of(code.co_filename, traceback.tb_lineno, code.co_name)
-            traceback = traceback.tb_next
-
-
-def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that it was raised from."""
-    seen: set[int] = set()
-    one: BaseException | None = exc
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.limits import definition
-from pytest_celerypool.agent.frames import TRACER
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -77,7 +76,7 @@ class Joins(Detector):
         return waits
 
     def _begins(self, run: Run, result: Any, frame: FrameType | None) -> None:
-        user = self._user_frame(frame)
+        user = self.watch.frames.user_frame(frame)
         if user is None or getattr(result, "ignored", False):
             return  # Celery itself, for a chord
         frames = self.watch.frames
@@ -89,14 +88,6 @@ class Joins(Detector):
         self.watch.recorder.writer.write(
             "wait", t=since, id=run.id, task=run.task.name, on=list(ids), evidence=evidence
         )
-
-    def _user_frame(self, frame: FrameType | None) -> FrameType | None:
-        """Return the task's own frame nearest to `frame`: what lies beyond Celery's tracer is not the task."""
-        while frame is not None and not frame.f_code.co_filename.endswith(TRACER):
-            if self.watch.frames.is_user(frame.f_code.co_filename):
-                return frame
-            frame = frame.f_back
-        return None
 
     def _ends(self, run: Run, error: BaseException | None) -> None:
         waited = run.marks.pop("waits", None)
@@ -141,7 +132,7 @@ class Joins(Detector):
             if polls is not None and polls.pop(result.id, (0, 0.0))[0] > _POLLS:
                 self.watch.recorder.writer.write("waited", t=time.monotonic(), id=run.id)
             return
-        user = self._user_frame(sys._getframe(1))
+        user = self.watch.frames.user_frame(sys._getframe(1))
         if user is None:
             return
         polls = run.marks.setdefault("polls", {})

@@ -4,9 +4,11 @@ from celery import Celery
 
 app = Celery("quotes")
 
-with open(os.environ["CASE_DIR"] + "/quotes.txt", "w") as file:
+path = os.environ["CASE_DIR"] + "/quotes.txt"
+with open(f"{path}.{os.getpid()}", "w") as file:
     file.writelines(f"quote {number}\n" for number in range(2000))
-quotes = open(os.environ["CASE_DIR"] + "/quotes.txt")
+os.replace(f"{path}.{os.getpid()}", path)
+quotes = open(path)
 
 
 @app.task

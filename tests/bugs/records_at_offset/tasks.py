@@ -9,8 +9,9 @@ app = Celery("ledger")
 
 class Table:
     def __init__(self, path):
-        with open(path, "wb") as file:
+        with open(f"{path}.{os.getpid()}", "wb") as file:
             file.write(b"".join(struct.pack(">I", number) for number in range(1000)))
+        os.replace(f"{path}.{os.getpid()}", path)
         self.file = open(path, "rb", buffering=0)
         self.lock = threading.Lock()
 
