@@ -160,6 +160,7 @@ class _Borrower:
             or handle.soiled
             or handle.launched.death()
         )
+        self.workers.note_late(handle.launched, handle.ledger.foreign)
         entries = handle.ledger.tasks.values()
         self.workers.note_test(
             handle.launched,

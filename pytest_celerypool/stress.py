@@ -39,6 +39,8 @@ def repeat(handle: WorkerHandle, times: int, seed: str) -> str | None:
         repeated, handle.ledger = handle.ledger, own
     handle.repeated.update(repeated.tasks)
     handle.soiled = handle.soiled or bool(repeated.outstanding()) or repeated.lost_slots
+    for record in repeated.foreign:
+        own.feed(record)
     for finding in repeated.findings:
         own.find(finding)
     for finding in _differing(originals, own, repeated):

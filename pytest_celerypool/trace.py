@@ -259,6 +259,8 @@ class Ledger:
         #: Where tasks waited for others.
         self.waits: list[Wait] = []
         self._findings: dict[tuple[str, str, str, str], Finding] = {}
+        #: Records of findings about tasks of others: of earlier tests of the same worker.
+        self.foreign: list[Mapping[str, Any]] = []
 
     @property
     def spans(self) -> list[Span]:
@@ -352,7 +354,11 @@ class Ledger:
         self.agent_errors.append(f"{record['where']}: {record['error']}")
 
     def _on_finding(self, record: Mapping[str, Any]) -> None:
-        self.find(Finding.of(record, self.pool))
+        finding = Finding.of(record, self.pool)
+        if finding.ids and self.tasks.keys().isdisjoint(finding.ids):
+            self.foreign.append(record)
+        else:
+            self.find(finding)
 
     def _on_wait(self, record: Mapping[str, Any]) -> None:
         self.waits.append(
@@ -440,6 +446,10 @@ def _value(text: str | None, default: Any) -> Any:
         return text
 
 
+#: The kinds of records that say something of the worker itself.
+REMARKS = frozenset({"finding", "agent-error"})
+
+
 class TraceReader:
     """Reads a trace file from where it stopped last."""
 
@@ -464,10 +474,9 @@ class TraceReader:
                 if record is not None:
                     yield record
 
-    def skip(self) -> None:
-        """Pass over what was written so far."""
-        for _ in self.read():
-            pass
+    def remarks(self) -> list[dict[str, Any]]:
+        """Return of what was written since the last call the records that matter although no test has the worker."""
+        return [record for record in self.read() if record["e"] in REMARKS]
 
     def close(self) -> None:
         """Close the file."""

@@ -56,7 +56,9 @@ class WorkerHandle:
         self.repeated: set[str] = set()
         #: Whether they left the worker in a state in which no other test can have it.
         self.soiled = False
-        launched.reader.skip()
+        for record in (*launched.early, *launched.reader.remarks()):
+            self.ledger.feed(record)
+        launched.early.clear()
 
     def __repr__(self) -> str:
         return f"<worker {self.hostname} pool={self.pool} pid={self.pid}>"

@@ -146,6 +146,8 @@ class Workers:
             worker = None
         if worker is None:
             worker = self._start(spec, source, app, ahead=False)
+        elif id(worker) in self._tests:
+            self._take_late(worker)
         worker.resume()
         try:
             worker.wait_ready(meanwhile=self._advance)
@@ -249,9 +251,24 @@ class Workers:
 
     def _close(self, worker: Launched) -> None:
         """Close a worker that has ended, and take in what it found since its last test."""
-        records = [record for record in worker.reader.read() if record["e"] == "finding"]
+        self._take_late(worker)
+        self._tests.pop(id(worker), None)
         worker.close()
-        self.late += late_findings(records, worker.spec.pool.name, self._tests.pop(id(worker), []), self._policies.of)
+
+    def note_late(self, worker: Launched, records: Iterable[Mapping[str, Any]]) -> None:
+        """Note findings of a worker about tests that were judged before."""
+        self.late += late_findings(records, worker.spec.pool.name, self._tests.get(id(worker), []), self._policies.of)
+
+    def _take_late(self, worker: Launched) -> None:
+        """Take in what a worker has remarked since its last test was judged."""
+        remarks, pool = worker.reader.remarks(), worker.spec.pool.name
+        self.note_late(worker, [record for record in remarks if record["e"] == "finding"])
+        self._notes += [
+            f"the agent of a {pool} worker failed between tests, so that what it recorded may be incomplete: "
+            f"{record['where']}: {record['error']}"
+            for record in remarks
+            if record["e"] == "agent-error"
+        ]
 
     def close(self) -> None:
         """End everything side by side: workers, connections, brokers, folder; every wait has a deadline."""

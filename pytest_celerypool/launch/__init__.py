@@ -57,6 +57,8 @@ class Launched(Protocol):
     reader: TraceReader
     #: What the agent said of the worker when it became ready; empty until then.
     info: dict[str, Any]
+    #: What it has remarked before any test had it: of its first one.
+    early: list[dict[str, Any]]
     #: Whether the trace has the publications of the test itself.
     records_publications: bool
 

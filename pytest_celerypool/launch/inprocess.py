@@ -50,6 +50,7 @@ class InProcessWorker(WithLog):
         self.spec = spec
         self.target = surroundings.target
         self.info: dict[str, Any] = {}
+        self.early: list[dict[str, Any]] = []
         self._app = app
         self._folder = surroundings.folder
         self._detection = surroundings.detection

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_celerypool.agent.loading import spell
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.launch import Surroundings, WithLog, WorkerSpec, check_worker, memory_of, stacks_of
-from pytest_celerypool.trace import TraceReader
+from pytest_celerypool.trace import REMARKS, TraceReader
 
 if TYPE_CHECKING:
     from pytest_celerypool.reaper import Reaper
@@ -46,6 +46,7 @@ class SubprocessWorker(WithLog):
         self.spec = spec
         self.target = surroundings.target
         self.info: dict[str, Any] = {}
+        self.early: list[dict[str, Any]] = []
         self._surroundings = surroundings
         self._hostname = hostname
         self._reaper = reaper
@@ -119,8 +120,11 @@ class SubprocessWorker(WithLog):
         for record in self.reader.read():
             if record["e"] == "ready" and record["pid"] == self.pid:
                 self.info = record
-                self._check()
-                return True
+            elif record["e"] in REMARKS:
+                self.early.append(record)
+        if self.info:
+            self._check()
+            return True
         death = self.death()
         if death is not None:
             raise WorkerError(f"the {self.spec.pool} worker {death} before it was ready{self._log_tail()}")

@@ -4,12 +4,23 @@ import pytest
 
 #: A detector in a file of its own, as a third party writes it, and the plugin that names it.
 DETECTOR = """
+    import os
+    import threading
+
     from pytest_celerypool.agent.detectors import Detector, Kind
 
     class Shouts(Detector):
         kinds = (Kind("shouted", "fail", "a task shouted"), Kind("murmured", "warn", "a task murmured", 3, "words"))
 
+        def begin(self):
+            if os.environ.get("EARLY") == "shouts":
+                self.watch.report("shouted", None, "it shouted at the door", ["before work"], "come in first")
+            if os.environ.get("EARLY") == "breaks":
+                raise ZeroDivisionError("at the door")
+
         def ended(self, run, state, exc):
+            if run.task.name == "proj.lingers":
+                threading.Timer(0.3, self.tell, [run]).start()
             word = run.task.name.rpartition(".")[2]
             if word in ("shout", "whisper"):
                 self.watch.report(
@@ -20,6 +31,9 @@ DETECTOR = """
                 raise ZeroDivisionError("the detector's own")
             if word == "leaves":
                 self.left = True
+
+        def tell(self, run):
+            self.watch.report("shouted", run, "it shouted from the street", ["after work"], "go home quietly")
 
         def stopping(self):
             if getattr(self, "left", False):
@@ -49,6 +63,9 @@ PROJ = """
 
     @app.task
     def leaves(): return 4
+
+    @app.task
+    def lingers(): return 5
 """
 
 TESTS = """
@@ -91,8 +108,8 @@ def noisy(project):
     return project.write(shouts=DETECTOR, conftest=CONFTEST, proj=PROJ, test_it=TESTS)
 
 
-def run(project, *arguments):
-    return project.run("--celery-app=proj:app", *arguments)
+def run(project, *arguments, **options):
+    return project.run("--celery-app=proj:app", *arguments, **options)
 
 
 def test_a_finding_fails_its_test_or_warns_by_the_policy_of_its_kind(noisy):
@@ -206,6 +223,57 @@ def test_findings_are_in_the_junit_file(noisy, tmp_path):
     run(noisy, "--celery-pools=solo", "-k", "whisper", f"--junitxml={tmp_path / 'junit.xml'}")
     text = (tmp_path / "junit.xml").read_text()
     assert '<property name="celery_finding" value="murmured: proj.whisper under solo' in text
+
+
+QUIET = """
+    from proj import breaks, leaves
+
+    def test_one(celery_pool_worker):
+        assert leaves.delay().get() == 4
+"""
+
+
+@pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
+def test_what_is_found_before_any_test_is_of_the_first(noisy, launch):
+    noisy.write(test_it=QUIET)
+    done = run(noisy, "--celery-pools=threads", f"--celery-launch={launch}", environment={"EARLY": "shouts"})
+    assert "it shouted at the door" in done.failure("test_one[threads]")
+
+
+@pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
+def test_a_detector_that_fails_before_any_test_is_reported(noisy, launch):
+    noisy.write(test_it=QUIET)
+    done = run(noisy, "--celery-pools=threads", f"--celery-launch={launch}", environment={"EARLY": "breaks"})
+    assert done.outcomes() == {"test_one[threads]": "passed"}
+    assert "detector Shouts, switched off: ZeroDivisionError('at the door')" in done.output
+
+
+LINGERING = """
+    import time
+    import pytest
+    from proj import lingers, whisper
+
+    def test_lingers(celery_pool_worker):
+        assert lingers.delay().get() == 5
+
+    @pytest.fixture
+    def pause():
+        time.sleep({before})
+
+    def test_next(pause, celery_pool_worker):
+        time.sleep({during})
+        assert whisper.delay().get() == 2
+"""
+
+
+@pytest.mark.parametrize(("before", "during"), [(0.6, 0), (0, 0.6)], ids=["between tests", "during the next test"])
+def test_what_is_found_after_its_test_was_judged_is_of_that_test(noisy, before, during):
+    noisy.write(test_it=LINGERING.format(before=before, during=during))
+    done = run(noisy, "--celery-pools=solo")
+    failed = [report["nodeid"] for report in done.reports if report["outcome"] == "failed"]
+    assert failed == ["test_it.py::test_lingers[solo]"]
+    assert done.status == 1
+    assert "it shouted from the street" in done.output
 
 
 DISAGREEING = """

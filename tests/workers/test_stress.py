@@ -87,10 +87,15 @@ def test_the_order_is_shuffled_by_a_printed_seed_which_repeats_it(stressed):
     assert ran[3:] != sorted(ran[3:])
 
 
-def test_nodes_of_xdist_and_hosts_use_the_seed_that_is_printed(stressed):
-    _, here = stressed("--celery-stress=5:7", "--celery-pools=solo", "-k", "test_wait")
-    _, node = stressed("--celery-stress=5:7", "--celery-pools=solo", "-k", "test_wait", "-n1")
-    assert here == node
+@pytest.mark.parametrize(
+    ("elsewhere", "pool"), [(["-n1"], "solo"), (["--celery-launch=inprocess", "--celery-concurrency=1"], "gevent")]
+)
+def test_nodes_of_xdist_and_hosts_use_the_seed_that_is_printed(stressed, elsewhere, pool):
+    arguments = (f"--celery-pools={pool}", "-k", "test_wait", *elsewhere)
+    done, there = stressed("--celery-stress=5", *arguments)
+    (seed,) = re.findall(r"celery stress: 5:(\d+) \(--celery-stress\)", done.output)
+    _, again = stressed(f"--celery-stress=5:{seed}", *arguments)
+    assert there == again
 
 
 def test_what_a_task_publishes_is_published_by_its_repetitions(stressed):
