@@ -33,7 +33,10 @@ DETECTOR = """
                 self.left = True
 
         def tell(self, run):
-            self.watch.report("shouted", run, "it shouted from the street", ["after work"], "go home quietly")
+            known = {"task": run.task.name} if os.environ.get("ANONYMOUS") else {}
+            self.watch.report(
+                "shouted", None if known else run, "it shouted from the street", ["after work"], "go home", **known
+            )
 
         def stopping(self):
             if getattr(self, "left", False):
@@ -266,10 +269,14 @@ LINGERING = """
 """
 
 
-@pytest.mark.parametrize(("before", "during"), [(0.6, 0), (0, 0.6)], ids=["between tests", "during the next test"])
-def test_what_is_found_after_its_test_was_judged_is_of_that_test(noisy, before, during):
+@pytest.mark.parametrize(
+    ("before", "during", "anonymous"),
+    [(0.6, 0, ""), (0.6, 0, "1"), (0, 0.6, "")],
+    ids=["between tests", "between tests, without an id", "during the next test"],
+)
+def test_what_is_found_after_its_test_was_judged_is_of_that_test(noisy, before, during, anonymous):
     noisy.write(test_it=LINGERING.format(before=before, during=during))
-    done = run(noisy, "--celery-pools=solo")
+    done = run(noisy, "--celery-pools=solo", environment={"ANONYMOUS": anonymous})
     failed = [report["nodeid"] for report in done.reports if report["outcome"] == "failed"]
     assert failed == ["test_it.py::test_lingers[solo]"]
     assert done.status == 1

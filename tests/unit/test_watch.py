@@ -1,0 +1,210 @@
+"""What detectors are told of the tasks in their process, and when."""
+
+import builtins
+import sys
+from types import SimpleNamespace
+
+import pytest
+from celery import Celery
+from celery.backends.base import Backend
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.watch import Watch
+from pytest_celerypool.pools import pool
+
+
+class Told(Detector):
+    """Keeps what it is told."""
+
+    kinds = (Kind("told", "warn", "is told"),)
+    heard = []
+
+    def started(self, run):
+        self.heard.append(("started", run.id, run.number))
+
+    def returned(self, run, result):
+        self.heard.append(("returned", run.id, result))
+
+    def opened(self, run, file, path, mode):
+        self.heard.append(("opened", run.id, mode))
+
+    def ended(self, run, state, exc):
+        self.heard.append(("ended", run.id, state))
+
+    def failed(self, run, state, exc):
+        self.heard.append(("failed", run.id, str(exc)))
+
+
+class Marked(Told):
+    """Waits for tasks with its mark."""
+
+    mark = "marked"
+    started = Detector.started
+    returned = Detector.returned
+    opened = Detector.opened
+    failed = Detector.failed
+
+    def ended(self, run, state, exc):
+        self.heard.append(("marked", run.id, run.marks["marked"]))
+
+
+class Failing(Detector):
+    """Raises where it is told of anything."""
+
+    kinds = (Kind("failing", "warn", "fails"),)
+
+    def started(self, run):
+        raise ZeroDivisionError
+
+
+class Replacing(Detector):
+    """Replaces a function."""
+
+    kinds = (Kind("replacing", "warn", "replaces"),)
+    owner = SimpleNamespace(function=len)
+
+    def begin(self):
+        self.after(self.owner, "function", lambda *_: None)
+
+
+class AlsoReplacing(Replacing):
+    """Replaces the same."""
+
+
+class Recorder:
+    """Has the task that runs, and keeps the failures of detectors."""
+
+    def __init__(self):
+        self.watch, self.running, self.failures = None, {}, []
+
+    def current(self):
+        return self.running.get("slot")
+
+    def failed(self, where, exc):
+        self.failures.append(where)
+
+
+CLASSES = (Told, Marked, Failing, Replacing, AlsoReplacing)
+
+
+def make(recorder, *names):
+    paths = [f"{__name__}:{name}" for name in names]
+    config = {"detectors": paths, "off": [], "limits": {}, "root": "/", "pool": pool("solo").facts()}
+    return Watch(recorder, config, "subprocess", "/nowhere")
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture
+def watch(recorder, monkeypatch):
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(**{cls.__name__: cls for cls in CLASSES}))
+    monkeypatch.setattr(Told, "heard", [])
+    made = make(recorder, "Told", "Marked")
+    made.install()
+    made.begin(Celery("t", set_as_current=False))
+    yield made
+    made.remove()
+
+
+def begin(watch, task_id="1"):
+    run = watch.recorder.running["slot"] = Run(task_id, SimpleNamespace(name="t.t"), "")
+    watch.started(run)
+    return run
+
+
+def kinds():
+    return [each[0] for each in Told.heard]
+
+
+def test_of_a_task_that_succeeds_and_has_no_mark_only_its_start_and_end_are_told(watch):
+    run = begin(watch)
+    watch.ended(run, "SUCCESS", None)
+    assert Told.heard == [("started", "1", 1), ("ended", "1", "SUCCESS")]
+
+
+def test_a_detector_that_waits_for_its_mark_is_told_of_tasks_that_have_it(watch):
+    run = begin(watch)
+    run.marks["marked"] = 7
+    watch.ended(run, "SUCCESS", None)
+    assert Told.heard[-1] == ("marked", "1", 7)
+
+
+def test_a_failure_is_told_after_the_end(watch):
+    watch.ended(begin(watch), "FAILURE", KeyError("x"))
+    assert Told.heard[1:] == [("ended", "1", "FAILURE"), ("failed", "1", "'x'")]
+
+
+def test_a_file_is_told_of_where_a_task_has_opened_it(watch):
+    open(__file__).close()
+    assert kinds() == []
+    begin(watch)
+    open(__file__, "rb").close()
+    assert Told.heard[-1] == ("opened", "1", "rb")
+
+
+def test_what_storing_a_result_does_is_not_the_tasks(watch):
+    during = []
+
+    class Store(Backend):
+        def store_result(self, *args, **kwargs):
+            during.append(watch.current())
+            open(__file__).close()
+
+        def on_chord_part_return(self, *args, **kwargs):
+            pass
+
+    run = begin(watch)
+    assert watch.current() is run
+    Store(app=watch.app).mark_as_done("1", 42, SimpleNamespace(chord=None, ignore_result=False))
+    assert during == [None]
+    assert Told.heard[1:] == [("returned", "1", 42)]
+    assert watch.current() is run
+
+
+def test_tasks_that_overlap_know_it(watch):
+    one = begin(watch)
+    assert not watch.overlapped(one)
+    watch.recorder.running["other"] = one
+    two = begin(watch, "2")
+    assert watch.overlapped(one)
+    assert watch.overlapped(two)
+
+
+def test_a_detector_that_raises_is_switched_off_and_the_others_go_on(watch, recorder):
+    other = make(recorder, "Failing", "Told")
+    other.install()
+    other.begin(watch.app)
+    begin(other)
+    begin(other, "2")
+    other.remove()
+    assert kinds() == ["started", "started"]
+    assert recorder.failures == ["detector Failing, switched off"]
+
+
+def test_a_detector_that_cannot_be_imported_is_told_and_no_more(recorder):
+    other = make(recorder, "Nobody")
+    assert recorder.failures == [f"detector {__name__}:Nobody"]
+    other.install()
+    other.remove()
+
+
+def test_everything_is_put_back(recorder, watch):
+    watch.remove()
+    assert builtins.open is open
+    assert not hasattr(builtins.open, "_told")
+    assert Backend.mark_as_done.__qualname__ == "Backend.mark_as_done"
+    assert recorder.watch is None
+
+
+def test_two_that_replace_the_same_function_put_it_back(watch, recorder):
+    other = make(recorder, "Replacing", "AlsoReplacing")
+    other.install()
+    other.begin(watch.app)
+    assert Replacing.owner.function is not len
+    assert Replacing.owner.function("abc") == 3
+    other.remove()
+    assert Replacing.owner.function is len
