@@ -121,6 +121,8 @@ class Settings:
     stress: int = 0
     #: Decides the order in which they are; empty: one is drawn for the run.
     stress_seed: str = ""
+    #: How often at most a task that broke its budget is sent again; 0: not at all.
+    budget_confirm: int = 0
     #: Name of a field to where its value came from: ``"--celery-app"``, ``"celery_app in tox.ini"`` or
     #: ``"default"``.
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -149,6 +151,7 @@ def from_config(config: pytest.Config) -> Settings:
         timeout=DEFAULT_TIMEOUT if timeout is None else _timeout(*timeout),
         stress=0 if found["stress"] is None else _stress(*found["stress"])[0],
         stress_seed="" if found["stress"] is None else _stress(*found["stress"])[1],
+        budget_confirm=0 if found["budget_confirm"] is None else _confirm(*found["budget_confirm"]),
         sources=sources,
     )
 
@@ -258,6 +261,13 @@ def _stress(value: object, source: str) -> tuple[int, str]:
             f"{source}: {text!r} is not valid. Valid: a whole number above 1, off, or N:SEED to repeat an order."
         )
     return int(times), seed
+
+
+def _confirm(value: object, source: str) -> int:
+    text = _text(value, source)
+    if text != "off" and not (text.isascii() and text.isdigit()):
+        raise SettingError(f"{source}: {text!r} is not valid. Valid: a whole number of repetitions, or off.")
+    return 0 if text == "off" else int(text)
 
 
 _SLOTS_HELP = "Valid: a number above 0, app, or POOL=NUMBER for single pools, as in gevent=200,prefork=2."

@@ -91,7 +91,16 @@ def header(config: pytest.Config) -> list[str]:
             if settings.stress
             else []
         ),
+        *_header_of_budgets(settings),
     ]
+
+
+def _header_of_budgets(settings: Settings) -> list[str]:
+    """Return what the header says of how budgets are judged, if anybody said anything."""
+    said = []
+    if settings.budget_confirm:
+        said.append(f"broken ones confirmed by up to {settings.budget_confirm} repetitions")
+    return [f"celery budgets: {', '.join(said)} ({settings.sources['budget_confirm']})"] if said else []
 
 
 def header_of_contribs(items: Sequence[pytest.Item]) -> list[str]:

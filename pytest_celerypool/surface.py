@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Name of an option, without ``--celery-``, to its metavar and its help, which the ini key shows too.
+#: Name of an option, without ``celery_``, to its metavar (empty for a flag) and its help, which the ini key shows too.
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "pools": (
         "LIST",
@@ -65,9 +65,20 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
         "after each test send its tasks N times more, all at once and shuffled, to provoke what shows only when tasks "
         "overlap; their side effects happen N times; SEED repeats the order of an earlier run (default: off)",
     ),
+    "budget_confirm": (
+        "N",
+        "send a task that broke its budget, or came too close to tell, again, alone, up to N times, and let that "
+        "decide; its side effects happen again (default: off)",
+    ),
 }
 
 _LISTS = frozenset({"pools", "concurrency", "findings", "limits"})
+
+
+def option_of(name: str) -> str:
+    """Return how users spell the option of that name on the command line."""
+    return f"--celery-{name.replace('_', '-')}"
+
 
 #: The lines that ``pytest --markers`` shows.
 MARKERS: tuple[str, ...] = (
@@ -109,7 +120,8 @@ def add_options(parser: pytest.Parser) -> None:
     """
     group = parser.getgroup("celerypool", "run Celery tasks under real workers of every pool")
     for name, (metavar, text) in OPTIONS.items():
-        group.addoption(f"--celery-{name}", metavar=metavar, default=None, help=text)
+        shape: dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_const", "const": "true"}
+        group.addoption(option_of(name), dest=f"celery_{name}", default=None, help=text, **shape)
         if name in _LISTS:
             parser.addini(f"celery_{name}", f"{text}; a string or a list", type="linelist", default=None)
         else:
@@ -163,7 +175,7 @@ def given(config: pytest.Config, name: str) -> tuple[object, str] | None:
     """Return the value of an option as it was given and where it came from, or None if nobody gave it."""
     value = config.getoption(f"celery_{name}")
     if value is not None:
-        return value, f"--celery-{name}"
+        return value, option_of(name)
     key = f"celery_{name}"
     value = _ini(config, key)
     if value is None:

@@ -64,7 +64,7 @@ class Options(Generated):
         for name, (metavar, text) in surface.OPTIONS.items():
             meaning, default = default_of(text)
             yield from (
-                f".. option:: --celery-{name}={metavar}",
+                f".. option:: {surface.option_of(name)}" + (f"={metavar}" if metavar else ""),
                 "",
                 f"   {meaning}.",
                 "",
@@ -79,7 +79,7 @@ class Defaults(Generated):
     def lines(self) -> Iterable[str]:
         """Return the table."""
         rows = [
-            (f"``--celery-{name}``", f"``celery_{name}``", default_of(text)[1])
+            (f"``{surface.option_of(name)}``", f"``celery_{name}``", default_of(text)[1])
             for name, (_, text) in surface.OPTIONS.items()
         ]
         return table(("option", "ini key", "default"), rows)

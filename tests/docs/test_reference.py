@@ -42,8 +42,8 @@ def built(tmp_path_factory):
 @pytest.mark.slow
 def test_built_pages_have_what_is_generated(built):
     """Options, ini keys, fixtures, markers, facts and slots are on their pages."""
-    for name in surface.OPTIONS:
-        assert f"--celery-{name}=" in built("options")
+    for name, (metavar, _) in surface.OPTIONS.items():
+        assert surface.option_of(name) + ("=" if metavar else "") in built("options")
         assert f"celery_{name}" in built("options")
     for text in pools.FACTS.values():
         assert text in built("pools")

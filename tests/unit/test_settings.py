@@ -1,5 +1,6 @@
 import pytest
 
+from pytest_celerypool import surface
 from pytest_celerypool.errors import SettingError
 from pytest_celerypool.pools import POOLS, parse_pools, pool
 from pytest_celerypool.settings import Concurrency, Settings, from_config, hide_password
@@ -56,6 +57,7 @@ def test_options(configure):
         "--celery-findings=warn",
         "--celery-limits=hub-busy=1",
         "--celery-stress=4",
+        "--celery-budget-confirm=2",
     )
     assert names(settings) == ["gevent", "solo"]
     assert settings.app == "proj.celery:make_app()"
@@ -65,7 +67,8 @@ def test_options(configure):
     assert settings.backend == "db+sqlite:///results.db"
     assert settings.timeout == 2.5
     assert settings.stress == 4
-    assert settings.sources == {name: f"--celery-{name}" for name in settings.sources}
+    assert settings.budget_confirm == 2
+    assert settings.sources == {name: surface.option_of(name) for name in settings.sources}
     assert settings.chosen()
 
 
@@ -95,6 +98,7 @@ celery_timeout = 4.5
 celery_findings = warn,pools-disagree=fail
 celery_limits = hub-busy=200ms
 celery_stress = 4
+celery_budget_confirm = 2
 """
 
 INI_LINES = """
@@ -114,6 +118,7 @@ celery_findings =
     pools-disagree=fail
 celery_limits = hub-busy=200ms
 celery_stress = 4
+celery_budget_confirm = 2
 """
 
 TOML_STRINGS = """
@@ -127,6 +132,7 @@ celery_timeout = "4.5"
 celery_findings = "warn,pools-disagree=fail"
 celery_limits = "hub-busy=200ms"
 celery_stress = "4"
+celery_budget_confirm = "2"
 """
 
 TOML_TYPES = """
@@ -140,6 +146,7 @@ celery_timeout = 4.5
 celery_findings = ["warn", "pools-disagree=fail"]
 celery_limits = ["hub-busy=200ms"]
 celery_stress = 4
+celery_budget_confirm = 2
 """
 
 
