@@ -16,7 +16,7 @@ from pytest_celerypool.policies import Policies
 from pytest_celerypool.stress import repeat
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
-from pytest_celerypool.verdict import Failure, agreement, budgets, expectations, findings, hazards, matching
+from pytest_celerypool.verdict import Failure, agreement, budgets, evidence, expectations, findings, hazards, matching
 from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 
 #: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
@@ -62,6 +62,7 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
         "left": [entry.task for entry in handle.ledger.outstanding()],
         "unjudged": [note for outcome in outcomes for note in outcome.notes],
         "agree": [] if failed else _facts(handle, read, tasks),
+        "evidence": _evidence(item, handle, tasks) if settings.wants_evidence else [],
         **_nearest(outcomes),
     }
     item.user_properties += _properties(item, handle)
@@ -144,6 +145,17 @@ def _judge_budgets(
         budgets.judge(spec, tasks, handle.pool.name, green=handle.pool.green, memory_growth=growth)
         for spec in read.budgets
     ]
+
+
+def _evidence(item: pytest.Item, handle: WorkerHandle, tasks: list[TaskEntry]) -> list[evidence.Evidence]:
+    """Return what the tasks of the test took; the memory, which takes milliseconds to read, only for advice."""
+    return evidence.of_test(
+        [span for entry in tasks for span in entry.spans],
+        pool=handle.pool.name,
+        column=item.stash[PLACE].column if PLACE in item.stash else handle.pool.name,
+        concurrency=handle.concurrency,
+        memory=handle.launched.memory() if item.config.stash[SETTINGS].advise else None,
+    )
 
 
 def _nearest(outcomes: list[budgets.BudgetOutcome]) -> dict[str, Any]:

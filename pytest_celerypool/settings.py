@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from .errors import SettingError, did_you_mean
@@ -123,6 +124,10 @@ class Settings:
     stress_seed: str = ""
     #: How often at most a task that broke its budget is sent again; 0: not at all.
     budget_confirm: int = 0
+    #: The file of what tasks took in earlier runs; None: there is none.
+    baseline: Path | None = None
+    #: Whether to say which pool and how many slots suit each task.
+    advise: bool = False
     #: Name of a field to where its value came from: ``"--celery-app"``, ``"celery_app in tox.ini"`` or
     #: ``"default"``.
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -130,6 +135,11 @@ class Settings:
     def chosen(self) -> bool:
         """Return whether anybody gave any of the values."""
         return any(source != DEFAULT for source in self.sources.values())
+
+    @property
+    def wants_evidence(self) -> bool:
+        """Whether anybody wants to know what the tasks of tests took, budget or not."""
+        return self.baseline is not None or self.advise
 
 
 def from_config(config: pytest.Config) -> Settings:
@@ -152,6 +162,8 @@ def from_config(config: pytest.Config) -> Settings:
         stress=0 if found["stress"] is None else _stress(*found["stress"])[0],
         stress_seed="" if found["stress"] is None else _stress(*found["stress"])[1],
         budget_confirm=0 if found["budget_confirm"] is None else _confirm(*found["budget_confirm"]),
+        baseline=None if found["baseline"] is None else config.rootpath / _file(*found["baseline"]),
+        advise=found["advise"] is not None and _flag(*found["advise"]),
         sources=sources,
     )
 
@@ -268,6 +280,26 @@ def _confirm(value: object, source: str) -> int:
     if text != "off" and not (text.isascii() and text.isdigit()):
         raise SettingError(f"{source}: {text!r} is not valid. Valid: a whole number of repetitions, or off.")
     return 0 if text == "off" else int(text)
+
+
+def _file(value: object, source: str) -> str:
+    text = _text(value, source)
+    if not text:
+        raise SettingError(f"{source}: no file is named. Valid: the path of a JSON file, as in celery-baseline.json.")
+    return text
+
+
+_FLAG: Mapping[str, bool] = {"true": True, "yes": True, "on": True, "1": True} | dict.fromkeys(
+    ("false", "no", "off", "0", ""), False
+)
+
+
+def _flag(value: object, source: str) -> bool:
+    """Read a flag, which an ini file may give as a TOML value or a word."""
+    text = str(value).strip().lower()
+    if text not in _FLAG:
+        raise SettingError(f"{source}: {value!r} is not valid. Valid: true or false.{did_you_mean(text, _FLAG)}")
+    return _FLAG[text]
 
 
 _SLOTS_HELP = "Valid: a number above 0, app, or POOL=NUMBER for single pools, as in gevent=200,prefork=2."

@@ -70,6 +70,15 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
         "send a task that broke its budget, or came too close to tell, again, alone, up to N times, and let that "
         "decide; its side effects happen again (default: off)",
     ),
+    "baseline": (
+        "FILE",
+        "store what the tasks of passing tests took in this JSON file, for each task, pool and machine; relative to "
+        "the root of the project (default: off)",
+    ),
+    "advise": (
+        "",
+        "say at the end which pool and how many slots suit each task, by what was measured (default: off)",
+    ),
 }
 
 _LISTS = frozenset({"pools", "concurrency", "findings", "limits"})

@@ -13,6 +13,7 @@ from pytest_celerypool.report.findings import Catalogue
 from pytest_celerypool.trace import Policy
 from pytest_celerypool.verdict import agreement
 from pytest_celerypool.verdict.disagreement import Outcome, compare
+from pytest_celerypool.verdict.evidence import Evidence
 from pytest_celerypool.verdict.findings import as_data
 
 
@@ -23,6 +24,22 @@ class _Side(NamedTuple):
     location: Any
     pool: str
     facts: agreement.Facts
+
+
+class Witness(NamedTuple):
+    """What one task took in one test under one pool.
+
+    :ivar test: the node id without the axis.
+    :ivar nodeid: the node id.
+    :ivar location: of the test, as its report has it.
+    :ivar passed: whether the test passed.
+    """
+
+    test: str
+    nodeid: str
+    location: Any
+    passed: bool
+    figures: Evidence
 
 
 class Summary:
@@ -36,6 +53,8 @@ class Summary:
         self._cells: dict[tuple[str, str, str], matrix.Cell] = {}
         self._agree: dict[tuple[str, int], dict[str, _Side]] = {}
         self.findings = Catalogue()
+        #: What tasks took, report by report; empty unless the settings want it.
+        self.evidence: list[Witness] = []
         #: By test and column: the node id, and how it failed if that is to be compared with other pools.
         self._ends: dict[tuple[str, str], tuple[str, str | None]] = {}
         self.notes: list[str] = []
@@ -60,6 +79,10 @@ class Summary:
         self.findings.add_late(data.get("late", ()))
         if data.get("left") and report.passed:
             self._waited[report.nodeid] = data["left"]
+        self.evidence += [
+            Witness(data.get("test", report.nodeid), report.nodeid, report.location, report.passed, figures)
+            for figures in data.get("evidence", ())
+        ]
         if "column" not in data:
             if data.get("dynamic"):
                 self.unmultiplied.add(report.nodeid)

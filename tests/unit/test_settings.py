@@ -58,6 +58,8 @@ def test_options(configure):
         "--celery-limits=hub-busy=1",
         "--celery-stress=4",
         "--celery-budget-confirm=2",
+        "--celery-baseline=base.json",
+        "--celery-advise",
     )
     assert names(settings) == ["gevent", "solo"]
     assert settings.app == "proj.celery:make_app()"
@@ -68,6 +70,9 @@ def test_options(configure):
     assert settings.timeout == 2.5
     assert settings.stress == 4
     assert settings.budget_confirm == 2
+    assert settings.baseline.name == "base.json"
+    assert settings.advise
+    assert settings.wants_evidence
     assert settings.sources == {name: surface.option_of(name) for name in settings.sources}
     assert settings.chosen()
 
@@ -99,6 +104,8 @@ celery_findings = warn,pools-disagree=fail
 celery_limits = hub-busy=200ms
 celery_stress = 4
 celery_budget_confirm = 2
+celery_baseline = base.json
+celery_advise = true
 """
 
 INI_LINES = """
@@ -119,6 +126,8 @@ celery_findings =
 celery_limits = hub-busy=200ms
 celery_stress = 4
 celery_budget_confirm = 2
+celery_baseline = base.json
+celery_advise = true
 """
 
 TOML_STRINGS = """
@@ -133,6 +142,8 @@ celery_findings = "warn,pools-disagree=fail"
 celery_limits = "hub-busy=200ms"
 celery_stress = "4"
 celery_budget_confirm = "2"
+celery_baseline = "base.json"
+celery_advise = "true"
 """
 
 TOML_TYPES = """
@@ -147,6 +158,8 @@ celery_findings = ["warn", "pools-disagree=fail"]
 celery_limits = ["hub-busy=200ms"]
 celery_stress = 4
 celery_budget_confirm = 2
+celery_baseline = "base.json"
+celery_advise = true
 """
 
 
@@ -177,6 +190,8 @@ def test_file_forms(configure, pytester, file, text):
     assert settings.backend == "rpc://"
     assert settings.timeout == 4.5
     assert settings.stress == 4
+    assert settings.baseline == pytester.path / "base.json"
+    assert settings.advise
     assert settings.sources == {name: f"celery_{name} in {file}" for name in settings.sources}
 
 
@@ -238,6 +253,28 @@ def test_help(configure, pytester):
     for name in ("pools", "app", "launch", "concurrency", "broker", "backend", "timeout"):
         assert sum(line.strip().startswith(f"--celery-{name}=") for line in lines) == 1
         assert sum(line.strip().startswith(f"celery_{name} (") for line in lines) == 1
+
+
+@pytest.mark.parametrize("value", ["false", "off", "no", "0"])
+def test_flag_in_a_file(configure, pytester, value):
+    """A flag of a file may be switched off, and then nobody wants evidence."""
+    pytester.makeini(f"[pytest]\ncelery_advise = {value}")
+    settings = configure()
+    assert not settings.advise
+    assert not settings.wants_evidence
+
+
+def test_flag_refused(configure, pytester):
+    """A flag is true or false."""
+    pytester.makeini("[pytest]\ncelery_advise = ture")
+    assert refused(configure) == (
+        "celery_advise in tox.ini: 'ture' is not valid. Valid: true or false. Did you mean 'true'?"
+    )
+
+
+def test_baseline_needs_a_file(configure):
+    """A baseline without a name of a file is refused."""
+    assert refused(configure, "--celery-baseline=").startswith("--celery-baseline: no file is named. Valid: ")
 
 
 @pytest.mark.parametrize("app", ["proj", "proj.celery", "proj.celery:app", "proj:make_app()", "_p.ü:a1"])
