@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal as signals
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -159,9 +159,12 @@ class WorkerHandle:
     def pump(self) -> None:
         """Take in what the worker has recorded since the last call."""
         for record in self.launched.reader.read():
-            self.ledger.feed(record)
-            if record["e"] == "pub":
-                self._consume(record["queue"])
+            self._take(record)
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        self.ledger.feed(record)
+        if record["e"] == "pub":
+            self._consume(record["queue"])
 
     def check(self, ids: Iterable[str] = ()) -> None:
         """Raise :exc:`WorkerError` if waiting for `ids` is in vain: worker or server dead, or nobody consumes them."""
@@ -414,6 +417,9 @@ class WorkerHandle:
         self.launched.restart()
         self.ended_by_test = False
         self._asked_for.clear()
+        for record in self.launched.early:
+            self._take(record)
+        self.launched.early.clear()
         self.ledger.close_dead(_alive)
 
     def stop(self, grace: float = STOP_GRACE_S) -> None:

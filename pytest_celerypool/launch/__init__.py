@@ -57,7 +57,8 @@ class Launched(Protocol):
     reader: TraceReader
     #: What the agent said of the worker when it became ready; empty until then.
     info: dict[str, Any]
-    #: What it has remarked before any test had it: of its first one.
+    #: What it recorded before it was ready. At first remarks alone, which are of its first test; after a restart
+    #: everything, since a worker may run what was queued before Celery calls it ready (on RabbitMQ, under all but prefork).
     early: list[dict[str, Any]]
     #: Whether the trace has the publications of the test itself.
     records_publications: bool

@@ -56,6 +56,7 @@ class SubprocessWorker(WithLog):
         self.reader = TraceReader(self._folder / "trace.jsonl")
         self._environment = _environment()
         self._paused_at: float | None = None
+        self._restarted = False
         self._start(ahead=ahead)
 
     # -- start
@@ -120,7 +121,7 @@ class SubprocessWorker(WithLog):
         for record in self.reader.read():
             if record["e"] == "ready" and record["pid"] == self.pid:
                 self.info = record
-            elif record["e"] in REMARKS:
+            elif record["e"] in REMARKS or self._restarted:
                 self.early.append(record)
         if self.info:
             self._check()
@@ -227,6 +228,7 @@ class SubprocessWorker(WithLog):
     def restart(self) -> None:
         """Start again in the same namespace, so that what is queued stays queued; to be called when it ended."""
         self._environment = _environment()
+        self._restarted = True
         self._start(ahead=False)
         self.wait_ready()
 

@@ -110,6 +110,19 @@ def test_failover(project: Project, service: Any, way: str) -> None:
     assert passes(project, DELAY, "--celery-pools=solo", f"--celery-broker={broker}")
 
 
+def test_what_runs_before_a_restarted_worker_is_ready(project: Project, service: Any) -> None:
+    """On RabbitMQ a solo worker runs what is queued before Celery calls it ready: the test sees that too."""
+    tests = (
+        "def test_restart(celery_pool_worker):\n"
+        "    celery_pool_worker.stop()\n"
+        "    result = add.delay(1, 2)\n"
+        "    celery_pool_worker.restart()\n"
+        "    celery_pool_worker.drain()\n"
+        "    assert [span.id for span in celery_pool_worker.spans] == [result.id]\n"
+    )
+    assert passes(project, tests, "--celery-pools=solo", f"--celery-broker={service.url}")
+
+
 @pytest.mark.slow
 def test_xdist(project: Project, service: Any) -> None:
     """Two nodes of xdist share a server and never meet."""
