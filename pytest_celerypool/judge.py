@@ -16,7 +16,17 @@ from pytest_celerypool.policies import Policies
 from pytest_celerypool.stress import repeat
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
-from pytest_celerypool.verdict import Failure, agreement, budgets, evidence, expectations, findings, hazards, matching
+from pytest_celerypool.verdict import (
+    Failure,
+    agreement,
+    budgets,
+    evidence,
+    expectations,
+    findings,
+    hazards,
+    matching,
+    scaling,
+)
 from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 
 #: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
@@ -64,6 +74,7 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
         "agree": [] if failed else _facts(handle, read, tasks),
         "evidence": _evidence(item, handle, tasks) if settings.wants_evidence else [],
         **_nearest(outcomes),
+        **_swept(item, handle, failed),
     }
     item.user_properties += _properties(item, handle)
     item.user_properties += [("celery_finding", findings.headline(finding)) for finding, _ in judged.findings]
@@ -165,6 +176,18 @@ def _nearest(outcomes: list[budgets.BudgetOutcome]) -> dict[str, Any]:
         return {}
     text = f"{nearest.measure} {nearest.share:.0%} ({nearest.value} of {nearest.limit})"
     return {"nearest": text, "share": nearest.share}
+
+
+def _swept(item: pytest.Item, handle: WorkerHandle, failed: bool) -> dict[str, Any]:
+    """Return the throughput of a test whose concurrency is an axis, for the table at the end."""
+    pools = item.stash[MARKERS].pools
+    if failed or pools is None or not pools.sweeps:
+        return {}
+    point = scaling.point(matching.spans_of("*", handle.ledger.tasks.values()), handle.concurrency)
+    if point is None:
+        return {}
+    item.user_properties.append(("celery_throughput", round(point.throughput, 6)))
+    return {"sweep": {"pool": handle.pool.name, **point.data()}}
 
 
 def _facts(handle: WorkerHandle, read: Markers, tasks: list[TaskEntry]) -> list[dict[str, Any]]:

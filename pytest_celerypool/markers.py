@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .errors import MarkerError, SettingError, did_you_mean
-from .pools import OWN, Pool, parse_pools
+from .pools import OWN, Pool, parse_pools, sweep
 from .settings import LAUNCHES, Launch
 from .units import BYTES_HELP, SECONDS_HELP, format_bytes, parse_bytes, parse_seconds
 
@@ -34,6 +34,10 @@ AGREE = ("state", "retries", "exception", "result")
 
 DURATIONS = ("runtime", "queued", "total", "cpu", "hold", "makespan")
 MEASURES = ("runtime", "queued", "total", "cpu", "hold", "memory", "throughput", "overlap", "makespan")
+
+#: Stands for a list of concurrencies that suits the pool and the machine.
+SWEEP: Final = "sweep"
+_CONCURRENCY = f'a whole number above 0, a list of such, or "{SWEEP}"'
 
 #: The measures that must not fall below their limit; the others must not rise above it.
 LOWER_BOUNDS = frozenset({"throughput", "overlap"})
@@ -64,10 +68,21 @@ class PoolsSpec:
     pools: tuple[Pool, ...] | None = None
     exclude: tuple[Pool, ...] = ()
     launch: Launch | None = None
-    #: Several numbers are a second axis.
-    concurrency: int | tuple[int, ...] | None = None
+    #: Several numbers are a second axis; `SWEEP` stands for those that suit the pool.
+    concurrency: int | tuple[int, ...] | Literal["sweep"] | None = None
     fresh: bool = False
     options: tuple[str, ...] = ()
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether concurrency is an axis."""
+        return isinstance(self.concurrency, tuple) or self.concurrency == SWEEP
+
+    def concurrencies(self, pool: Pool, processors: int) -> tuple[int | None, ...]:
+        """Return the values of the axis under `pool` on a machine with `processors`; None alone where it is none."""
+        if isinstance(self.concurrency, tuple):
+            return self.concurrency
+        return sweep(pool, processors) if self.concurrency == SWEEP else (None,)
 
     def select(
         self, chosen: tuple[Pool, ...] | None, default: tuple[Pool, ...], *, own: bool = False
@@ -300,13 +315,15 @@ def _is_number(value: object) -> bool:
     return _is_whole(value) or isinstance(value, float)
 
 
-def _concurrency(mark: pytest.Mark, given: object) -> int | tuple[int, ...] | None:
+def _concurrency(mark: pytest.Mark, given: object) -> int | tuple[int, ...] | Literal["sweep"] | None:
     if given is None:
         return None
+    if given == SWEEP:
+        return SWEEP
     several = isinstance(given, list | tuple)
     numbers: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     if not numbers or not all(_is_whole(number) and number > 0 for number in numbers):
-        raise _wrong(mark, "concurrency", given, "a whole number above 0, or a list of such")
+        raise _wrong(mark, "concurrency", given, _CONCURRENCY, did_you_mean(str(given), (SWEEP,)))
     return tuple(dict.fromkeys(numbers)) if several else numbers[0]
 
 

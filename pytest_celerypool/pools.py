@@ -194,6 +194,24 @@ def default_concurrency(pool: Pool, processors: int, xdist_nodes: int) -> int:
     return max(1, processors) if pool.custom else 8
 
 
+def sweep(pool: Pool, processors: int) -> tuple[int, ...]:
+    """Return the concurrencies at which a pool is measured where a test says ``concurrency="sweep"``.
+
+    Each list goes beyond where its pool is expected to gain: children compete for processors, threads for the
+    interpreter's lock, and greenlets cost little until there are hundreds. ``processors`` is how many this machine has.
+    """
+    if not pool.takes_concurrency:
+        return (1,)
+    if pool.green:
+        return (1, 4, 16, 50, 100, 200)
+    below = [2**power for power in range(8) if 2**power < processors]
+    if pool.forks:
+        # A machine with many processors has no memory for four times as many children.
+        factors = (1, 1.5, 2, 3, 4) if processors <= 8 else (1, 1.5, 2)
+        return tuple(dict.fromkeys([*below, *(round(processors * factor) for factor in factors)]))
+    return tuple(sorted({1, 2, 4, 8, 16, 32, 64, *below, processors, 2 * processors}))
+
+
 def _named(name: str, source: str, own: bool) -> tuple[Pool, ...]:
     """Return the pools that one entry of a list stands for."""
     if name == ALL:

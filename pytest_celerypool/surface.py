@@ -94,7 +94,7 @@ MARKERS: tuple[str, ...] = (
     "celery_pools(*pools, exclude=(), launch=None, concurrency=None, fresh=False, options=()): "
     "run the test under a real Celery worker of each of these pools; where option or ini choose pools, "
     "under those of them that the run chose. fresh=True gives the test a worker of its own, a list of "
-    "concurrencies is a second axis, options are further words of the command line of `celery worker`.",
+    "concurrencies, or 'sweep', is a second axis, options are further words of the command line of `celery worker`.",
     "celery_expect(state=None, retries=None, executions=None, agree=None, tasks='*', pools=None): "
     "demand how the tasks of the test end, task by task; a bare marker demands SUCCESS. agree=True demands "
     "the same under every pool in which the test ran.",

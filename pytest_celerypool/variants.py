@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import unittest
 from collections.abc import Sequence
@@ -117,8 +118,12 @@ def variants_of(spec: PoolsSpec | None, settings: Settings) -> list[Variant]:
     """Return the variants that a test with that ``celery_pools`` marker runs under, perhaps none."""
     spec = spec or PoolsSpec()
     default = (POOLS[0],)
-    counts = spec.concurrency if isinstance(spec.concurrency, tuple) else (None,)
-    return [variant(pool, count) for pool in spec.select(settings.pools, default) for count in counts]
+    processors = os.cpu_count() or 1
+    return [
+        variant(pool, count)
+        for pool in spec.select(settings.pools, default)
+        for count in spec.concurrencies(pool, processors)
+    ]
 
 
 def parametrised_by_hand(metafunc: pytest.Metafunc, axis: str) -> bool:
@@ -265,7 +270,7 @@ def need_of(item: pytest.Item) -> Need | None:
 
 def slots_of(value: Variant, spec: PoolsSpec) -> int | None:
     """Return the slots that a test's marker asks for under `value`, ``None`` if it does not."""
-    return value.concurrency if isinstance(spec.concurrency, tuple) else spec.concurrency
+    return spec.concurrency if isinstance(spec.concurrency, int) else value.concurrency
 
 
 def group_for_xdist(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

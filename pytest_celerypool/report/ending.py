@@ -46,6 +46,7 @@ def write_summary(reporter: Any) -> None:
     if not summary.used and settings.pools is None:
         return
     _write_findings(reporter, summary)
+    _write_sweeps(reporter, summary)
     summary.note(config.stash.get(NOTES, []))
     writer = reporter._tw
     lines = summary.lines(
@@ -58,6 +59,14 @@ def write_summary(reporter: Any) -> None:
         if config.get_verbosity() >= 0:
             reporter.write_sep("=", "celery pools")
         for line in lines:
+            reporter.write_line(line)
+
+
+def _write_sweeps(reporter: Any, summary: Any) -> None:
+    """Write the throughputs of the tests whose concurrency is an axis."""
+    if summary.sweeps and reporter.config.get_verbosity() >= 0:
+        reporter.write_sep("=", "celery sweeps: tasks a second by slots")
+        for line in summary.sweeps.lines(reporter._tw.fullwidth):
             reporter.write_line(line)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pytest_celerypool.keys import ATTRIBUTE
 from pytest_celerypool.report import matrix
 from pytest_celerypool.report.findings import Catalogue
+from pytest_celerypool.report.sweep import Sweeps
 from pytest_celerypool.trace import Policy
 from pytest_celerypool.verdict import agreement
 from pytest_celerypool.verdict.disagreement import Outcome, compare
@@ -55,6 +56,7 @@ class Summary:
         self.findings = Catalogue()
         #: What tasks took, report by report; empty unless the settings want it.
         self.evidence: list[Witness] = []
+        self.sweeps = Sweeps()
         #: By test and column: the node id, and how it failed if that is to be compared with other pools.
         self._ends: dict[tuple[str, str], tuple[str, str | None]] = {}
         self.notes: list[str] = []
@@ -88,6 +90,8 @@ class Summary:
                 self.unmultiplied.add(report.nodeid)
             return
         self._add_cell(report, data)
+        if "sweep" in data:
+            self.sweeps.add(data["test"], data["sweep"])
         for entry in data.get("agree", ()):
             sides = self._agree.setdefault((data["test"], entry["number"]), {})
             sides[data["column"]] = _Side(report.nodeid, report.location, entry["pool"], entry["facts"])

@@ -65,6 +65,7 @@ def message(reader, *args, **kwargs):
         ((), {"launch": None}, PoolsSpec()),
         ((), {"concurrency": 4}, PoolsSpec(concurrency=4)),
         ((), {"concurrency": [1, 100, 1]}, PoolsSpec(concurrency=(1, 100))),
+        ((), {"concurrency": "sweep"}, PoolsSpec(concurrency="sweep")),
         ((), {"fresh": True}, PoolsSpec(fresh=True)),
         ((), {"options": ("-Q", "mail")}, PoolsSpec(options=("-Q", "mail"))),
         ((), {"options": ["-Ofair"]}, PoolsSpec(options=("-Ofair",))),
@@ -81,7 +82,7 @@ def test_pools(args, kwargs, expected):
     assert pools(*args, **kwargs) == expected
 
 
-CONCURRENCY = "Valid: a whole number above 0, or a list of such."
+CONCURRENCY = 'Valid: a whole number above 0, a list of such, or "sweep".'
 WORDS = 'Valid: words of the `celery worker` command line, as in ("-Q", "mail").'
 
 
@@ -121,6 +122,11 @@ WORDS = 'Valid: words of the `celery worker` command line, as in ("-Q", "mail").
         ((), {"concurrency": 0}, f"celery_pools: concurrency=0 is not valid. {CONCURRENCY}"),
         ((), {"concurrency": True}, f"celery_pools: concurrency=True is not valid. {CONCURRENCY}"),
         ((), {"concurrency": "4"}, f"celery_pools: concurrency='4' is not valid. {CONCURRENCY}"),
+        (
+            (),
+            {"concurrency": "sweeep"},
+            f"celery_pools: concurrency='sweeep' is not valid. {CONCURRENCY} Did you mean 'sweep'?",
+        ),
         ((), {"concurrency": []}, f"celery_pools: concurrency=[] is not valid. {CONCURRENCY}"),
         ((), {"concurrency": [1, -1]}, f"celery_pools: concurrency=[1, -1] is not valid. {CONCURRENCY}"),
         ((), {"fresh": 1}, "celery_pools: fresh=1 is not valid. Valid: True or False."),

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from pytest_celerypool.errors import SettingError, did_you_mean
-from pytest_celerypool.pools import FACTS, POOLS, Pool, default_concurrency, missing, parse_pools, pool
+from pytest_celerypool.pools import FACTS, POOLS, Pool, default_concurrency, missing, parse_pools, pool, sweep
 
 VALID = "Valid pools: prefork, solo, threads, gevent, eventlet, all, or pkg.module:TaskPool."
 
@@ -189,3 +189,23 @@ def test_default_concurrency(name, processors, nodes, expected):
 def test_did_you_mean(given, expected):
     """The hint finds a misspelling and says nothing where nothing is close."""
     assert did_you_mean(given, ["SUCCESS", "FAILURE"]) == expected
+
+
+@pytest.mark.parametrize("processors", [1, 2, 3, 4, 8, 64])
+@pytest.mark.parametrize("each", POOLS, ids=str)
+def test_a_sweep_has_enough_points_for_a_fit_and_goes_beyond_the_processors(each, processors):
+    """A sweep begins with one slot, which is what the others are compared with; solo has no other."""
+    slots = sweep(each, processors)
+    assert list(slots) == sorted(set(slots))
+    assert slots[0] == 1
+    if each.takes_concurrency:
+        assert len(slots) >= 4
+        assert slots[-1] > processors
+    else:
+        assert slots == (1,)
+
+
+def test_a_sweep_of_prefork_stays_within_what_a_number_for_all_pools_may_ask_for():
+    """Four children for each processor are the most."""
+    assert sweep(pool("prefork"), 2) == (1, 2, 3, 4, 6, 8)
+    assert sweep(pool("prefork"), 64)[-1] == 128
