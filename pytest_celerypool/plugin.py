@@ -308,9 +308,11 @@ class Hosted:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """After the last test, report what only all pools together can show."""
-    interrupted = False
+    interrupted, complete = False, False
     try:
-        return (yield)
+        result = yield
+        complete = True
+        return result  # noqa: TRY300 - it is no part of what may fail
     except (KeyboardInterrupt, SystemExit, pytest.exit.Exception):
         interrupted = True
         raise
@@ -320,7 +322,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         if SUMMARY in session.config.stash:
             from pytest_celerypool.report.ending import report_endings
 
-            report_endings(session)
+            report_endings(session, complete=complete)
 
 
 @pytest.hookimpl(trylast=True)

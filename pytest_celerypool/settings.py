@@ -103,6 +103,54 @@ class Concurrency:
         )
 
 
+#: What a ratchet can be set on.
+RATCHET_MEASURES: Final = ("runtime", "cpu", "hold", "queued")
+
+
+@dataclass(frozen=True)
+class Ratchet:
+    """How much worse than its baseline a figure may be.
+
+    :ivar percentile: of the executions; 100 is the maximum.
+    :ivar tolerance: the part of the baseline by which it may be exceeded: 0.2 is a fifth.
+    """
+
+    measure: str
+    percentile: float
+    tolerance: float
+
+    @property
+    def statistic(self) -> str:
+        """The statistic as users write it."""
+        return "max" if self.percentile == 100 else f"p{self.percentile:g}"
+
+    def __str__(self) -> str:
+        return f"{self.measure}:{self.statistic}:+{self.tolerance:.6%}".rstrip("%").rstrip("0").rstrip(".") + "%"
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Ratchet:
+        """Read ``"p95:+20%"`` or ``"cpu:max:+10%"``; raises SettingError."""
+        *measures, statistic, tolerance = ["", "", *(part.strip() for part in text.split(":"))]
+        measures = [each for each in measures if each] or ["runtime"]
+        if len(measures) > 1 or not re.fullmatch(r"\+\d+(\.\d+)?%", tolerance):
+            raise SettingError(f"{source}: {text!r} is not valid. {_RATCHET_HELP}")
+        if measures[0] not in RATCHET_MEASURES:
+            raise SettingError(
+                f"{source}: {measures[0]!r} in {text!r} is not a measure. Valid: {', '.join(RATCHET_MEASURES)}."
+                f"{did_you_mean(measures[0], RATCHET_MEASURES)}"
+            )
+        match = re.fullmatch(r"p(\d+(?:\.\d+)?)", statistic)
+        percentile = 100.0 if statistic == "max" else float(match[1]) if match else 0.0
+        if not (statistic == "max" or 1 <= percentile <= 99):
+            raise SettingError(
+                f"{source}: {statistic!r} in {text!r} is not a statistic. Valid: p1 to p99, as in p95, or max."
+            )
+        return cls(measures[0], percentile, float(tolerance[1:-1]) / 100)
+
+
+_RATCHET_HELP = "Valid: [MEASURE:]STATISTIC:+N%, separated by commas, as in p95:+20% or cpu:max:+10%."
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the options and the ini file ask for, each value checked."""
@@ -126,6 +174,8 @@ class Settings:
     budget_confirm: int = 0
     #: The file of what tasks took in earlier runs; None: there is none.
     baseline: Path | None = None
+    #: By how much they may be exceeded; empty: nobody compares.
+    budget_ratchet: tuple[Ratchet, ...] = ()
     #: Whether to say which pool and how many slots suit each task.
     advise: bool = False
     #: Name of a field to where its value came from: ``"--celery-app"``, ``"celery_app in tox.ini"`` or
@@ -147,7 +197,7 @@ def from_config(config: pytest.Config) -> Settings:
     found = {name: given(config, name) for name in OPTIONS}
     sources = {name: DEFAULT if value is None else value[1] for name, value in found.items()}
     pools, app, concurrency = found["pools"], found["app"], found["concurrency"]
-    launch = found["launch"]
+    launch, ratchet = found["launch"], found["budget_ratchet"]
     broker, backend, timeout = found["broker"], found["backend"], found["timeout"]
     return Settings(
         pools=None if pools is None else parse_pools(_texts(*pools), pools[1], own=True),
@@ -163,6 +213,7 @@ def from_config(config: pytest.Config) -> Settings:
         stress_seed="" if found["stress"] is None else _stress(*found["stress"])[1],
         budget_confirm=0 if found["budget_confirm"] is None else _confirm(*found["budget_confirm"]),
         baseline=None if found["baseline"] is None else config.rootpath / _file(*found["baseline"]),
+        budget_ratchet=() if ratchet is None else _ratchets(*ratchet, found["baseline"] is not None),
         advise=found["advise"] is not None and _flag(*found["advise"]),
         sources=sources,
     )
@@ -287,6 +338,25 @@ def _file(value: object, source: str) -> str:
     if not text:
         raise SettingError(f"{source}: no file is named. Valid: the path of a JSON file, as in celery-baseline.json.")
     return text
+
+
+def _ratchets(value: object, source: str, baseline: bool) -> tuple[Ratchet, ...]:
+    texts = [part.strip() for text in _texts(value, source) for part in text.split(",") if part.strip()]
+    if texts == ["off"]:
+        return ()
+    if not texts:
+        raise SettingError(f"{source}: nothing is given. {_RATCHET_HELP}")
+    found: dict[tuple[str, float], Ratchet] = {}
+    for text in texts:
+        each = Ratchet.parse(text, source)
+        if found.setdefault((each.measure, each.percentile), each) is not each:
+            raise SettingError(f"{source}: {each.measure}:{each.statistic} is given twice in {','.join(texts)!r}.")
+    if not baseline:
+        raise SettingError(
+            f"{source}: there is nothing to compare with. Name the file of earlier runs too, as in "
+            "--celery-baseline=celery-baseline.json."
+        )
+    return tuple(found.values())
 
 
 _FLAG: Mapping[str, bool] = {"true": True, "yes": True, "on": True, "1": True} | dict.fromkeys(

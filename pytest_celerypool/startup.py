@@ -30,6 +30,10 @@ def configure(config: pytest.Config) -> None:
         settings.concurrency.check(settings.pools or POOLS, os.cpu_count() or 1)
         if settings.app is not None:
             _find_module(settings, config)
+        if settings.baseline is not None and not hasattr(config, "workerinput"):
+            from pytest_celerypool.baseline import check
+
+            check(settings.baseline, settings.sources["baseline"])
         policies = from_policies(config, _detectors(config))
     except SettingError as exc:
         raise pytest.UsageError(str(exc)) from None
@@ -91,16 +95,22 @@ def header(config: pytest.Config) -> list[str]:
             if settings.stress
             else []
         ),
-        *_header_of_budgets(settings),
+        *_header_of_budgets(settings, config),
     ]
 
 
-def _header_of_budgets(settings: Settings) -> list[str]:
+def _header_of_budgets(settings: Settings, config: pytest.Config) -> list[str]:
     """Return what the header says of how budgets are judged, if anybody said anything."""
     said = []
     if settings.budget_confirm:
-        said.append(f"broken ones confirmed by up to {settings.budget_confirm} repetitions")
-    return [f"celery budgets: {', '.join(said)} ({settings.sources['budget_confirm']})"] if said else []
+        repetitions = f"broken ones confirmed by up to {settings.budget_confirm} repetitions"
+        said.append(f"{repetitions} ({settings.sources['budget_confirm']})")
+    if settings.baseline is not None:
+        said.append(f"baseline {os.path.relpath(settings.baseline, config.rootpath)} ({settings.sources['baseline']})")
+    if settings.budget_ratchet:
+        ratchets = ",".join(map(str, settings.budget_ratchet))
+        said.append(f"ratchet {ratchets} ({settings.sources['budget_ratchet']})")
+    return [f"celery budgets: {', '.join(said)}"] if said else []
 
 
 def header_of_contribs(items: Sequence[pytest.Item]) -> list[str]:

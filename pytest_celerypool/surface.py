@@ -75,13 +75,19 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
         "store what the tasks of passing tests took in this JSON file, for each task, pool and machine; relative to "
         "the root of the project (default: off)",
     ),
+    "budget_ratchet": (
+        "[MEASURE:]STATISTIC:+N%,...",
+        "fail on what is worse than in the file of --celery-baseline, which then only ever tightens: the measure is "
+        "runtime, cpu, hold or queued, the statistic a percentile such as p95, or max, as in p95:+20% or "
+        "cpu:max:+10% (default: off)",
+    ),
     "advise": (
         "",
         "say at the end which pool and how many slots suit each task, by what was measured (default: off)",
     ),
 }
 
-_LISTS = frozenset({"pools", "concurrency", "findings", "limits"})
+_LISTS = frozenset({"pools", "concurrency", "findings", "limits", "budget_ratchet"})
 
 
 def option_of(name: str) -> str:
@@ -130,7 +136,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("celerypool", "run Celery tasks under real workers of every pool")
     for name, (metavar, text) in OPTIONS.items():
         shape: dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_const", "const": "true"}
-        group.addoption(option_of(name), dest=f"celery_{name}", default=None, help=text, **shape)
+        group.addoption(option_of(name), dest=f"celery_{name}", default=None, help=text.replace("%", "%%"), **shape)
         if name in _LISTS:
             parser.addini(f"celery_{name}", f"{text}; a string or a list", type="linelist", default=None)
         else:

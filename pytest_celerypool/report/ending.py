@@ -9,10 +9,12 @@ import pytest
 from pytest_celerypool.keys import NOTES, POLICIES, SETTINGS, SUMMARY
 
 
-def report_endings(session: pytest.Session) -> None:
-    """Report a failure for what only the end shows: late findings, and every side of a disagreement.
+def report_endings(session: pytest.Session, *, complete: bool) -> None:
+    """Report a failure for what only the end shows: late findings, every side of a disagreement, a regression.
 
     Each is a report of its own for its test, so that ``--lf`` runs it again.
+
+    :param complete: whether every test had its turn.
     """
     summary = session.config.stash.get(SUMMARY, None)
     if summary is None or session.config.option.collectonly:
@@ -22,7 +24,8 @@ def report_endings(session: pytest.Session) -> None:
         summary.compare_outcomes(policy)
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     late = [(nodeid, (nodeid.partition("::")[0], None, nodeid), text) for nodeid, text in summary.findings.failures()]
-    for number, (nodeid, location, text) in enumerate([*summary.disagreements(), *late]):
+    regressed = _regressions(session, summary, complete)
+    for number, (nodeid, location, text) in enumerate([*summary.disagreements(), *late, *regressed]):
         if terminal is not None and number == 0:
             terminal.ensure_newline()  # behind the last test's line they would look like further tests
         report = pytest.TestReport(
@@ -34,6 +37,16 @@ def report_endings(session: pytest.Session) -> None:
             when="call",
         )
         session.ihook.pytest_runtest_logreport(report=report)
+
+
+def _regressions(session: pytest.Session, summary: Any, complete: bool) -> list[tuple[str, Any, str]]:
+    """Compare with the baseline and write it; returns node id, location and text of what is worse."""
+    settings = session.config.stash[SETTINGS]
+    if settings.baseline is None:
+        return []
+    from pytest_celerypool.report.ratchet import settle
+
+    return settle(summary, settings, session.config.rootpath, complete=complete)
 
 
 def write_summary(reporter: Any) -> None:

@@ -158,11 +158,12 @@ class Summary:
                 continue
             text = agreement.compare({column: side.facts for column, side in sides.items()})
             if text is not None:
-                self._fail(test, sides)
+                self.fail(test, sides)
                 for side in sides.values():
                     yield side.nodeid, side.location, text
 
-    def _fail(self, test: str, columns: Iterable[str]) -> None:
+    def fail(self, test: str, columns: Iterable[str]) -> None:
+        """Show a test as failed under these pools."""
         for key, cell in self._cells.items():
             if cell.test == test and cell.column in columns:
                 self._cells[key] = replace(cell, outcome="failed")

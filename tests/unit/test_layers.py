@@ -21,7 +21,7 @@ LAYERS = (
     ("markers",),
     ("agent", "trace", "reaper", "channel"),
     ("verdict", "hookspecs"),
-    ("policies",),
+    ("policies", "baseline"),
     ("serving",),
     ("broker", "application", "databases"),
     ("launch",),

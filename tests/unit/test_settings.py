@@ -3,7 +3,7 @@ import pytest
 from pytest_celerypool import surface
 from pytest_celerypool.errors import SettingError
 from pytest_celerypool.pools import POOLS, parse_pools, pool
-from pytest_celerypool.settings import Concurrency, Settings, from_config, hide_password
+from pytest_celerypool.settings import Concurrency, Ratchet, Settings, from_config, hide_password
 
 NATIVE_TOML = pytest.mark.skipif(pytest.version_tuple < (9, 0), reason="pytest's own TOML tables came with 9.0")
 
@@ -59,6 +59,7 @@ def test_options(configure):
         "--celery-stress=4",
         "--celery-budget-confirm=2",
         "--celery-baseline=base.json",
+        "--celery-budget-ratchet=p95:+20%, cpu:max:+7.5%",
         "--celery-advise",
     )
     assert names(settings) == ["gevent", "solo"]
@@ -71,6 +72,7 @@ def test_options(configure):
     assert settings.stress == 4
     assert settings.budget_confirm == 2
     assert settings.baseline.name == "base.json"
+    assert settings.budget_ratchet == (Ratchet("runtime", 95, 0.2), Ratchet("cpu", 100, 0.075))
     assert settings.advise
     assert settings.wants_evidence
     assert settings.sources == {name: surface.option_of(name) for name in settings.sources}
@@ -105,6 +107,7 @@ celery_limits = hub-busy=200ms
 celery_stress = 4
 celery_budget_confirm = 2
 celery_baseline = base.json
+celery_budget_ratchet = p95:+20%,cpu:max:+7.5%
 celery_advise = true
 """
 
@@ -127,6 +130,9 @@ celery_limits = hub-busy=200ms
 celery_stress = 4
 celery_budget_confirm = 2
 celery_baseline = base.json
+celery_budget_ratchet =
+    p95:+20%
+    cpu:max:+7.5%
 celery_advise = true
 """
 
@@ -143,6 +149,7 @@ celery_limits = "hub-busy=200ms"
 celery_stress = "4"
 celery_budget_confirm = "2"
 celery_baseline = "base.json"
+celery_budget_ratchet = "p95:+20%,cpu:max:+7.5%"
 celery_advise = "true"
 """
 
@@ -159,6 +166,7 @@ celery_limits = ["hub-busy=200ms"]
 celery_stress = 4
 celery_budget_confirm = 2
 celery_baseline = "base.json"
+celery_budget_ratchet = ["p95:+20%", "cpu:max:+7.5%"]
 celery_advise = true
 """
 
@@ -191,6 +199,7 @@ def test_file_forms(configure, pytester, file, text):
     assert settings.timeout == 4.5
     assert settings.stress == 4
     assert settings.baseline == pytester.path / "base.json"
+    assert ",".join(map(str, settings.budget_ratchet)) == "runtime:p95:+20%,cpu:max:+7.5%"
     assert settings.advise
     assert settings.sources == {name: f"celery_{name} in {file}" for name in settings.sources}
 
@@ -275,6 +284,42 @@ def test_flag_refused(configure, pytester):
 def test_baseline_needs_a_file(configure):
     """A baseline without a name of a file is refused."""
     assert refused(configure, "--celery-baseline=").startswith("--celery-baseline: no file is named. Valid: ")
+
+
+RATCHET_HELP = "Valid: [MEASURE:]STATISTIC:+N%, separated by commas, as in p95:+20% or cpu:max:+10%."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", f"nothing is given. {RATCHET_HELP}"),
+        ("p95", f"'p95' is not valid. {RATCHET_HELP}"),
+        ("p95:20", f"'p95:20' is not valid. {RATCHET_HELP}"),
+        ("p95:-20%", f"'p95:-20%' is not valid. {RATCHET_HELP}"),
+        ("a:cpu:p95:+20%", f"'a:cpu:p95:+20%' is not valid. {RATCHET_HELP}"),
+        (
+            "runtme:p95:+20%",
+            "'runtme' in 'runtme:p95:+20%' is not a measure. Valid: runtime, cpu, hold, queued. "
+            "Did you mean 'runtime'?",
+        ),
+        ("p100:+20%", "'p100' in 'p100:+20%' is not a statistic. Valid: p1 to p99, as in p95, or max."),
+        ("mean:+20%", "'mean' in 'mean:+20%' is not a statistic. Valid: p1 to p99, as in p95, or max."),
+        ("p95:+20%,p95:+10%", "runtime:p95 is given twice in 'p95:+20%,p95:+10%'."),
+    ],
+)
+def test_ratchet_refused(configure, text, message):
+    """What is no ratchet is refused with what is valid."""
+    assert refused(configure, "--celery-baseline=b", f"--celery-budget-ratchet={text}") == (
+        f"--celery-budget-ratchet: {message}"
+    )
+
+
+def test_ratchet_needs_a_baseline(configure):
+    """There is nothing to compare with."""
+    assert refused(configure, "--celery-budget-ratchet=p95:+20%") == (
+        "--celery-budget-ratchet: there is nothing to compare with. Name the file of earlier runs too, as in "
+        "--celery-baseline=celery-baseline.json."
+    )
 
 
 @pytest.mark.parametrize("app", ["proj", "proj.celery", "proj.celery:app", "proj:make_app()", "_p.ü:a1"])
