@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from pytest_celerypool.keys import HANDLE, MARKERS, NOTES, OBSERVED, PLACE, POLI
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
 from pytest_celerypool.policies import Policies
+from pytest_celerypool.pools import Pool
 from pytest_celerypool.stress import repeat
 from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
+from pytest_celerypool.variants import pool_of_variant
 from pytest_celerypool.verdict import (
     Failure,
     agreement,
@@ -27,10 +30,12 @@ from pytest_celerypool.verdict import (
     matching,
     scaling,
 )
-from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
+from pytest_celerypool.worker import Handle, TaskTimeoutError, WorkerHandle
 
 #: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
 _FAILED_DRAIN_S = 1.0
+
+_CLUSTER_UNSTRESSED = "--celery-stress: the tasks of tests with celery_pool_cluster were not repeated"
 
 
 def judge(item: pytest.Item, failed: bool) -> list[Failure]:
@@ -47,38 +52,49 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     failures = _eager(observed)
     failures += _drained(handle, failed)
     tasks = list(handle.ledger.tasks.values())
-    failures += [
-        failure
-        for spec in read.expects
-        for failure in expectations.judge(spec, tasks, handle.pool.name, handle.waits_for)
-    ]
+    failures += _judge_expectations(read, handle, tasks)
     outcomes = _judge_budgets(read, observed, handle, tasks)
     failures += [failure for outcome in outcomes for failure in outcome.failures]
     failures += _unknown(handle, read, observed)
     settings = item.config.stash[SETTINGS]
     if settings.stress and not failed:
-        problem = repeat(handle, settings.stress, f"{settings.stress_seed} {item.nodeid}")
-        item.config.stash[NOTES] += [f"{item.nodeid}: {problem}"] if problem else []
+        _stress(item, handle)
     policies = item.config.stash[POLICIES]
     found = [
         *handle.findings,
-        *hazards.find(handle.ledger, handle.pool, _seen(handle, policies, str(item.config.rootpath))),
+        *(
+            finding
+            for member in handle.members
+            for finding in hazards.find(
+                member.own_ledger(), member.pool, _seen(member, policies, str(item.config.rootpath))
+            )
+        ),
     ]
     judged = findings.judge(found, policies.of, read.allows)
     item.stash[RESULT] = {
         "only_findings": bool(judged.failures) and not failures and not failed,
         "findings": judged.data(),
-        "agent_errors": handle.ledger.agent_errors,
+        "agent_errors": [error for member in handle.members for error in member.ledger.agent_errors],
         "left": [entry.task for entry in handle.ledger.outstanding()],
         "unjudged": [note for outcome in outcomes for note in outcome.notes],
-        "agree": [] if failed else _facts(handle, read, tasks),
-        "evidence": _evidence(item, handle, tasks) if settings.wants_evidence else [],
+        "agree": [] if failed else _facts(item, handle, read, tasks),
+        "evidence": _evidence(item, handle) if settings.wants_evidence else [],
         **_nearest(outcomes),
         **_swept(item, handle, failed),
     }
     item.user_properties += _properties(item, handle)
     item.user_properties += [("celery_finding", findings.headline(finding)) for finding, _ in judged.findings]
     return [] if failed else [*failures, *judged.failures]
+
+
+def _stress(item: pytest.Item, handle: Handle) -> None:
+    """Send the test's tasks again; those of a cluster are left alone."""
+    settings, notes = item.config.stash[SETTINGS], item.config.stash[NOTES]
+    if isinstance(handle, WorkerHandle):
+        problem = repeat(handle, settings.stress, f"{settings.stress_seed} {item.nodeid}")
+        notes += [f"{item.nodeid}: {problem}"] if problem else []
+    elif _CLUSTER_UNSTRESSED not in notes:
+        notes.append(_CLUSTER_UNSTRESSED)
 
 
 def may_disagree(item: pytest.Item) -> bool:
@@ -98,7 +114,7 @@ def _seen(handle: WorkerHandle, policies: Policies, root: str) -> hazards.Seen:
         log=lambda: handle.log,
         is_user=Frames(root).is_user,
         ended_by_test=handle.ended_by_test,
-        queues=frozenset(handle.launched.info.get("queues", ())),
+        queues=frozenset(handle.queues),
         rate_limit=lambda name: getattr(handle.app.tasks.get(name), "rate_limit", None),
         limit=policies.limit,
     )
@@ -116,9 +132,9 @@ def _eager(observed: Observed) -> list[Failure]:
     ]
 
 
-def _drained(handle: WorkerHandle, failed: bool) -> list[Failure]:
+def _drained(handle: Handle, failed: bool) -> list[Failure]:
     """Wait for the end of the test's tasks; a death that the test did not cause is a failure of its own."""
-    if handle.ended_by_test and handle.launched.death() is not None:
+    if handle.members and all(member.ended for member in handle.members):
         handle.pump()
         return []
     try:
@@ -131,42 +147,69 @@ def _drained(handle: WorkerHandle, failed: bool) -> list[Failure]:
     return []
 
 
-def _unknown(handle: WorkerHandle, read: Markers, observed: Observed) -> list[Failure]:
+def _unknown(handle: Handle, read: Markers, observed: Observed) -> list[Failure]:
     """Report the tasks that the worker does not know, unless the test or one of its markers hears of it anyway."""
     specs: list[ExpectSpec | BudgetSpec] = [*read.expects, *read.budgets]
-    patterns = [spec.tasks for spec in specs if matching.applies(spec.pools, handle.pool.name)]
     return [
         Failure(handle.waits_for(entry))
         for entry in handle.ledger.unknown()
-        if entry.id not in observed.awaited and not any(matches(pattern, entry.task) for pattern in patterns)
+        if entry.id not in observed.awaited
+        and not any(
+            matches(spec.tasks, entry.task) and matching.applies(spec.pools, handle.pool_of(entry)) for spec in specs
+        )
     ]
+
+
+def _concerned(pools: tuple[Pool, ...] | None, handle: Handle, tasks: list[TaskEntry]) -> list[TaskEntry] | None:
+    """Return the tasks that a marker with that ``pools=`` speaks of, ``None`` if no worker has such a pool."""
+    if pools is None:
+        return tasks
+    if not any(matching.applies(pools, member.pool.name) for member in handle.members):
+        return None
+    return [entry for entry in tasks if matching.applies(pools, handle.pool_of(entry))]
+
+
+def _judge_expectations(read: Markers, handle: Handle, tasks: list[TaskEntry]) -> list[Failure]:
+    failures = []
+    for spec in read.expects:
+        concerned = _concerned(spec.pools, handle, tasks)
+        if concerned is not None:
+            anywhere = replace(spec, pools=None)
+            failures += expectations.judge(anywhere, concerned, handle.place, handle.waits_for)
+    return failures
 
 
 def _judge_budgets(
     read: Markers,
     observed: Observed,
-    handle: WorkerHandle,
+    handle: Handle,
     tasks: list[TaskEntry],
 ) -> list[budgets.BudgetOutcome]:
     growth = None
-    if observed.memory_before is not None and not handle.ended_by_test:
-        after = handle.launched.memory()
+    if observed.memory_before is not None and not any(member.ended_by_test for member in handle.members):
+        after = handle.memory()
         growth = None if after is None else after - observed.memory_before
+    green = any(member.pool.green for member in handle.members)
     return [
-        budgets.judge(spec, tasks, handle.pool.name, green=handle.pool.green, memory_growth=growth)
+        budgets.judge(replace(spec, pools=None), concerned, handle.place, green=green, memory_growth=growth)
         for spec in read.budgets
+        if (concerned := _concerned(spec.pools, handle, tasks)) is not None
     ]
 
 
-def _evidence(item: pytest.Item, handle: WorkerHandle, tasks: list[TaskEntry]) -> list[evidence.Evidence]:
+def _evidence(item: pytest.Item, handle: Handle) -> list[evidence.Evidence]:
     """Return what the tasks of the test took; the memory, which takes milliseconds to read, only for advice."""
-    return evidence.of_test(
-        [span for entry in tasks for span in entry.spans],
-        pool=handle.pool.name,
-        column=item.stash[PLACE].column if PLACE in item.stash else handle.pool.name,
-        concurrency=handle.concurrency,
-        memory=handle.launched.memory() if item.config.stash[SETTINGS].advise else None,
-    )
+    return [
+        each
+        for member in handle.members
+        for each in evidence.of_test(
+            member.ledger.spans,
+            pool=member.pool.name,
+            column=item.stash[PLACE].column if PLACE in item.stash else member.pool.name,
+            concurrency=member.concurrency,
+            memory=member.launched.memory() if item.config.stash[SETTINGS].advise else None,
+        )
+    ]
 
 
 def _nearest(outcomes: list[budgets.BudgetOutcome]) -> dict[str, Any]:
@@ -178,10 +221,10 @@ def _nearest(outcomes: list[budgets.BudgetOutcome]) -> dict[str, Any]:
     return {"nearest": text, "share": nearest.share}
 
 
-def _swept(item: pytest.Item, handle: WorkerHandle, failed: bool) -> dict[str, Any]:
+def _swept(item: pytest.Item, handle: Handle, failed: bool) -> dict[str, Any]:
     """Return the throughput of a test whose concurrency is an axis, for the table at the end."""
     pools = item.stash[MARKERS].pools
-    if failed or pools is None or not pools.sweeps:
+    if failed or pools is None or not pools.sweeps or not isinstance(handle, WorkerHandle):
         return {}
     point = scaling.point(matching.spans_of("*", handle.ledger.tasks.values()), handle.concurrency)
     if point is None:
@@ -190,21 +233,23 @@ def _swept(item: pytest.Item, handle: WorkerHandle, failed: bool) -> dict[str, A
     return {"sweep": {"pool": handle.pool.name, **point.data()}}
 
 
-def _facts(handle: WorkerHandle, read: Markers, tasks: list[TaskEntry]) -> list[dict[str, Any]]:
+def _facts(item: pytest.Item, handle: Handle, read: Markers, tasks: list[TaskEntry]) -> list[dict[str, Any]]:
     """Return what each ``agree=`` of the test compares with the other pools."""
-    name = handle.pool.name
+    pool = pool_of_variant(item)
+    name = handle.place if pool is None else pool.name
     if any("pools-disagree" in allow.kinds and matching.applies(allow.pools, name) for allow in read.allows):
         return []
     found = []
     for number, spec in enumerate(read.expects):
-        if spec.agree and matching.applies(spec.pools, name):
-            stored = _stored_results(handle, matching.select(spec.tasks, tasks)) if "result" in spec.agree else {}
-            facts = agreement.facts(tasks, spec.agree, stored, spec.tasks)
+        concerned = _concerned(spec.pools, handle, tasks)
+        if spec.agree and concerned is not None:
+            stored = _stored_results(handle, matching.select(spec.tasks, concerned)) if "result" in spec.agree else {}
+            facts = agreement.facts(concerned, spec.agree, stored, spec.tasks)
             found.append({"number": number, "pool": name, "facts": facts})
     return found
 
 
-def _stored_results(handle: WorkerHandle, tasks: list[TaskEntry]) -> dict[str, str]:
+def _stored_results(handle: Handle, tasks: list[TaskEntry]) -> dict[str, str]:
     """Return the text of each task's result as the backend has it."""
     return {
         entry.id: _stored_result(handle.app.backend, entry.id) if entry.state is not None else "not ended"
@@ -219,12 +264,12 @@ def _stored_result(backend: Any, task_id: str) -> str:
         return f"unreadable: {type(exc).__name__}: {exc}"
 
 
-def _properties(item: pytest.Item, handle: WorkerHandle) -> list[tuple[str, object]]:
+def _properties(item: pytest.Item, handle: Handle) -> list[tuple[str, object]]:
     """Return the figures of the spans for JUnit and other readers of ``user_properties``; seconds."""
-    spans = [span for span in handle.ledger.spans if span.ended is not None]
+    spans = [span for span in handle.spans if span.ended is not None]
     properties: list[tuple[str, object]] = [
-        ("celery_pool", item.stash[PLACE].column if PLACE in item.stash else handle.pool.name),
-        ("celery_concurrency", handle.concurrency),
+        ("celery_pool", item.stash[PLACE].column if PLACE in item.stash else handle.place),
+        ("celery_concurrency", sum(member.concurrency for member in handle.members)),
         ("celery_spans", len(spans)),
     ]
     for name in ("runtime", "queued", "total", "cpu", "hold"):
@@ -251,19 +296,21 @@ def sections(item: pytest.Item) -> list[tuple[str, str]]:
     hint = hidden_rows(item.config)
     if hint:
         found.append(("Celery: database", hint))
-    log = handle.log.rstrip()
-    if log:
-        found.append((f"Celery worker log ({handle.pool}, this test only)", log))
-    spans = handle.ledger.spans
+    for member in handle.members:
+        log = member.log.rstrip()
+        if log:
+            found.append((f"Celery worker log ({member.label}, this test only)", log))
+    spans = handle.spans
     if spans:
         lines = [
             f"{span.task}[{span.id}] {span.state or 'not ended'}"
             f" in {span.slot or 'no slot'}"
+            + (f" of {span.worker!r}" if len(handle.members) > 1 else "")
             + (f", {format_seconds(span.runtime)}" if span.runtime is not None else "")
             + (f", {span.exception}" if span.exception else "")
             for span in spans[:50]
         ]
         if len(spans) > 50:
             lines.append(f"… and {len(spans) - 50} more")
-        found.append((f"Celery spans ({handle.pool})", "\n".join(lines)))
+        found.append((f"Celery spans ({handle.place})", "\n".join(lines)))
     return found

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_celerypool.settings import Settings
     from pytest_celerypool.standin import StandIn
     from pytest_celerypool.variants import Need, Place, PoolName
-    from pytest_celerypool.worker import WorkerHandle
+    from pytest_celerypool.worker import Handle
     from pytest_celerypool.workers import Workers
 
 # In ``config.stash``.
@@ -67,8 +67,8 @@ PLACE: pytest.StashKey[Place] = pytest.StashKey()
 POOL_OF_CLASS: pytest.StashKey[Pool] = pytest.StashKey()
 #: The name of the host that has to run the test, where this process cannot.
 HOST: pytest.StashKey[str] = pytest.StashKey()
-#: Set while the test has a worker.
-HANDLE: pytest.StashKey[WorkerHandle] = pytest.StashKey()
+#: Set while the test has a worker, or several.
+HANDLE: pytest.StashKey[Handle] = pytest.StashKey()
 #: What the test demands of its pool, as names of the pool's facts.
 DEMANDS: pytest.StashKey[set[str]] = pytest.StashKey()
 #: What the test did that its verdict must know of.

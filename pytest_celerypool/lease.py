@@ -34,7 +34,7 @@ from pytest_celerypool.surface import AXIS
 from pytest_celerypool.trace import Command
 from pytest_celerypool.variants import Need, Variant, need_of, slots_of, variant
 from pytest_celerypool.verdict.findings import Tested
-from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
+from pytest_celerypool.worker import Handle, TaskTimeoutError, WorkerHandle
 from pytest_celerypool.workers import Workers, make_spec
 
 #: How much longer than a handle's call a test's own ``get()`` without a timeout may wait.
@@ -90,9 +90,7 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
         worker = borrower.borrow()
     except (WorkerError, BrokerError) as exc:
         raise pytest.fail.Exception(str(exc), pytrace=False) from None
-    note = eager_note(app)
-    if note is not None and note not in (*config.stash[NOTES], config.stash.get(TOLD, None)):
-        config.stash[NOTES].append(note)
+    note_eager(config, app)
     broker = borrower.workers.broker_for(app)
     handle = WorkerHandle(app, worker, broker, item.nodeid, config.stash[SETTINGS].timeout)
     observed = Observed()
@@ -103,13 +101,25 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
                 redirection = borrower.workers.redirection(app, worker.target)
                 redirection.enter()
                 stack.callback(redirection.leave)
-            _observe(stack, app, handle, observed)
+            observe(stack, app, handle, observed, worker.target)
         except WorkerError as exc:
             raise pytest.fail.Exception(str(exc), pytrace=False) from None
-        if any("memory" in budget.limits for budget in borrower.markers.budgets):
-            observed.memory_before = worker.memory()
+        measure_before(handle, borrower.markers, observed)
         item.stash[HANDLE], item.stash[OBSERVED] = handle, observed
         yield handle
+
+
+def note_eager(config: pytest.Config, app: Any) -> None:
+    """Have the run say, once, that an application is configured to be eager."""
+    note = eager_note(app)
+    if note is not None and note not in (*config.stash[NOTES], config.stash.get(TOLD, None)):
+        config.stash[NOTES].append(note)
+
+
+def measure_before(handle: Handle, markers: Markers, observed: Observed) -> None:
+    """Measure what the test's budgets compare its end with."""
+    if any("memory" in budget.limits for budget in markers.budgets):
+        observed.memory_before = handle.memory()
 
 
 class _Borrower:
@@ -182,7 +192,7 @@ class _Borrower:
 
     def _worker_spec(self, need: Need) -> WorkerSpec:
         value, slots, options = need
-        nodes = int(getattr(self._config, "workerinput", {}).get("workercount", 0))
+        nodes = nodes_of(self._config)
         return make_spec(self.settings, self.source, value.pool, slots, options, nodes, self._databases, self.launch)
 
     def _upcoming(self) -> list[WorkerSpec] | None:
@@ -206,13 +216,17 @@ class _Borrower:
         return len(getattr(manager, "_arg2fixturedefs", {}).get("celery_pool_app", ())) > 2
 
 
+def nodes_of(config: pytest.Config) -> int:
+    """Return how many nodes of xdist share the machine, 0 without xdist."""
+    return int(getattr(config, "workerinput", {}).get("workercount", 0))
+
+
 def _is_xdist_node(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def _observe(stack: ExitStack, app: Any, handle: WorkerHandle, observed: Observed) -> None:
-    """See what the test does with the application, which points at the worker's namespace."""
-    target = handle.launched.target
+def observe(stack: ExitStack, app: Any, handle: Handle, observed: Observed, target: Any) -> None:
+    """See what the test does with the application, which points at the namespace of its workers, `target`."""
     _check_servers(app, target)
     stack.callback(_watch_publications(app, handle, target))
     stack.callback(_watch_waits(app, handle, observed))
@@ -235,7 +249,7 @@ def _check_servers(app: Any, target: Any) -> None:
             )
 
 
-def _watch_publications(app: Any, handle: WorkerHandle, target: Any) -> Callable[[], None]:
+def _watch_publications(app: Any, handle: Handle, target: Any) -> Callable[[], None]:
     checked: list[Any] = []
 
     def before(publication: publishing.Publication, producer: Any) -> None:
@@ -253,7 +267,7 @@ def _watch_publications(app: Any, handle: WorkerHandle, target: Any) -> Callable
     return publishing.watch(app, before, lambda publication: handle.ledger.unpublish(publication.id))
 
 
-def _watch_waits(app: Any, handle: WorkerHandle, observed: Observed) -> Callable[[], None]:
+def _watch_waits(app: Any, handle: Handle, observed: Observed) -> Callable[[], None]:
     from celery.exceptions import NotRegistered
     from celery.exceptions import TimeoutError as CeleryTimeoutError
 
@@ -297,8 +311,8 @@ def _watch_eager(app: Any, observed: Observed) -> Callable[[], None]:
     return lambda: signals.task_prerun.disconnect(on_prerun)
 
 
-def _watch_commands(app: Any, handle: WorkerHandle) -> Callable[[], None]:
-    """Note what the test asks of its worker by remote control, and whether it was answered."""
+def _watch_commands(app: Any, handle: Handle) -> Callable[[], None]:
+    """Note what the test asks of its workers by remote control, and whether they answered."""
     control = app.control
     original = control.broadcast
 
@@ -307,13 +321,15 @@ def _watch_commands(app: Any, handle: WorkerHandle) -> Callable[[], None]:
         try:
             reply = original(command, arguments, destination, *args, **kwargs)
         finally:
-            if destination is None or handle.hostname in destination:
-                about = {**(arguments or {}), **kwargs}
-                ids = about.get("task_id") or ()
-                unheard = bool(kwargs.get("reply")) and not reply
-                terminate = bool(about.get("terminate")) or command == "terminate"
-                ids = (ids,) if isinstance(ids, str) else tuple(ids)
-                handle.ledger.commands.append(Command(command, ids, terminate, asked, monotonic(), unheard))
+            about = {**(arguments or {}), **kwargs}
+            ids = about.get("task_id") or ()
+            ids = (ids,) if isinstance(ids, str) else tuple(ids)
+            terminate = bool(about.get("terminate")) or command == "terminate"
+            answered = {name for each in reply or () for name in each}
+            for member in handle.members:
+                if destination is None or member.hostname in destination:
+                    unheard = bool(kwargs.get("reply")) and member.hostname not in answered
+                    member.ledger.commands.append(Command(command, ids, terminate, asked, monotonic(), unheard))
         return reply
 
     control.broadcast = broadcast

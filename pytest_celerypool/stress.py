@@ -31,7 +31,7 @@ def repeat(handle: WorkerHandle, times: int, seed: str) -> str | None:
     copies = sent * times
     random.Random(seed).shuffle(copies)
     own = handle.ledger
-    handle.ledger = Ledger(own.test, own.pool, reports_lost=handle.pool.reports_system_exit)
+    handle.ledger = handle.new_ledger(own.test)
     try:
         originals = {_send(handle, publication): publication.id for publication in copies}
         problem = _wait(handle)

@@ -20,10 +20,11 @@ A record is one JSON object on a line of the worker's trace file; ``e`` is its k
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,7 @@ class Span:
     system does not tell. ``waited`` is how long the slot waited for a processor while it ran; ``hold`` the
     longest the task kept its hub (green pools). ``args`` and ``kwargs`` are the values where their text says
     them, else that text. ``exception`` is the text of what was raised, ``error`` the same as plain data.
+    ``worker`` is the worker's name in its cluster, or its node name where it is the test's only one.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Span:
     retries: int
     test: str
     pool: str
+    worker: str = ""
     args: Any = ()
     kwargs: Any = None
     slot: str | None = None
@@ -207,6 +210,8 @@ class TaskEntry:
     receptions: list[float] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     unknown: bool = False
+    #: The worker that had it last; empty while none has received it.
+    worker: str = ""
     #: Until when (monotonic seconds) the worker may still say what becomes of a lost slot's task.
     settles_until: float | None = None
 
@@ -239,20 +244,35 @@ class TaskEntry:
 
 
 class Ledger:
-    """What happened to the tasks of one test, from what the test published and what its worker recorded.
+    """What happened to the tasks of one test, from what the test published and what a worker recorded.
+
+    The workers of a cluster have a ledger each, all of the same tasks: spans and findings are of one worker, a task may
+    go from one to another.
 
     :param test: the node id of the test.
     :param pool: the name of the pool.
     :param reports_lost: whether that pool tells what becomes of a task whose slot was lost.
+    :param worker: what the worker is called.
+    :param tasks: those of the other workers' ledgers; ``None`` for the ledger of a worker alone.
     """
 
-    def __init__(self, test: str, pool: str, *, reports_lost: bool) -> None:
+    def __init__(
+        self,
+        test: str,
+        pool: str,
+        *,
+        reports_lost: bool,
+        worker: str = "",
+        tasks: dict[str, TaskEntry] | None = None,
+    ) -> None:
         self.test = test
         self.pool = pool
+        self.worker = worker
         self._reports_lost = reports_lost
         #: Whether a slot of the worker was lost, or taken away from its task.
         self.lost_slots = False
-        self.tasks: dict[str, TaskEntry] = {}
+        self._shared = tasks is not None
+        self.tasks: dict[str, TaskEntry] = {} if tasks is None else tasks
         self.agent_errors: list[str] = []
         #: What the test asked of its worker by remote control.
         self.commands: list[Command] = []
@@ -264,14 +284,25 @@ class Ledger:
 
     @property
     def spans(self) -> list[Span]:
-        """Every span, in the order in which they began (or, never begun, ended)."""
-        spans = [span for entry in self.tasks.values() for span in entry.spans]
-        return sorted(spans, key=lambda span: span.started if span.started is not None else span.ended or 0.0)
+        """Every span of the worker, in the order in which they began (or, never begun, ended)."""
+        return in_order(span for span in spans_of_all(self.tasks) if span.worker == self.worker)
 
     @property
     def findings(self) -> list[Finding]:
         """What the detectors saw, each once."""
         return list(self._findings.values())
+
+    def own(self, queues: Container[str]) -> Ledger:
+        """Return a ledger of the worker's own tasks: those that it had last, and those that lie in its `queues`."""
+        if not self._shared:
+            return self
+        own = copy.copy(self)
+        own.tasks = {
+            task_id: entry
+            for task_id, entry in self.tasks.items()
+            if entry.worker == self.worker or (not entry.worker and entry.queue in queues)
+        }
+        return own
 
     def find(self, finding: Finding) -> None:
         """Add a finding, or what is new of one that is known."""
@@ -295,6 +326,9 @@ class Ledger:
         entry = self._entry(task_id, task)
         entry.publications.append((retries, published))
         entry.queue, entry.eta = queue, eta
+        for span in entry.spans:  # of another worker, whose trace was read before that of the publisher
+            if span.retries == retries and span.published is None:
+                span.published = published
 
     def unpublish(self, task_id: str) -> None:
         """Take back the last :meth:`publish` of `task_id`: it could not be sent."""
@@ -317,7 +351,7 @@ class Ledger:
         """
         for entry in self.tasks.values():
             for span in entry.open_spans:
-                if span.pid is not None and not alive(span.pid):
+                if span.worker == self.worker and span.pid is not None and not alive(span.pid):
                     span.ended = time.monotonic()
                     span.exception = f"process {span.pid} died"
                     self._lose(entry, span)
@@ -338,6 +372,12 @@ class Ledger:
             entry.task = task
         return entry
 
+    def _had(self, record: Mapping[str, Any]) -> TaskEntry:
+        """Return the entry of a task that the worker has, or had."""
+        entry = self._entry(record["id"], record["task"])
+        entry.worker = self.worker
+        return entry
+
     def _on_pub(self, record: Mapping[str, Any]) -> None:
         self.publish(record["id"], record["task"], record["retries"], record["t"], record["queue"], record["eta"])
 
@@ -345,10 +385,10 @@ class Ledger:
         self.unpublish(record["id"])
 
     def _on_recv(self, record: Mapping[str, Any]) -> None:
-        self._entry(record["id"], record["task"]).receptions.append(record["t"])
+        self._had(record).receptions.append(record["t"])
 
     def _on_unknown(self, record: Mapping[str, Any]) -> None:
-        self._entry(record["id"], record["task"]).unknown = True
+        self._had(record).unknown = True
 
     def _on_agent_error(self, record: Mapping[str, Any]) -> None:
         self.agent_errors.append(f"{record['where']}: {record['error']}")
@@ -371,7 +411,7 @@ class Ledger:
                 wait.ended = record["t"]
 
     def _on_start(self, record: Mapping[str, Any]) -> None:
-        entry = self._entry(record["id"], record["task"])
+        entry = self._had(record)
         retries = record["retries"]
         published = [when for number, when in entry.publications if number == retries]
         entry.spans.append(
@@ -381,6 +421,7 @@ class Ledger:
                 retries=retries,
                 test=self.test,
                 pool=self.pool,
+                worker=self.worker,
                 args=_value(record["args"], ()),
                 kwargs=_value(record["kwargs"], {}),
                 slot=record["slot"],
@@ -396,7 +437,8 @@ class Ledger:
         entry = self._entry(record["id"], record["task"])
         # A retry may begin in another slot before the first execution has left its own.
         place = (record["pid"], record["slot"])
-        candidates = [span for span in entry.open_spans if (span.pid, span.slot) == place] or entry.open_spans
+        here = [span for span in entry.open_spans if span.worker == self.worker]
+        candidates = [span for span in here if (span.pid, span.slot) == place] or here
         if not candidates:
             return
         span = candidates[-1]
@@ -411,7 +453,7 @@ class Ledger:
         _set_error(span, record["exc"])
 
     def _on_settle(self, record: Mapping[str, Any]) -> None:
-        entry = self._entry(record["id"], record["task"])
+        entry = self._had(record)
         last = entry.spans[-1] if entry.spans else None
         closed = sum(span.ended is not None for span in entry.spans)
         begun = max(len(entry.publications), len(entry.receptions))
@@ -421,7 +463,7 @@ class Ledger:
         elif last is None or (last.state != LOST and closed < begun):
             # Ended before a slot had it: revoked in the queue, expired, rejected.
             retries = entry.publications[-1][0] if entry.publications else 0
-            last = Span(entry.id, entry.task, retries, self.test, self.pool, ended=record["t"])
+            last = Span(entry.id, entry.task, retries, self.test, self.pool, self.worker, ended=record["t"])
             last.published = entry.publications[-1][1] if entry.publications else None
             last.received = entry.receptions[-1] if entry.receptions else None
             entry.spans.append(last)
@@ -429,6 +471,16 @@ class Ledger:
             return
         last.state = record["state"]
         _set_error(last, record["exc"])
+
+
+def spans_of_all(tasks: Mapping[str, TaskEntry]) -> Iterator[Span]:
+    """Yield the spans of tasks, task by task."""
+    return (span for entry in tasks.values() for span in entry.spans)
+
+
+def in_order(spans: Iterable[Span]) -> list[Span]:
+    """Return spans in the order in which they began (or, never begun, ended)."""
+    return sorted(spans, key=lambda span: span.started if span.started is not None else span.ended or 0.0)
 
 
 def _set_error(span: Span, error: dict[str, Any] | None) -> None:

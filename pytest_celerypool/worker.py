@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal as signals
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.trace import Finding, Ledger, Span, TaskEntry
+from pytest_celerypool.trace import Finding, Ledger, Span, TaskEntry, in_order, spans_of_all
 from pytest_celerypool.units import format_seconds
 
 if TYPE_CHECKING:
@@ -30,72 +30,52 @@ class TaskTimeoutError(TimeoutError):
     """Something of a test's tasks did not happen in time; the text says what the worker was doing instead."""
 
 
-class WorkerHandle:
-    """A running worker, as one test sees it: spans, findings and log are of this test alone.
+class Handle:
+    """What a test does with its workers, and what it can know of the tasks it published.
 
     :ivar app: the application under test, pointed at the run's broker and backend.
-    :ivar pool: the :class:`~pytest_celerypool.pools.Pool` of the worker.
-    :ivar launch: how the worker came to life.
     :ivar timeout: the deadline in seconds of calls that are given none.
+    :ivar ledger: notes what the test publishes; its tasks are those of all the test's workers.
     """
 
-    def __init__(self, app: Any, launched: Launched, broker: Broker, test: str, timeout: float) -> None:
+    def __init__(self, app: Any, broker: Broker, timeout: float, ledger: Ledger) -> None:
         self.app = app
-        self._broker = broker
-        self.pool: Pool = launched.spec.pool
-        self.launch = launched.spec.launch
-        self.launched = launched
-        self.ledger = Ledger(test, self.pool.name, reports_lost=self.pool.reports_system_exit)
-        self.ended_by_test = False
         self.timeout = timeout
-        self._log_start = launched.log_size()
-        self._asked_for: set[str] = set()
+        self.ledger = ledger
+        self._broker = broker
         #: What the test itself published, in that order.
         self.sent: list[Publication] = []
         #: The ids of the tasks that ``--celery-stress`` sent, and of theirs.
         self.repeated: set[str] = set()
         #: Whether they left the worker in a state in which no other test can have it.
         self.soiled = False
-        for record in (*launched.early, *launched.reader.remarks()):
-            self.ledger.feed(record)
-        launched.early.clear()
-
-    def __repr__(self) -> str:
-        return f"<worker {self.hostname} pool={self.pool} pid={self.pid}>"
-
-    # -- facts
 
     @property
-    def pid(self) -> int:
-        """The process id of the worker's main process."""
-        return self.launched.pid
+    def members(self) -> Sequence[WorkerHandle]:
+        """The workers that may run what the test publishes."""
+        raise NotImplementedError
 
     @property
-    def hostname(self) -> str:
-        """The worker's node name, as in ``app.control.inspect(destination=[…])``."""
-        return str(self.launched.info.get("hostname", ""))
-
-    @property
-    def concurrency(self) -> int:
-        """The number of slots that the worker says it has."""
-        return int(self.launched.info.get("concurrency", 0))
+    def place(self) -> str:
+        """What verdicts say that a task ran under: the pool, or that it was a cluster."""
+        raise NotImplementedError
 
     @property
     def spans(self) -> list[Span]:
         """The executions of this test's tasks so far, in the order in which they began."""
         self.pump()
-        return self.ledger.spans
+        return in_order(spans_of_all(self.ledger.tasks))
 
     @property
     def findings(self) -> list[Finding]:
         """The hazards that the agent saw during this test so far, each once."""
         self.pump()
-        return self.ledger.findings
+        return [finding for member in self.members for finding in member.ledger.findings]
 
-    @property
-    def log(self) -> str:
-        """What the worker logged during this test."""
-        return self.launched.log(self._log_start)
+    def memory(self) -> int | None:
+        """Bytes that only the workers' processes use, ``None`` if the system does not tell."""
+        found = [member.launched.memory() for member in self.members]
+        return None if None in found else sum(each or 0 for each in found)
 
     # -- publishing
 
@@ -157,34 +137,28 @@ class WorkerHandle:
         self._wait(lambda: not self.ledger.outstanding(), self._deadline(timeout), self._hopeless)
 
     def pump(self) -> None:
-        """Take in what the worker has recorded since the last call."""
-        for record in self.launched.reader.read():
-            self._take(record)
-
-    def _take(self, record: Mapping[str, Any]) -> None:
-        self.ledger.feed(record)
-        if record["e"] == "pub":
-            self._consume(record["queue"])
+        """Take in what the workers have recorded since the last call."""
+        for member in self.members:
+            member.take_in()
 
     def check(self, ids: Iterable[str] = ()) -> None:
         """Raise :exc:`WorkerError` if waiting for `ids` is in vain: worker or server dead, or nobody consumes them."""
         __tracebackhide__ = True
         self.pump()
-        if self.launched.death() is not None:
-            self.pump()
-            raise WorkerError(self.death_notice())
+        for member in self.members:
+            if member.launched.death() is not None and self._is_missed(member):
+                self.pump()
+                raise WorkerError(member.death_notice())
         if self.server_notice():
             raise WorkerError(self.server_notice())
         for task_id in ids:
             entry = self.ledger.tasks.get(task_id)
-            if entry is not None and (entry.lost or (entry.outstanding and self._unconsumed(entry))):
+            if entry is not None and (entry.lost or (entry.outstanding and self._in_vain(entry))):
                 raise WorkerError(self.waits_for(entry))
 
-    def death_notice(self) -> str:
-        """Say how the worker died and which tasks it had; empty while it lives."""
-        notice = self.launched.death_notice(self._log_start)
-        running = [f"{entry.task}[{entry.id}]" for entry in self.ledger.outstanding()]
-        return notice + (f"\nIt had not ended: {', '.join(running)}" if notice and running else "")
+    def _is_missed(self, dead: WorkerHandle) -> bool:
+        """Whether the test can do nothing more without a worker that is dead."""
+        return not dead.ended_by_test or all(member.launched.death() is not None for member in self.members)
 
     def server_notice(self) -> str:
         """Say that the run's own server was killed; empty while it lives."""
@@ -208,12 +182,43 @@ class WorkerHandle:
 
     def _hopeless(self) -> bool:
         """Whether all that is outstanding waits for something that no patience brings."""
-        return all(self._unconsumed(entry) or _far(entry, self.timeout) for entry in self.ledger.outstanding())
+        return all(self._in_vain(entry) or _far(entry, self.timeout) for entry in self.ledger.outstanding())
+
+    def _in_vain(self, entry: TaskEntry) -> bool:
+        """Whether no worker has a task, and none will."""
+        return self._unconsumed(entry) or self._stranded(entry)
+
+    def _unconsumed(self, entry: TaskEntry) -> bool:
+        if entry.receptions or entry.spans or entry.queue is None:
+            return False
+        return all(member.chose_queues and not member.consumes(entry.queue) for member in self.members)
+
+    def _stranded(self, entry: TaskEntry) -> bool:
+        """Whether the test ended the worker that had a task, and no other can get it."""
+        member = self._member_of(entry)
+        if member is None or not entry.worker or not member.ended:
+            return False
+        return not any(other.consumes(entry.queue) for other in self.members)
+
+    def _member_of(self, entry: TaskEntry) -> WorkerHandle | None:
+        """Return the worker that has a task, or else one that will get it; ``None`` if there is no worker."""
+        members = self.members
+        had = next((member for member in members if member.name == entry.worker), None)
+        will = next((member for member in members if member.consumes(entry.queue)), None)
+        return had or will or next(iter(members), None)
+
+    def pool_of(self, entry: TaskEntry) -> str:
+        """Return the name of the pool that a task ran under, or would have; empty if there is no worker."""
+        member = self._member_of(entry)
+        return "" if member is None else member.pool.name
 
     def _close_dead(self) -> None:
         running = [span for entry in self.ledger.outstanding() for span in entry.open_spans]
-        if any(span.pid not in (None, self.pid) for span in running):
-            self.ledger.close_dead(_alive)
+        for member in self.members:
+            own = [span for span in running if span.worker == member.name]
+            # That a worker itself has died is noticed otherwise, unless the test ended it and goes on with others.
+            if any(span.pid not in (None, member.pid) for span in own) or (own and member.ended):
+                member.ledger.close_dead(_alive)
 
     def _result(self, result: Any, deadline: float) -> Any:
         __tracebackhide__ = True
@@ -238,7 +243,7 @@ class WorkerHandle:
 
     def _cannot_begin(self, task_id: str) -> bool:
         entry = self.ledger.tasks.get(task_id)
-        return entry is not None and self._unconsumed(entry)
+        return entry is not None and self._in_vain(entry)
 
     def _from_span(self, span: Span) -> Any:
         __tracebackhide__ = True
@@ -261,96 +266,50 @@ class WorkerHandle:
         outstanding = self.ledger.outstanding()
         if not outstanding:
             return "nothing that was published is outstanding"
-        lines = [f"not ended under {self.pool}:", *(f"  {self.waits_for(entry)}" for entry in outstanding[:20])]
+        lines = [f"not ended under {self.place}:", *(f"  {self.waits_for(entry)}" for entry in outstanding[:20])]
         if len(outstanding) > 20:
             lines.append(f"  … and {len(outstanding) - 20} more")
-        if any(entry.open_spans for entry in outstanding) and self.launched.death() is None:
-            lines += ["", "where every slot is:", self.launched.stacks()]
+        busy = {span.worker for entry in outstanding for span in entry.open_spans}
+        for member in self.members:
+            if member.name in busy and member.launched.death() is None:
+                whose = f" of the {member.title}" if len(self.members) > 1 else ""
+                lines += ["", f"where every slot{whose} is:", member.launched.stacks()]
         return "\n".join(lines)
 
     def waits_for(self, entry: TaskEntry) -> str:
         """Say in one line what a task that has not ended waits for, or why its end is known to nobody."""
-        name = f"{entry.task}[{entry.id}]"
-        if entry.unknown:
-            return f"{name} {self._unregistered(entry.task, None)}"
-        if entry.lost:
-            return (
-                f"{name} was lost ({entry.spans[-1].exception}): the {self.pool} pool told nobody, "
-                "and whoever waits for the result waits for ever"
-            )
-        if entry.open_spans:
-            span = entry.open_spans[-1]
-            since = format_seconds(time.monotonic() - (span.started or 0.0))
-            return f"{name} is running in {span.slot} (process {span.pid}) for {since}"
-        if entry.unsettled:
-            return (
-                f"{name} was lost ({entry.spans[-1].exception}), and the {self.pool} pool has not said yet what "
-                "becomes of it; it may take up to five seconds"
-            )
-        if self._unconsumed(entry):
-            consumed = ", ".join(sorted(self.launched.info.get("queues", ())))
-            return f"{name} lies in the queue {entry.queue!r}, which nobody consumes (this worker consumes: {consumed})"
-        if entry.eta is not None:
-            return f"{name} waits for its ETA, {entry.eta}"
-        if len(entry.receptions) > len(entry.spans):
-            busy = sum(len(other.open_spans) for other in self.ledger.tasks.values())
-            return f"{name} was received and waits for a free slot ({busy} of {self.concurrency} are busy)"
-        if entry.task not in self.launched.info.get("tasks", ()):
-            return f"{name} {self._unregistered(entry.task, None)}"
-        return f"{name} is queued in {entry.queue!r}, not received yet"
+        name, member = f"{entry.task}[{entry.id}]", self._member_of(entry)
+        if not entry.unknown and not entry.lost and self._unconsumed(entry):
+            return f"{name} lies in the queue {entry.queue!r}, which nobody consumes ({self._consumed()})"
+        if member is None:
+            return f"{name} was published, and no worker was started"
+        if not entry.unknown and not entry.lost and self._stranded(entry):
+            return f"{name} was in the {member.title}, which the test has ended"
+        return f"{name} {member.waits_for_what(entry)}"
+
+    def _consumed(self) -> str:
+        """Say who consumes which queues."""
+        return f"this worker consumes: {', '.join(sorted(self.members[0].queues))}"
 
     def unregistered(self, ids: Iterable[str]) -> list[str]:
         """Say of those of the tasks `ids` that the worker does not know what to do about it."""
-        known = self.launched.info.get("tasks", ())
         entries = [entry for task_id in ids if (entry := self.ledger.tasks.get(task_id)) is not None]
         return [
-            f"{entry.task}[{entry.id}] {self._unregistered(entry.task, None)}"
+            f"{entry.task}[{entry.id}] {member.unregistered_text(entry.task, None)}"
             for entry in entries
-            if entry.task not in known
+            if (member := self._member_of(entry)) is not None and entry.task not in member.known_tasks
         ]
-
-    def _unconsumed(self, entry: TaskEntry) -> bool:
-        if entry.receptions or entry.spans or entry.queue is None or not self._chose_queues:
-            return False
-        return entry.queue not in self.launched.info.get("queues", ())
-
-    @property
-    def _chose_queues(self) -> bool:
-        """Whether the test's options decide which queues are consumed."""
-        owned = ("-Q", "--queues", "-X", "--exclude-queues")
-        return any(option.startswith(owned) for option in self.launched.spec.options)
 
     def _check_registered(self, name: str, task: Any) -> None:
         __tracebackhide__ = True
-        if self._knows(name) or (name in self.app.tasks and self.launched.learn() and self._knows(name)):
+        if not self.members or any(member.knows(name) for member in self.members):
             return
         if task is not None and task.app is not self.app and name not in self.app.tasks:
             raise WorkerError(
                 f"{name} belongs to the application {task.app.main!r}; this worker runs {self.app.main!r}. "
                 "Give the right one with --celery-app or celery_pool_app."
             )
-        raise WorkerError(f"{name} {self._unregistered(name, task)}")
-
-    def _knows(self, name: str) -> bool:
-        return name in self.launched.info.get("tasks", ()) or name.startswith("celery.")
-
-    def _unregistered(self, name: str, task: Any) -> str:
-        known = [known for known in self.launched.info.get("tasks", ()) if not known.startswith("celery.")]
-        text = f"is not registered in the {self.pool} worker, which knows {', '.join(known) or 'no task of yours'}."
-        task = task if task is not None else self.app.tasks.get(name)
-        if self.launched.records_publications and task is not None:
-            return f"{text} Its children were forked before the task was registered: restart() the worker."
-        function = getattr(task, "run", None)
-        if "<locals>" in getattr(function, "__qualname__", ""):
-            return (
-                f"{text} It is defined inside a function, where no other process can import it: move it to the top "
-                "of a module, or make application and tasks in a factory and give --celery-app=MODULE:FACTORY(), or "
-                "run the worker in the test's own process: --celery-launch=inprocess."
-            )
-        return (
-            f"{text} A worker knows what importing the application imports: add the task's module to "
-            "include=[…], imports, or autodiscover_tasks()."
-        )
+        raise WorkerError(f"{name} {self.members[0].unregistered_text(name, task)}")
 
     def _refuse_ambiguous_timeout(self, task: Any, timeout: float) -> None:
         __tracebackhide__ = True
@@ -370,7 +329,7 @@ class WorkerHandle:
         """Note a message that the test is about to publish, and have its queue consumed."""
         if publication.parent is None and not publication.retries and not publication.task.startswith("celery."):
             self.sent.append(publication)
-        if not self.launched.records_publications:
+        if not any(member.launched.records_publications for member in self.members):
             self.ledger.publish(
                 publication.id,
                 publication.task,
@@ -379,14 +338,218 @@ class WorkerHandle:
                 publication.queue,
                 publication.eta,
             )
-        elif publication.task not in self.launched.info.get("tasks", ()):
+        for member in self.members:
+            member.heed(publication)
+
+
+class WorkerHandle(Handle):
+    """A running worker, as one test sees it: spans, findings and log are of this test alone.
+
+    :ivar app: the application under test, pointed at the run's broker and backend.
+    :ivar pool: the :class:`~pytest_celerypool.pools.Pool` of the worker.
+    :ivar launch: how the worker came to life.
+    :ivar timeout: the deadline in seconds of calls that are given none.
+    """
+
+    def __init__(
+        self, app: Any, launched: Launched, broker: Broker, test: str, timeout: float, cluster: Handle | None = None
+    ) -> None:
+        self.launched = launched
+        self.pool: Pool = launched.spec.pool
+        self.launch = launched.spec.launch
+        self.name = launched.spec.name or self.hostname
+        self._cluster = cluster
+        super().__init__(app, broker, timeout, self.new_ledger(test))
+        self.ended_by_test = False
+        self._log_start = launched.log_size()
+        self._asked_for: set[str] = set()
+        for record in (*launched.early, *launched.reader.remarks()):
+            self.ledger.feed(record)
+        launched.early.clear()
+
+    def __repr__(self) -> str:
+        return f"<worker {self.hostname} pool={self.pool} pid={self.pid}>"
+
+    def new_ledger(self, test: str) -> Ledger:
+        """Return a ledger for tasks of this worker: an empty one, or in a cluster one of all its tasks."""
+        return Ledger(
+            test,
+            self.pool.name,
+            reports_lost=self.pool.reports_system_exit,
+            worker=self.name,
+            tasks=None if self._cluster is None else self._cluster.ledger.tasks,
+        )
+
+    # -- facts
+
+    @property
+    def pid(self) -> int:
+        """The process id of the worker's main process."""
+        return self.launched.pid
+
+    @property
+    def hostname(self) -> str:
+        """The worker's node name, as in ``app.control.inspect(destination=[…])``."""
+        return str(self.launched.info.get("hostname", ""))
+
+    @property
+    def concurrency(self) -> int:
+        """The number of slots that the worker says it has."""
+        return int(self.launched.info.get("concurrency", 0))
+
+    @property
+    def members(self) -> Sequence[WorkerHandle]:
+        """The workers that may run what the test publishes: those of the cluster, or this one."""
+        return (self,) if self._cluster is None else self._cluster.members
+
+    @property
+    def place(self) -> str:
+        """What verdicts say that a task ran under: the pool."""
+        return self.pool.name if self._cluster is None else self._cluster.place
+
+    @property
+    def title(self) -> str:
+        """What messages call the worker."""
+        return self.launched.spec.title
+
+    @property
+    def label(self) -> str:
+        """What headings call the worker: its pool, after its name if it has one."""
+        return f"{self.name}: {self.pool}" if self.launched.spec.name else self.pool.name
+
+    @property
+    def ended(self) -> bool:
+        """Whether the test has ended the worker."""
+        return self.ended_by_test and self.launched.death() is not None
+
+    @property
+    def spans(self) -> list[Span]:
+        """The executions of this test's tasks in this worker so far, in the order in which they began."""
+        self.pump()
+        return self.ledger.spans
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The hazards that the agent saw in this worker during this test so far, each once."""
+        self.pump()
+        return self.ledger.findings
+
+    @property
+    def log(self) -> str:
+        """What the worker logged during this test."""
+        return self.launched.log(self._log_start)
+
+    # -- what it does with tasks
+
+    def take_in(self) -> None:
+        """Take in what this worker has recorded since the last call."""
+        for record in self.launched.reader.read():
+            self._take(record)
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        self.ledger.feed(record)
+        if record["e"] == "pub":
+            self._consume(record["queue"])
+
+    def death_notice(self) -> str:
+        """Say how the worker died and which tasks it had; empty while it lives."""
+        notice = self.launched.death_notice(self._log_start)
+        running = [f"{entry.task}[{entry.id}]" for entry in self.own_ledger().outstanding()]
+        return notice + (f"\nIt had not ended: {', '.join(running)}" if notice and running else "")
+
+    def own_ledger(self) -> Ledger:
+        """Return a ledger of the tasks that this worker had last, or would have got."""
+        return self.ledger.own(self.queues)
+
+    def waits_for_what(self, entry: TaskEntry) -> str:
+        """Say what a task that this worker has, or will get, waits for."""
+        if entry.unknown:
+            return self.unregistered_text(entry.task, None)
+        if entry.lost:
+            return (
+                f"was lost ({entry.spans[-1].exception}): the {self.pool} pool told nobody, "
+                "and whoever waits for the result waits for ever"
+            )
+        if entry.open_spans:
+            span = entry.open_spans[-1]
+            since = format_seconds(time.monotonic() - (span.started or 0.0))
+            return f"is running in {span.slot}{self._whose} (process {span.pid}) for {since}"
+        if entry.unsettled:
+            return (
+                f"was lost ({entry.spans[-1].exception}), and the {self.pool} pool has not said yet what "
+                "becomes of it; it may take up to five seconds"
+            )
+        if entry.eta is not None:
+            return f"waits for its ETA, {entry.eta}"
+        if len(entry.receptions) > len(entry.spans):
+            busy = sum(span.ended is None for span in self.ledger.spans)
+            return f"was received and waits for a free slot ({busy} of {self.concurrency}{self._whose} are busy)"
+        if entry.task not in self.known_tasks:
+            return self.unregistered_text(entry.task, None)
+        return f"is queued in {entry.queue!r}, not received yet"
+
+    @property
+    def _whose(self) -> str:
+        return "" if self._cluster is None else f" of the {self.title}"
+
+    @property
+    def known_tasks(self) -> Collection[str]:
+        """The names of the tasks that the worker says it knows."""
+        known: Collection[str] = self.launched.info.get("tasks", ())
+        return known
+
+    @property
+    def queues(self) -> Collection[str]:
+        """The names of the queues that the worker says it consumes."""
+        queues: Collection[str] = self.launched.info.get("queues", ())
+        return queues
+
+    def consumes(self, queue: str | None) -> bool:
+        """Whether the worker takes messages from a queue."""
+        return queue in self.queues and not self.ended
+
+    @property
+    def chose_queues(self) -> bool:
+        """Whether the test decides which queues are consumed."""
+        owned = ("-Q", "--queues", "-X", "--exclude-queues")
+        return any(option.startswith(owned) for option in self.launched.spec.options)
+
+    def knows(self, name: str) -> bool:
+        """Whether a task is registered in the worker; one that is new to it is made known to it where that can be."""
+        return self._knows(name) or (name in self.app.tasks and self.launched.learn() and self._knows(name))
+
+    def _knows(self, name: str) -> bool:
+        return name in self.known_tasks or name.startswith("celery.")
+
+    def unregistered_text(self, name: str, task: Any) -> str:
+        """Say that the worker does not know a task, and what to do about it."""
+        known = [known for known in self.known_tasks if not known.startswith("celery.")]
+        text = f"is not registered in the {self.title}, which knows {', '.join(known) or 'no task of yours'}."
+        task = task if task is not None else self.app.tasks.get(name)
+        if self.launched.records_publications and task is not None:
+            return f"{text} Its children were forked before the task was registered: restart() the worker."
+        function = getattr(task, "run", None)
+        if "<locals>" in getattr(function, "__qualname__", ""):
+            return (
+                f"{text} It is defined inside a function, where no other process can import it: move it to the top "
+                "of a module, or make application and tasks in a factory and give --celery-app=MODULE:FACTORY(), or "
+                "run the worker in the test's own process: --celery-launch=inprocess."
+            )
+        return (
+            f"{text} A worker knows what importing the application imports: add the task's module to "
+            "include=[…], imports, or autodiscover_tasks()."
+        )
+
+    def heed(self, publication: Publication) -> None:
+        """Be ready for a message that the test is about to publish."""
+        if self.launched.records_publications and publication.task not in self.known_tasks:
             self.launched.learn()
         self._consume(publication.queue)
 
     def _consume(self, queue: str | None) -> None:
         """Ask the worker to consume a queue that a test publishes to, unless the test's options say which."""
         consumed = self.launched.info.get("queues", [])
-        if queue is None or queue in consumed or queue in self._asked_for or self._chose_queues:
+        if queue is None or queue in consumed or queue in self._asked_for or self.chose_queues:
             return
         self._asked_for.add(queue)
         known = self.app.amqp.queues.get(queue)

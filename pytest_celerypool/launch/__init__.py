@@ -20,7 +20,8 @@ class WorkerSpec:
     """What a worker is asked to be. Tests whose specs are equal can share one.
 
     ``concurrency`` is ``None`` where Celery and the application decide; ``options`` are further words of the
-    ``celery worker`` command line; ``databases`` are Django's aliases and the names of their test databases.
+    ``celery worker`` command line; ``databases`` are Django's aliases and the names of their test databases; ``name``
+    is what a cluster calls it.
     """
 
     source: str
@@ -29,6 +30,12 @@ class WorkerSpec:
     options: tuple[str, ...] = ()
     launch: str = "subprocess"
     databases: tuple[tuple[str, str], ...] = ()
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """What messages call such a worker."""
+        return f"{self.pool} worker {self.name!r}" if self.name else f"{self.pool} worker"
 
 
 @dataclass(frozen=True)
@@ -142,14 +149,15 @@ def check_worker(info: Mapping[str, Any], spec: WorkerSpec, target: Mapping[str,
     """
     wanted = spec.pool.path
     if info["pool"] != wanted:
+        named = f" {spec.name!r}" if spec.name else ""
         raise WorkerError(
-            f"the worker was asked to run the pool {spec.pool} ({wanted}) and runs {info['pool']}. "
+            f"the worker{named} was asked to run the pool {spec.pool} ({wanted}) and runs {info['pool']}. "
             "Something in the application chooses the pool itself (worker_pool, or a signal receiver)."
         )
     for name, url in (("read", target["broker_url"]), ("write", target["broker_url"])):
         if url is not None and not same_server(info[name], url):
             raise WorkerError(
-                f"the {spec.pool} worker would {name} at {info[name]} instead of the run's broker {url}; "
+                f"the {spec.title} would {name} at {info[name]} instead of the run's broker {url}; "
                 "it was stopped before it consumed anything of yours. "
                 "Something sets the broker after the application is configured."
             )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_celerypool.agent.loading import spell
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.launch import Surroundings, WithLog, WorkerSpec, check_worker, memory_of, stacks_of
-from pytest_celerypool.trace import REMARKS, TraceReader
+from pytest_celerypool.trace import TraceReader
 
 if TYPE_CHECKING:
     from pytest_celerypool.reaper import Reaper
@@ -56,7 +56,6 @@ class SubprocessWorker(WithLog):
         self.reader = TraceReader(self._folder / "trace.jsonl")
         self._environment = _environment()
         self._paused_at: float | None = None
-        self._restarted = False
         self._start(ahead=ahead)
 
     # -- start
@@ -121,14 +120,14 @@ class SubprocessWorker(WithLog):
         for record in self.reader.read():
             if record["e"] == "ready" and record["pid"] == self.pid:
                 self.info = record
-            elif record["e"] in REMARKS or self._restarted:
+            else:
                 self.early.append(record)
         if self.info:
             self._check()
             return True
         death = self.death()
         if death is not None:
-            raise WorkerError(f"the {self.spec.pool} worker {death} before it was ready{self._log_tail()}")
+            raise WorkerError(f"the {self.spec.title} {death} before it was ready{self._log_tail()}")
         return False
 
     def wait_ready(self, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -143,7 +142,7 @@ class SubprocessWorker(WithLog):
                 stacks = self.stacks()
                 self.end(0.0)
                 raise WorkerError(
-                    f"the {self.spec.pool} worker was not ready after {START_TIMEOUT_S:.0f} s. "
+                    f"the {self.spec.title} was not ready after {START_TIMEOUT_S:.0f} s. "
                     f"It was here:\n{stacks}{self._log_tail()}"
                 )
             meanwhile()
@@ -191,7 +190,7 @@ class SubprocessWorker(WithLog):
     def death_notice(self, start: int) -> str:
         """Return :meth:`death` with the end of the log from byte `start` on; empty while the worker lives."""
         death = self.death()
-        return "" if death is None else f"the {self.spec.pool} worker (pid {self.pid}) {death}{self._log_tail(start)}"
+        return "" if death is None else f"the {self.spec.title} (pid {self.pid}) {death}{self._log_tail(start)}"
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the worker: ``SIGKILL`` to all its processes, any other to the main one."""
@@ -228,7 +227,6 @@ class SubprocessWorker(WithLog):
     def restart(self) -> None:
         """Start again in the same namespace, so that what is queued stays queued; to be called when it ended."""
         self._environment = _environment()
-        self._restarted = True
         self._start(ahead=False)
         self.wait_ready()
 
