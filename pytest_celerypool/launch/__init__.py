@@ -64,8 +64,8 @@ class Launched(Protocol):
     reader: TraceReader
     #: What the agent said of the worker when it became ready; empty until then.
     info: dict[str, Any]
-    #: What it recorded before it was ready. At first remarks alone, which are of its first test; after a restart
-    #: everything, since on RabbitMQ all pools but prefork run what is queued before Celery calls the worker ready.
+    #: What it recorded before it was ready, which is of its first test. After a restart, or in a cluster, tasks may be
+    #: among it: a worker may run what was queued before Celery calls it ready (on RabbitMQ, under all but prefork).
     early: list[dict[str, Any]]
     #: Whether the trace has the publications of the test itself.
     records_publications: bool
