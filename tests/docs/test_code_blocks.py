@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.rst"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.rst")), *sorted(EXAMPLES.glob("*/README.md"))]
 
 #: Seconds for one command of a page.
 DEADLINE_S = 180
@@ -59,7 +59,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        return f"{self.page.name}:{self.line}"
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
 
     def option(self, name: str, default: str) -> str:
         """Return the word after `name` in the order."""

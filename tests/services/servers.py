@@ -113,15 +113,15 @@ class Result:
 
 
 class RedisService:
-    """A Redis database."""
+    """A Redis database, by default the one of :attr:`url`."""
 
     name = "redis"
     url = f"redis://{REDIS[0]}:{REDIS[1]}/9"
 
-    def __init__(self) -> None:
+    def __init__(self, database: int = 9) -> None:
         import redis
 
-        self.client = redis.Redis(host=REDIS[0], port=REDIS[1], db=9)
+        self.client = redis.Redis(host=REDIS[0], port=REDIS[1], db=database)
 
     def lying(self, queue: str) -> int:
         """The number of messages in a queue."""

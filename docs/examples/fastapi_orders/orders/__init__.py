@@ -1,0 +1,1 @@
+"""Takes orders over HTTP, and has them carried out by Celery."""
