@@ -28,6 +28,7 @@ from pytest_celerypool.verdict import (
     findings,
     hazards,
     matching,
+    relative,
     scaling,
 )
 from pytest_celerypool.worker import Handle, TaskTimeoutError, WorkerHandle
@@ -53,7 +54,8 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     failures += _drained(handle, failed)
     tasks = list(handle.ledger.tasks.values())
     failures += _judge_expectations(read, handle, tasks)
-    outcomes = _judge_budgets(read, observed, handle, tasks)
+    growth = _growth(observed, handle)
+    outcomes = _judge_budgets(read, handle, tasks, growth)
     failures += [failure for outcome in outcomes for failure in outcome.failures]
     failures += _unknown(handle, read, observed)
     settings = item.config.stash[SETTINGS]
@@ -78,6 +80,7 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
         "left": [entry.task for entry in handle.ledger.outstanding()],
         "unjudged": [note for outcome in outcomes for note in outcome.notes],
         "agree": [] if failed else _facts(item, handle, read, tasks),
+        "ratios": [] if failed else _ratios(item, handle, read, tasks, growth),
         "evidence": _evidence(item, handle) if settings.wants_evidence else [],
         **_nearest(outcomes),
         **_swept(item, handle, failed),
@@ -179,22 +182,33 @@ def _judge_expectations(read: Markers, handle: Handle, tasks: list[TaskEntry]) -
     return failures
 
 
+def _growth(observed: Observed, handle: Handle) -> int | None:
+    """Return the bytes by which the workers' processes grew, None if that is not known or wanted."""
+    if observed.memory_before is None or any(member.ended_by_test for member in handle.members):
+        return None
+    after = handle.memory()
+    return None if after is None else after - observed.memory_before
+
+
 def _judge_budgets(
-    read: Markers,
-    observed: Observed,
-    handle: Handle,
-    tasks: list[TaskEntry],
+    read: Markers, handle: Handle, tasks: list[TaskEntry], growth: int | None
 ) -> list[budgets.BudgetOutcome]:
-    growth = None
-    if observed.memory_before is not None and not any(member.ended_by_test for member in handle.members):
-        after = handle.memory()
-        growth = None if after is None else after - observed.memory_before
     green = any(member.pool.green for member in handle.members)
     return [
         budgets.judge(replace(spec, pools=None), concerned, handle.place, green=green, memory_growth=growth)
         for spec in read.budgets
         if (concerned := _concerned(spec.pools, handle, tasks)) is not None
     ]
+
+
+def _ratios(
+    item: pytest.Item, handle: Handle, read: Markers, tasks: list[TaskEntry], growth: int | None
+) -> list[tuple[int, relative.Facts]]:
+    """Return what each relative budget of the test compares with the other pools, and its number on the test."""
+    pool = pool_of_variant(item)
+    name = handle.place if pool is None else pool.name
+    found = [relative.facts(spec, tasks, name, growth) for spec in read.budgets]
+    return [(number, each) for number, each in enumerate(found) if each is not None]
 
 
 def _evidence(item: pytest.Item, handle: Handle) -> list[evidence.Evidence]:

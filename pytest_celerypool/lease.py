@@ -118,7 +118,7 @@ def note_eager(config: pytest.Config, app: Any) -> None:
 
 def measure_before(handle: Handle, markers: Markers, observed: Observed) -> None:
     """Measure what the test's budgets compare its end with."""
-    if any("memory" in budget.limits for budget in markers.budgets):
+    if any("memory" in budget.measures for budget in markers.budgets):
         observed.memory_before = handle.memory()
 
 

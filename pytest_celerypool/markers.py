@@ -7,7 +7,7 @@ is valid, and whoever reports one puts the test's name before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -121,6 +121,15 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """A limit that is relative to what the same test takes under another pool."""
+
+    to: Pool
+    at_most: float | None = None
+    at_least: float | None = None
+
+
+@dataclass(frozen=True)
 class BudgetSpec:
     """``celery_budget``: limits on what the tasks of a test take."""
 
@@ -129,11 +138,18 @@ class BudgetSpec:
     percentile: float = 100.0
     tasks: str = "*"
     pools: tuple[Pool, ...] | None = None
+    #: Name of a measure to its relative limit.
+    ratios: Mapping[str, Ratio] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What has to be measured."""
+        return (*self.limits, *self.ratios)
 
     @property
     def timed(self) -> bool:
         """Whether a limit depends on how fast the machine is."""
-        return any(name in DURATIONS or name == "throughput" for name in self.limits)
+        return any(name in DURATIONS or name == "throughput" for name in self.measures)
 
 
 @dataclass(frozen=True)
@@ -223,13 +239,16 @@ def read_budget(mark: pytest.Mark) -> BudgetSpec:
     """Read ``celery_budget``; raises MarkerError."""
     given = _arguments(mark, (*MEASURES, "percentile", "tasks", "pools"))
     _no_positional(mark, f"runtime={mark.args[0]!r}" if mark.args else "")
-    limits = {name: _limit(mark, name, given[name]) for name in MEASURES if given.get(name) is not None}
-    if not limits:
+    wanted = {name: given[name] for name in MEASURES if given.get(name) is not None}
+    limits = {name: _limit(mark, name, limit) for name, limit in wanted.items() if not isinstance(limit, dict)}
+    pools = _pools_argument(mark, given)
+    ratios = {name: _ratio(mark, name, limit, pools) for name, limit in wanted.items() if isinstance(limit, dict)}
+    if not wanted:
         raise MarkerError(f"{mark.name}: no limit is given. Valid limits: {', '.join(MEASURES)}.")
     percentile = given.get("percentile", 100)
     if not _is_number(percentile) or not 0 < percentile <= 100:
         raise _wrong(mark, "percentile", percentile, "a number above 0, at most 100")
-    return BudgetSpec(limits, float(percentile), _tasks(mark, given), _pools_argument(mark, given))
+    return BudgetSpec(limits, float(percentile), _tasks(mark, given), pools, ratios)
 
 
 def read_allow(mark: pytest.Mark, kinds: Collection[str]) -> AllowSpec:
@@ -394,6 +413,36 @@ def _limit(mark: pytest.Mark, name: str, given: Any) -> Limit:
     if not _is_whole(given) or given < 1:
         raise _wrong(mark, name, given, "tasks in flight, a whole number above 0")
     return Limit(float(given), str(given))
+
+
+_RATIO = ("ratio_to", "at_most", "at_least")
+
+
+def _ratio(mark: pytest.Mark, name: str, given: Mapping[Any, Any], pools: tuple[Pool, ...] | None) -> Ratio:
+    """Read a relative limit; `pools` are those that the marker speaks of."""
+    example = 'as in {"ratio_to": "solo", "at_most": 1.2}'
+    for key in given:
+        if key not in _RATIO:
+            hint = did_you_mean(str(key), _RATIO)
+            raise MarkerError(
+                f"{mark.name}: {name}: there is no key {key!r}. Valid keys: {', '.join(_RATIO)}, {example}.{hint}"
+            )
+    to = given.get("ratio_to")
+    if not isinstance(to, str):
+        raise _wrong(mark, name, given, f"a pool to compare with, {example}")
+    pool, *others = _pools(mark, f"{name}: ratio_to", to)
+    if others:
+        raise _wrong(mark, name, given, f"one pool to compare with, {example}")
+    if name == "hold" and not pool.green and not pool.custom:
+        raise MarkerError(f"{mark.name}: hold: ratio_to={to!r} cannot be compared with: only green pools have a hub.")
+    if pools == (pool,):
+        raise MarkerError(f"{mark.name}: {name}: pools= names only {to!r}, which would be compared with itself.")
+    bounds = {key: given[key] for key in ("at_most", "at_least") if given.get(key) is not None}
+    if not bounds or not all(_is_number(bound) and 0 < bound < float("inf") for bound in bounds.values()):
+        raise _wrong(mark, name, given, f"at_most or at_least, or both, each a number above 0, {example}")
+    if bounds.get("at_least", 0) > bounds.get("at_most", float("inf")):
+        raise _wrong(mark, name, given, "at_least that is not above at_most")
+    return Ratio(pool, **{key: float(bound) for key, bound in bounds.items()})
 
 
 def _duration(mark: pytest.Mark, name: str, given: object) -> Limit:

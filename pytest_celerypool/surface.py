@@ -107,7 +107,8 @@ MARKERS: tuple[str, ...] = (
     "celery_budget(runtime=..., queued=..., total=..., cpu=..., hold=..., memory=..., throughput=..., "
     "overlap=..., makespan=..., percentile=100, tasks='*', pools=None): "
     'limit what the tasks of the test take: durations in seconds or as "200ms", sizes in bytes or as '
-    '"20MiB", throughput in tasks a second, overlap in tasks in flight.',
+    '"20MiB", throughput in tasks a second, overlap in tasks in flight; {"ratio_to": "solo", "at_most": 1.2} is '
+    "relative to another pool.",
     "celery_allow(*kinds, pools=None, reason=...): "
     "the test knows of findings of these kinds; the reason says why they are all right here.",
 )

@@ -25,7 +25,9 @@ def report_endings(session: pytest.Session, *, complete: bool) -> None:
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     late = [(nodeid, (nodeid.partition("::")[0], None, nodeid), text) for nodeid, text in summary.findings.failures()]
     regressed = _regressions(session, summary, complete)
-    for number, (nodeid, location, text) in enumerate([*summary.disagreements(), *late, *regressed]):
+    for number, (nodeid, location, text) in enumerate(
+        [*summary.disagreements(), *summary.relatives(), *late, *regressed]
+    ):
         if terminal is not None and number == 0:
             terminal.ensure_newline()  # behind the last test's line they would look like further tests
         report = pytest.TestReport(

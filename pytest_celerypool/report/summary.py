@@ -12,7 +12,7 @@ from pytest_celerypool.report import matrix
 from pytest_celerypool.report.findings import Catalogue
 from pytest_celerypool.report.sweep import Sweeps
 from pytest_celerypool.trace import Policy
-from pytest_celerypool.verdict import agreement
+from pytest_celerypool.verdict import agreement, relative
 from pytest_celerypool.verdict.disagreement import Outcome, compare
 from pytest_celerypool.verdict.evidence import Evidence
 from pytest_celerypool.verdict.findings import as_data
@@ -53,6 +53,8 @@ class Summary:
         self._columns = list(columns)
         self._cells: dict[tuple[str, str, str], matrix.Cell] = {}
         self._agree: dict[tuple[str, int], dict[str, _Side]] = {}
+        #: By test and number of the budget: each column's node id, location and facts.
+        self._ratios: dict[tuple[str, int], dict[str, tuple[str, Any, relative.Facts]]] = {}
         self.findings = Catalogue()
         #: What tasks took, report by report; empty unless the settings want it.
         self.evidence: list[Witness] = []
@@ -92,9 +94,22 @@ class Summary:
         self._add_cell(report, data)
         if "sweep" in data:
             self.sweeps.add(data["test"], data["sweep"])
+        for number, found in data.get("ratios", ()):
+            of_test = self._ratios.setdefault((data["test"], number), {})
+            of_test[data["column"]] = (report.nodeid, report.location, found)
         for entry in data.get("agree", ()):
             sides = self._agree.setdefault((data["test"], entry["number"]), {})
             sides[data["column"]] = _Side(report.nodeid, report.location, entry["pool"], entry["facts"])
+
+    def relatives(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield node id, location and text for every test and pool that broke a budget relative to another pool."""
+        for (test, _), sides in self._ratios.items():
+            broken, notes = relative.judge({column: found for column, (_, _, found) in sides.items()})
+            self.note(f"{test}: {text}" for text in notes)
+            for column, text in broken:
+                self.fail(test, [column])
+                nodeid, location, _ = sides[column]
+                yield nodeid, location, text
 
     def _left(self) -> list[str]:
         """Say which tests that passed waited in vain for tasks they left: it explains a slow suite."""

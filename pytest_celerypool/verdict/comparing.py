@@ -78,6 +78,7 @@ def compare(
     noise: float,
     *,
     same: float = 1.0,
+    made_of: int = 1,
 ) -> Comparison:
     """Judge whether `after` is worse than `before`: higher by more than `factor`, and not by chance.
 
@@ -92,6 +93,7 @@ def compare(
     :param factor: how many times as much it may be.
     :param noise: by how much one execution alone may be worse by chance, in the unit of the figures.
     :param same: how many times as much it is where nothing is wrong; chance is reckoned from there.
+    :param made_of: of how many executions each figure is made.
     """
     before, after = sorted(before), sorted(after)
     was, now = statistic(before, percentile), statistic(after, percentile)
@@ -99,7 +101,7 @@ def compare(
     if now <= limit:
         return Comparison(was, now, limit, "within")
     usual = was * same
-    alone = max(noise, NOISE * usual)
+    alone = max(noise, NOISE * usual) / math.sqrt(made_of)
     alike = [
         (figure, statistic(after, 100 * (number + 0.5) / len(before)))
         for number, figure in enumerate(before)

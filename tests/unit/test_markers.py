@@ -9,6 +9,7 @@ from pytest_celerypool.markers import (
     Limit,
     Markers,
     PoolsSpec,
+    Ratio,
     matches,
     read,
     read_allow,
@@ -361,6 +362,71 @@ BYTES = 'Valid: bytes, or a string such as "100kB", "5MB", "20MiB" or "1GiB".'
 def test_budget_refused(kwargs, text):
     """A wrong argument of `celery_budget` is named with what is valid."""
     assert message(budget, **kwargs) == f"celery_budget: {text}"
+
+
+EXAMPLE = 'as in {"ratio_to": "solo", "at_most": 1.2}'
+
+
+def test_budget_relative():
+    """A relative limit stands beside absolute ones."""
+    spec = budget(
+        runtime={"ratio_to": "solo", "at_most": 1.2}, makespan="1s", throughput={"ratio_to": "solo", "at_least": 2}
+    )
+    assert list(spec.limits) == ["makespan"]
+    assert spec.ratios == {
+        "runtime": Ratio(SOLO, at_most=1.2),
+        "throughput": Ratio(SOLO, at_least=2.0),
+    }
+    assert spec.timed
+    assert set(spec.measures) == {"makespan", "runtime", "throughput"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (
+            {"ratio_too": "solo", "at_most": 1},
+            f"runtime: there is no key 'ratio_too'. Valid keys: ratio_to, at_most, at_least, {EXAMPLE}. "
+            "Did you mean 'ratio_to'?",
+        ),
+        ({"at_most": 1}, f"runtime={{'at_most': 1}} is not valid. Valid: a pool to compare with, {EXAMPLE}."),
+        (
+            {"ratio_to": "all", "at_most": 1},
+            f"runtime={{'ratio_to': 'all', 'at_most': 1}} is not valid. Valid: one pool to compare with, {EXAMPLE}.",
+        ),
+        (
+            {"ratio_to": "solo"},
+            "runtime={'ratio_to': 'solo'} is not valid. Valid: at_most or at_least, or both, each a number above 0, "
+            f"{EXAMPLE}.",
+        ),
+        (
+            {"ratio_to": "solo", "at_most": "2"},
+            "runtime={'ratio_to': 'solo', 'at_most': '2'} is not valid. Valid: at_most or at_least, or both, each a "
+            f"number above 0, {EXAMPLE}.",
+        ),
+        (
+            {"ratio_to": "solo", "at_most": 1, "at_least": 2},
+            "runtime={'ratio_to': 'solo', 'at_most': 1, 'at_least': 2} is not valid. Valid: at_least that is not above "
+            "at_most.",
+        ),
+    ],
+)
+def test_budget_relative_refused(limit, text):
+    """A wrong relative limit is named with what is valid."""
+    assert message(budget, runtime=limit) == f"celery_budget: {text}"
+
+
+def test_budget_relative_to_what_is_no_pool():
+    text = message(budget, runtime={"ratio_to": "sollo", "at_most": 1})
+    assert text.startswith("celery_budget: runtime: ratio_to: 'sollo' is not a pool. Valid pools: ")
+    assert text.endswith("Did you mean 'solo'?")
+
+
+def test_budget_relative_that_compares_nothing():
+    """A pool is not compared with itself, and no hub with one that is none."""
+    limit = {"ratio_to": "solo", "at_most": 1}
+    assert "would be compared with itself" in message(budget, runtime=limit, pools=["solo"])
+    assert "only green pools have a hub" in message(budget, hold=limit)
 
 
 def test_allow():
