@@ -20,6 +20,10 @@ class WorkerError(Exception):
     """A worker could not start, died, or does not answer."""
 
 
+class ClusterError(ValueError):
+    """What a test has given to ``celery_pool_cluster`` is wrong; that test fails, the others run."""
+
+
 class BrokerError(Exception):
     """The broker or the result backend could not start or cannot be reached."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_celerypool.cluster import Starter
     from pytest_celerypool.pools import Pool
     from pytest_celerypool.worker import WorkerHandle
 
@@ -36,11 +37,25 @@ def celery_pool_worker(
     request: pytest.FixtureRequest, celery_pool: Pool, celery_pool_app: Any
 ) -> Iterator[WorkerHandle]:
     """A handle on a running worker of the test's pool: submit, run, map, drain, spans, log, kill, restart."""
-    if sys.platform == "win32":
-        from pytest_celerypool.errors import WINDOWS
-
-        pytest.fail(WINDOWS, pytrace=False)
+    _refuse_windows()
     from pytest_celerypool.lease import lease
 
     with lease(request, celery_pool_app) as handle:
         yield handle
+
+
+@pytest.fixture
+def celery_pool_cluster(request: pytest.FixtureRequest, celery_pool_app: Any) -> Iterator[Starter]:
+    """Call it with ``{name: dict(pool=…, queues=[…], concurrency=…)}``: these workers side by side, handles by name."""
+    _refuse_windows()
+    from pytest_celerypool.cluster import lend
+
+    with lend(request, celery_pool_app) as start:
+        yield start
+
+
+def _refuse_windows() -> None:
+    if sys.platform == "win32":
+        from pytest_celerypool.errors import WINDOWS
+
+        pytest.fail(WINDOWS, pytrace=False)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.cluster import no_such_worker
 from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.keys import HANDLE, MARKERS, NOTES, OBSERVED, PLACE, POLICIES, RESULT, SETTINGS
@@ -174,11 +175,14 @@ def _concerned(pools: tuple[Pool, ...] | None, handle: Handle, tasks: list[TaskE
 
 def _judge_expectations(read: Markers, handle: Handle, tasks: list[TaskEntry]) -> list[Failure]:
     failures = []
+    workers = [] if isinstance(handle, WorkerHandle) else [member.name for member in handle.members]
     for spec in read.expects:
         concerned = _concerned(spec.pools, handle, tasks)
-        if concerned is not None:
+        if spec.worker is not None and spec.worker not in workers:
+            failures.append(Failure(f"celery_expect(worker={spec.worker!r}): {no_such_worker(spec.worker, workers)}"))
+        elif concerned is not None:
             anywhere = replace(spec, pools=None)
-            failures += expectations.judge(anywhere, concerned, handle.place, handle.waits_for)
+            failures += expectations.judge(anywhere, concerned, handle.place, handle.waits_for, workers)
     return failures
 
 

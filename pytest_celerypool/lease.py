@@ -30,7 +30,7 @@ from pytest_celerypool.keys import (
 from pytest_celerypool.launch import WorkerSpec, same_server
 from pytest_celerypool.markers import Markers, PoolsSpec
 from pytest_celerypool.pools import POOLS
-from pytest_celerypool.surface import AXIS
+from pytest_celerypool.surface import AXIS, CLUSTER, WORKER
 from pytest_celerypool.trace import Command
 from pytest_celerypool.variants import Need, Variant, need_of, slots_of, variant
 from pytest_celerypool.verdict.findings import Tested
@@ -85,6 +85,7 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
     """
     __tracebackhide__ = True
     item, config = request.node, request.config
+    refuse_second(item)
     try:
         borrower = _Borrower(request, app)
         worker = borrower.borrow()
@@ -107,6 +108,16 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
         measure_before(handle, borrower.markers, observed)
         item.stash[HANDLE], item.stash[OBSERVED] = handle, observed
         yield handle
+
+
+def refuse_second(item: pytest.Item) -> None:
+    """Refuse a test that has both a worker and a cluster: what it publishes could not be in two namespaces."""
+    if HANDLE in item.stash:
+        raise pytest.fail.Exception(
+            f"{item.nodeid}: a test has either {WORKER} or {CLUSTER}, and this one would have both. "
+            f"With {CLUSTER} among its arguments no marker gives it another worker.",
+            pytrace=False,
+        )
 
 
 def note_eager(config: pytest.Config, app: Any) -> None:
@@ -170,23 +181,7 @@ class _Borrower:
             or handle.soiled
             or handle.launched.death()
         )
-        self.workers.note_late(handle.launched, handle.ledger.foreign)
-        entries = handle.ledger.tasks.values()
-        self.workers.note_test(
-            handle.launched,
-            Tested(
-                handle.ledger.test,
-                frozenset(entry.id for entry in entries) | handle.repeated,
-                frozenset(entry.task for entry in entries),
-                self.markers.allows,
-            ),
-        )
-        known = len(self.workers.late)
-        self.workers.release(handle.launched, clean=clean)
-        if self.workers.late[known:]:
-            # Its teardown report can still carry them, from a host too.
-            self._item.stash[LATE] = self.workers.late[known:]
-            del self.workers.late[known:]
+        hand_over(self.workers, self._item, handle, self.markers, clean=clean)
         if self.launch == "inprocess":
             forget_tasks_of(self._app, self._item)
 
@@ -214,6 +209,25 @@ class _Borrower:
         """Whether tests of this run may have different applications: the fixture is overridden more than once."""
         manager = getattr(self._item.session, "_fixturemanager", None)
         return len(getattr(manager, "_arg2fixturedefs", {}).get("celery_pool_app", ())) > 2
+
+
+def hand_over(workers: Workers, item: pytest.Item, handle: WorkerHandle, markers: Markers, *, clean: bool) -> None:
+    """Give a worker back from its test, with what shows only now; it serves others only if it is clean."""
+    workers.note_late(handle.launched, handle.ledger.foreign)
+    entries = handle.ledger.tasks.values()
+    tested = Tested(
+        handle.ledger.test,
+        frozenset(entry.id for entry in entries) | handle.repeated,
+        frozenset(entry.task for entry in entries),
+        markers.allows,
+    )
+    workers.note_test(handle.launched, tested)
+    known = len(workers.late)
+    workers.release(handle.launched, clean=clean)
+    if workers.late[known:]:
+        # Its teardown report can still carry them, from a host too.
+        item.stash[LATE] = [*item.stash.get(LATE, []), *workers.late[known:]]
+        del workers.late[known:]
 
 
 def nodes_of(config: pytest.Config) -> int:

@@ -108,6 +108,8 @@ class ExpectSpec:
     executions: int | None = None
     #: The fields that have to be the same under every pool; empty if agreement is not demanded.
     agree: tuple[str, ...] = ()
+    #: The name of the worker of the test's cluster that has to run them.
+    worker: str | None = None
     tasks: str = "*"
     pools: tuple[Pool, ...] | None = None
 
@@ -218,21 +220,24 @@ def read_pools(mark: pytest.Mark) -> PoolsSpec:
         launch=_launch(mark, given.get("launch")),
         concurrency=_concurrency(mark, given.get("concurrency")),
         fresh=fresh,
-        options=_worker_options(mark, given.get("options", ())),
+        options=read_worker_options(mark.name, given.get("options", ())),
     )
 
 
 def read_expect(mark: pytest.Mark) -> ExpectSpec:
     """Read ``celery_expect``; raises MarkerError."""
-    given = _arguments(mark, ("state", "retries", "executions", "agree", "tasks", "pools"))
+    given = _arguments(mark, ("state", "retries", "executions", "agree", "worker", "tasks", "pools"))
     _no_positional(mark, f"state={mark.args[0]!r}" if mark.args else "")
     state = _state(mark, given.get("state"))
     retries = _count(mark, "retries", given.get("retries"), least=0)
     executions = _count(mark, "executions", given.get("executions"), least=1)
     agree = _agree(mark, given.get("agree"))
-    if state is None and retries is None and executions is None and not agree:
+    worker = given.get("worker")
+    if worker is not None and (not isinstance(worker, str) or not worker):
+        raise _wrong(mark, "worker", worker, 'the name of a worker of the test\'s cluster, as in worker="cpu"')
+    if state is None and retries is None and executions is None and not agree and worker is None:
         state = "SUCCESS"
-    return ExpectSpec(state, retries, executions, agree, _tasks(mark, given), _pools_argument(mark, given))
+    return ExpectSpec(state, retries, executions, agree, worker, _tasks(mark, given), _pools_argument(mark, given))
 
 
 def read_budget(mark: pytest.Mark) -> BudgetSpec:
@@ -346,23 +351,31 @@ def _concurrency(mark: pytest.Mark, given: object) -> int | tuple[int, ...] | Li
     return tuple(dict.fromkeys(numbers)) if several else numbers[0]
 
 
-def _worker_options(mark: pytest.Mark, given: object) -> tuple[str, ...]:
+def read_worker_options(where: str, given: object, also_owned: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Read further words of the ``celery worker`` command line; raises MarkerError.
+
+    ``where`` begins the message; ``also_owned`` are further options that cannot be among them, with the reason.
+    """
     if isinstance(given, str):
         import shlex
 
         try:
             words = shlex.split(given)
         except ValueError as error:
-            raise MarkerError(f"{mark.name}: options={given!r} cannot be split into words: {error}.") from None
+            raise MarkerError(f"{where}: options={given!r} cannot be split into words: {error}.") from None
     elif isinstance(given, tuple | list) and all(isinstance(word, str) for word in given):
         words = list(given)
     else:
-        raise _wrong(mark, "options", given, 'words of the `celery worker` command line, as in ("-Q", "mail")')
+        raise MarkerError(
+            f"{where}: options={given!r} is not valid. "
+            'Valid: words of the `celery worker` command line, as in ("--max-tasks-per-child", "10").'
+        )
+    owned = {**_OWNED, **(also_owned or {})}
     for word in words:
         # Celery takes a value with the option (-Pgevent, --pool=gevent) or as the next word.
         name = word.partition("=")[0] if word.startswith("--") else word[:2]
-        if name in _OWNED:
-            raise MarkerError(f"{mark.name}: options cannot hold {word!r}: {_OWNED[name]}.")
+        if name in owned:
+            raise MarkerError(f"{where}: options cannot hold {word!r}: {owned[name]}.")
     return tuple(words)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool.fixtures import celery_pool, celery_pool_app, celery_pool_worker
+from pytest_celerypool.fixtures import celery_pool, celery_pool_app, celery_pool_cluster, celery_pool_worker
 from pytest_celerypool.keys import (
     ATTRIBUTE,
     HANDLE,
@@ -28,6 +28,7 @@ from pytest_celerypool.keys import (
 )
 from pytest_celerypool.surface import (
     AXIS,
+    CLUSTER,
     MULTIPLY,
     WORKER,
     add_markers,
@@ -37,7 +38,7 @@ from pytest_celerypool.surface import (
     used_by_test,
 )
 
-__all__ = ["celery_pool", "celery_pool_app", "celery_pool_worker"]
+__all__ = ["celery_pool", "celery_pool_app", "celery_pool_cluster", "celery_pool_worker"]
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -132,9 +133,9 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
         from pytest_celerypool.startup import give_application
 
         return give_application(fixturedef, request)
-    if fixturedef.argname == AXIS:
+    if fixturedef.argname in (AXIS, CLUSTER):
         _use(request.config)
-    if fixturedef.argname == WORKER and MARKERS not in request.node.stash:
+    if fixturedef.argname in (WORKER, CLUSTER) and MARKERS not in request.node.stash:
         from pytest_celerypool.running import check_markers
 
         check_markers(request.node)

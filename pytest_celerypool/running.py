@@ -22,6 +22,8 @@ from pytest_celerypool.keys import (
     RESULT,
     SETTINGS,
 )
+from pytest_celerypool.markers import Markers
+from pytest_celerypool.surface import CLUSTER
 from pytest_celerypool.variants import markers_of, need_of
 
 
@@ -40,9 +42,20 @@ def check_markers(item: pytest.Item) -> None:
     """Read the markers of a test; a wrong one fails it here, with its name."""
     forget(item)
     try:
-        item.stash[MARKERS] = markers_of(item)
+        read = markers_of(item)
+        _check_workers(read, item)
     except MarkerError as exc:
         raise pytest.fail.Exception(f"{item.nodeid}: {exc}", pytrace=False) from None
+    item.stash[MARKERS] = read
+
+
+def _check_workers(read: Markers, item: pytest.Item) -> None:
+    for spec in read.expects:
+        if spec.worker is not None and CLUSTER not in getattr(item, "fixturenames", ()):
+            raise MarkerError(
+                f"celery_expect: worker={spec.worker!r} names a worker of a cluster, and this test has none: "
+                f"ask for the fixture {CLUSTER}."
+            )
 
 
 def forget(item: pytest.Item) -> None:

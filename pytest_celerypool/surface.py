@@ -101,9 +101,9 @@ MARKERS: tuple[str, ...] = (
     "run the test under a real Celery worker of each of these pools; where option or ini choose pools, "
     "under those of them that the run chose. fresh=True gives the test a worker of its own, a list of "
     "concurrencies, or 'sweep', is a second axis, options are further words of the command line of `celery worker`.",
-    "celery_expect(state=None, retries=None, executions=None, agree=None, tasks='*', pools=None): "
+    "celery_expect(state=None, retries=None, executions=None, agree=None, worker=None, tasks='*', pools=None): "
     "demand how the tasks of the test end, task by task; a bare marker demands SUCCESS. agree=True demands "
-    "the same under every pool in which the test ran.",
+    "the same under every pool in which the test ran, worker='cpu' that this worker of its cluster ran them.",
     "celery_budget(runtime=..., queued=..., total=..., cpu=..., hold=..., memory=..., throughput=..., "
     "overlap=..., makespan=..., percentile=100, tasks='*', pools=None): "
     'limit what the tasks of the test take: durations in seconds or as "200ms", sizes in bytes or as '
@@ -113,8 +113,8 @@ MARKERS: tuple[str, ...] = (
     "the test knows of findings of these kinds; the reason says why they are all right here.",
 )
 
-#: The fixture that is the axis, and the one that gives a worker.
-AXIS, WORKER = "celery_pool", "celery_pool_worker"
+#: The fixture that is the axis, and those that give a worker, or several.
+AXIS, WORKER, CLUSTER = "celery_pool", "celery_pool_worker", "celery_pool_cluster"
 
 #: The same of ``celery.contrib.pytest``: the fixture that names the pool, and those that give a worker of it.
 CONTRIB_AXIS, CONTRIB_WORKERS = "celery_worker_pool", ("celery_worker", "celery_session_worker")
@@ -169,7 +169,7 @@ def used_by_test(fixtures: Container[str], node: Any) -> bool:
 
     :param fixtures: the names of its fixtures.
     """
-    if AXIS in fixtures or WORKER in fixtures:
+    if AXIS in fixtures or WORKER in fixtures or CLUSTER in fixtures:
         return True
     while node is not None:
         for mark in node.own_markers:

@@ -18,7 +18,7 @@ from pytest_celerypool.markers import Markers, PoolsSpec, wants_worker
 from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.pools import POOLS, Pool, missing
 from pytest_celerypool.settings import Settings
-from pytest_celerypool.surface import AXIS, CONTRIB_AXIS, WORKER, reaches_contrib
+from pytest_celerypool.surface import AXIS, CLUSTER, CONTRIB_AXIS, WORKER, reaches_contrib
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class Place:
     column: str
 
 
+#: The column of the tests whose workers' pools are named in the test itself.
+CLUSTER_COLUMN = "cluster"
+
+
 #: Variant, slots and options: what distinguishes the workers of one application.
 Need = tuple[Variant, int | None, tuple[str, ...]]
 
@@ -83,7 +87,7 @@ def has_worker(names: Sequence[str], node: Any) -> bool:
 
     The marker ``celery_pools`` alone gives none to a test that has one of contrib's: there it says under which pools.
     """
-    if any(name in (AXIS, WORKER) for name in names):
+    if any(name in (AXIS, WORKER, CLUSTER) for name in names):
         return True
     if reaches_contrib(names):
         return any(True for name in ("celery_expect", "celery_budget") for _ in node.iter_markers(name=name))
@@ -92,7 +96,9 @@ def has_worker(names: Sequence[str], node: Any) -> bool:
 
 def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
     """Run a test that has a worker once for each of its pools."""
-    if has_worker(metafunc.fixturenames, metafunc.definition):
+    names = metafunc.fixturenames
+    # The pools of a cluster are named in the test; it may take them from the axis.
+    if has_worker(names, metafunc.definition) and (CLUSTER not in names or AXIS in names):
         parametrize_all(metafunc, settings)
 
 
@@ -151,18 +157,23 @@ def place(item: pytest.Item, settings: Settings) -> None:
     if not isinstance(item, pytest.Function):
         return
     found = _value_of(item)
+    if found is None and CLUSTER in item.fixturenames:
+        item.stash[PLACE] = Place(item.nodeid, CLUSTER_COLUMN)
+        return
     if found is None:
         if has_worker(item.fixturenames, item) or _is_contribs(item, settings):
             _place_without_value(item)
         return
     axis, value = found
-    if axis == AXIS and WORKER not in item.fixturenames and wants_worker(lambda name: item.iter_markers(name=name)):
+    wanting = wants_worker(lambda name: item.iter_markers(name=name)) and CLUSTER not in item.fixturenames
+    if axis == AXIS and WORKER not in item.fixturenames and wanting:
         item.fixturenames.append(WORKER)
     callspec: Any = getattr(item, "callspec", None)
     item.stash[PLACE] = Place(_without(item.nodeid, callspec.id, value.id), value.id)
     # pytest groups by the index in each test's own list, and these lists differ.
     callspec.indices[axis] = _rank(value, settings.pools or POOLS)
-    inprocess = axis == CONTRIB_AXIS or launch_of(item, settings) == "inprocess"
+    ours = CLUSTER not in item.fixturenames and launch_of(item, settings) == "inprocess"
+    inprocess = axis == CONTRIB_AXIS or ours
     host = host_for(value.pool, item.config) if inprocess else None
     if host is not None:
         item.stash[HOST] = host
@@ -256,7 +267,7 @@ def need_of(item: pytest.Item) -> Need | None:
     """Return what worker an item will need, ``None`` if it needs none, or one of its own."""
     callspec = getattr(item, "callspec", None)
     value = callspec.params.get(AXIS) if callspec is not None else None
-    if not isinstance(value, Variant):
+    if not isinstance(value, Variant) or CLUSTER in getattr(item, "fixturenames", ()):
         return None
     try:
         spec = markers_of(item).pools or PoolsSpec()

@@ -149,16 +149,35 @@ class Workers:
         elif id(worker) in self._tests:
             self._take_late(worker)
         worker.resume()
-        try:
-            worker.wait_ready(meanwhile=self._advance)
-        except BaseException as exc:
-            self.discard(worker)
-            if isinstance(exc, WorkerError):
-                self._failures.setdefault(spec, []).append(str(exc))
-            raise
-        self._failures.pop(spec, None)
+        self._wait_ready([worker])
         self._advance()
         return worker
+
+    def start_together(
+        self, specs: Iterable[WorkerSpec], source: Source, app: Any, target: Mapping[str, Any]
+    ) -> list[Launched]:
+        """Start new workers side by side in one namespace, and return them when all are ready.
+
+        :raises WorkerError: one of them cannot start; the others are taken away again.
+        """
+        specs = list(specs)
+        for spec in specs:
+            self._check_failures(spec)
+        started = [self._start(spec, source, app, ahead=False, target=target) for spec in specs]
+        self._wait_ready(started)
+        return started
+
+    def _wait_ready(self, workers: list[Launched]) -> None:
+        for worker in workers:
+            try:
+                worker.wait_ready(meanwhile=self._advance)
+            except BaseException as exc:
+                for each in workers:
+                    self.discard(each)
+                if isinstance(exc, WorkerError):
+                    self._failures.setdefault(worker.spec, []).append(str(exc))
+                raise
+            self._failures.pop(worker.spec, None)
 
     def _check_failures(self, spec: WorkerSpec) -> None:
         """Refuse to try for each of a thousand tests what has failed often enough."""
@@ -166,7 +185,7 @@ class Workers:
         if len(failures) >= _ATTEMPTS:
             first, _, _ = failures[-1].partition("\n")
             raise WorkerError(
-                f"the {spec.pool} worker could not be started for {len(failures)} tests before and is not tried again; "
+                f"the {spec.title} could not be started for {len(failures)} tests before and is not tried again; "
                 f"their failures show its log. {first.removesuffix(' The end of its log:')}"
             )
 
@@ -221,16 +240,20 @@ class Workers:
                 worker.begin_stop()
                 self._leaving.append(worker)
 
-    def _start(self, spec: WorkerSpec, source: Source, app: Any, *, ahead: bool) -> Launched:
+    def _start(
+        self, spec: WorkerSpec, source: Source, app: Any, *, ahead: bool, target: Mapping[str, Any] | None = None
+    ) -> Launched:
+        """Start a worker, in a namespace of its own unless `target` is one that it shares."""
         from pytest_celerypool.launch.inprocess import InProcessWorker
         from pytest_celerypool.launch.subprocess import SubprocessWorker
 
         self._count += 1
-        name = f"{spec.pool.name if not spec.pool.custom else 'custom'}-{self._count}"
+        kind = spec.name or ("custom" if spec.pool.custom else spec.pool.name)
+        name = f"{kind}-{self._count}"
         surroundings = Surroundings(
             folder=self.folder / name,
             source=source,
-            target=self.broker_for(app).target(),
+            target=self.broker_for(app).target() if target is None else target,
             root=self._root,
             detection=self._policies.configuration(str(self._root), spec.pool),
         )
@@ -299,12 +322,14 @@ def make_spec(
     nodes: int,
     databases: Mapping[str, str],
     launch: str = "subprocess",
+    name: str = "",
 ) -> WorkerSpec:
     """Return the specification of the worker for a test.
 
     :param wanted: the slots that the test's marker asks for, ``None`` if it does not.
     :param nodes: how many pytest processes share the machine.
     :param launch: how the worker comes to life.
+    :param name: what a cluster calls it.
     """
     concurrency = wanted
     if concurrency is None:
@@ -316,6 +341,7 @@ def make_spec(
         options=options,
         databases=tuple(sorted(databases.items())),
         launch=launch,
+        name=name,
     )
 
 

@@ -122,7 +122,7 @@ class Fixtures(Generated):
         """Return a definition for each."""
         module = ast.parse(Path(fixtures.__file__).read_text(encoding="utf-8"))
         for function in module.body:
-            if isinstance(function, ast.FunctionDef):
+            if isinstance(function, ast.FunctionDef) and function.decorator_list:
                 scope = (
                     "session" if any("session" in ast.unparse(each) for each in function.decorator_list) else "function"
                 )

@@ -219,7 +219,7 @@ class Summary:
             ]
         ran = {cell.column for cell in self._cells.values()}
         return [
-            f"{name}: no test ran under it; every test that uses a worker excludes it"
+            f"{name}: no test ran under it; every test that uses a worker excludes it, or names its pools itself"
             for name in chosen
             if self._cells and not any(column == name or column.startswith(f"{name}-") for column in ran)
         ]

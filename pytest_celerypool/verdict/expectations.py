@@ -9,14 +9,18 @@ from pytest_celerypool.markers import ExpectSpec, matches
 from pytest_celerypool.trace import LOST, PASSING_STATES, Span, TaskEntry
 from pytest_celerypool.units import format_seconds
 from pytest_celerypool.verdict import Failure
-from pytest_celerypool.verdict.matching import applies, label, no_match, select
+from pytest_celerypool.verdict.matching import applies, label, names, no_match, select
 
 #: How many tasks that fail one expectation are told one by one: a thousand would hide everything else.
 MOST_FAILURES = 10
 
 
 def judge(
-    spec: ExpectSpec, tasks: Sequence[TaskEntry], pool: str, waits_for: Callable[[TaskEntry], str]
+    spec: ExpectSpec,
+    tasks: Sequence[TaskEntry],
+    pool: str,
+    waits_for: Callable[[TaskEntry], str],
+    workers: Sequence[str] = (),
 ) -> list[Failure]:
     """Judge one ``celery_expect`` of a test.
 
@@ -24,6 +28,7 @@ def judge(
     :param tasks: all tasks of the test.
     :param pool: the name of the pool.
     :param waits_for: says in one line what a task that has not ended waits for.
+    :param workers: the names of the cluster's workers, if the test has a cluster.
     :returns: a failure for each thing that a task did otherwise; all of them together for the later tasks,
         where there are many.
     """
@@ -32,20 +37,35 @@ def judge(
     selected = select(spec.tasks, tasks)
     if not selected:
         return [no_match("celery_expect", spec.tasks, tasks, pool)]
-    judged = [_judge_task(spec, entry, pool, waits_for) for entry in selected]
+    judged = [_judge_task(spec, entry, _place(entry, pool) if workers else pool, waits_for) for entry in selected]
     failed = [failures for failures in judged if failures]
     told = [failure for failures in failed[:MOST_FAILURES] for failure in failures]
     if len(failed) > MOST_FAILURES:
         more = len(failed) - MOST_FAILURES
         told.append(Failure(f"… and {more} more of {len(selected)} tasks under {pool}: expected {_demands(spec)}"))
+    if spec.worker is not None and any(_elsewhere(spec, entry) for entry in selected):
+        told.append(Failure(f"celery_expect(worker={spec.worker!r}): {_who_ran_what(selected, workers)}"))
     return told
+
+
+def _place(entry: TaskEntry, pool: str) -> str:
+    """Return where a task of a cluster ran last, or else `pool`."""
+    return f"{entry.spans[-1].pool} (worker {entry.spans[-1].worker!r})" if entry.spans else pool
+
+
+def _who_ran_what(tasks: Sequence[TaskEntry], workers: Sequence[str]) -> str:
+    ran = {worker: Counter[str]() for worker in workers}
+    for entry in tasks:
+        for span in entry.spans:
+            ran.setdefault(span.worker, Counter())[span.task] += 1
+    return "; ".join(f"{worker} ran {names(counted) if counted else 'none of them'}" for worker, counted in ran.items())
 
 
 def _judge_task(spec: ExpectSpec, entry: TaskEntry, pool: str, waits_for: Callable[[TaskEntry], str]) -> list[Failure]:
     named = f"{label(entry)} under {pool}: expected "
     if entry.unknown:
         return [Failure(f"{named}{_demands(spec)}, never ran: it {_reason(entry, waits_for)}")]
-    executions = _judge_executions(spec, entry, named)
+    executions = [*_judge_worker(spec, entry, named), *_judge_executions(spec, entry, named)]
     if entry.outstanding:
         return [Failure(f"{named}{_demands(spec)}, not ended: it {_reason(entry, waits_for)}"), *executions]
     return [*_judge_state(spec, entry, named), *_judge_retries(spec, entry, named), *executions]
@@ -58,6 +78,8 @@ def _demands(spec: ExpectSpec) -> str:
         for name, value in (("state", spec.state), ("retries", spec.retries), ("executions", spec.executions))
         if value is not None
     ]
+    if spec.worker is not None:
+        demands.append(f"worker={spec.worker!r}")
     if spec.agree:
         demands.append("the same end under every pool")
     return ", ".join(demands)
@@ -95,15 +117,17 @@ def _history(entry: TaskEntry) -> str:
 
 
 def _executions(entry: TaskEntry) -> str:
+    several = len({span.worker for span in entry.spans}) > 1
     return "\n".join(
         # What a task replaced itself with goes on under its id.
-        (f"{span.task} " if span.task != entry.task else "") + _execution(span)
+        (f"{span.task} " if span.task != entry.task else "") + _execution(span, several)
         for span in entry.spans
     )
 
 
-def _execution(span: Span) -> str:
-    place = f" in {span.slot}" if span.slot else ""
+def _execution(span: Span, several: bool) -> str:
+    """Return an execution in one line, with its worker where there were several."""
+    place = (f" in {span.slot}" if span.slot else "") + (f" of {span.worker!r}" if several else "")
     took = f" after {format_seconds(span.runtime)}" if span.runtime is not None else ""
     raised = f": {span.exception}" if span.exception else ""
     return f"retries={span.retries} {span.state or 'not ended'}{place}{took}{raised}"
@@ -114,6 +138,22 @@ def _judge_retries(spec: ExpectSpec, entry: TaskEntry, named: str) -> list[Failu
     if spec.retries is None or found == spec.retries:
         return []
     return [Failure(f"{named}retries={spec.retries}, found {found}", _history(entry))]
+
+
+def _judge_worker(spec: ExpectSpec, entry: TaskEntry, named: str) -> list[Failure]:
+    """Judge that no other worker of the cluster had any execution of the task."""
+    elsewhere = _elsewhere(spec, entry)
+    if not elsewhere:
+        return []
+    found = ", ".join(repr(worker) for worker in dict.fromkeys(span.worker for span in elsewhere))
+    return [Failure(f"{named}worker={spec.worker!r}, found {found}", _history(entry))]
+
+
+def _elsewhere(spec: ExpectSpec, entry: TaskEntry) -> list[Span]:
+    """Return the executions of a task that were not by the worker that they are expected of."""
+    if spec.worker is None:
+        return []
+    return [span for span in entry.spans if matches(spec.tasks, span.task) and span.worker != spec.worker]
 
 
 def _judge_executions(spec: ExpectSpec, entry: TaskEntry, named: str) -> list[Failure]:

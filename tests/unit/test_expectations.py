@@ -306,3 +306,47 @@ def test_arguments(args, kwargs, shown):
 def test_failure_renders_itself():
     """The detail stands below the summary, and no empty line where there is none."""
     assert [str(Failure("a", "b\nc")), str(Failure("a"))] == ["a\nb\nc", "a"]
+
+
+# -- which worker of a cluster
+
+
+def in_cluster(*tasks, **spec):
+    found = judge(ExpectSpec(**spec), tasks, "the cluster", waits_for, ["cpu", "io"])
+    return [failure.summary for failure in found]
+
+
+def test_a_task_that_the_expected_worker_ran_passes():
+    assert not in_cluster(entry(span(worker="io")), worker="io")
+
+
+def test_a_task_that_another_worker_ran_fails_and_all_is_told_of_who_ran_what():
+    ran = [entry(span(worker="io")), entry(span(worker="cpu", task_id="2" * 8), task_id="2" * 8)]
+    assert in_cluster(*ran, worker="cpu") == [
+        f"{NAMED} (worker 'io'): expected worker='cpu', found 'io'",
+        f"celery_expect(worker='cpu'): cpu ran {ADD}; io ran {ADD}",
+    ]
+
+
+def test_a_worker_that_ran_none_of_them_is_told_too():
+    assert in_cluster(entry(span(worker="io")), worker="cpu")[-1].endswith("cpu ran none of them; io ran " + ADD)
+
+
+def test_every_execution_has_to_be_by_the_expected_worker():
+    moved = entry(span("RETRY", worker="io"), span(retries=1, worker="cpu"))
+    (failure, _) = judge(ExpectSpec(worker="cpu"), [moved], "the cluster", waits_for, ["cpu", "io"])
+    assert failure.summary == f"{NAMED} (worker 'cpu'): expected worker='cpu', found 'io'"
+    assert failure.detail.splitlines() == [
+        "retries=0 RETRY in greenlet 1 of 'io' after 12 ms",
+        "retries=1 SUCCESS in greenlet 1 of 'cpu' after 12 ms",
+    ]
+
+
+def test_a_task_that_has_not_begun_fails_the_expectation_of_a_worker():
+    (text,) = in_cluster(entry(publications=1), worker="cpu")
+    assert "under the cluster: expected worker='cpu', not ended: it is queued" in text
+
+
+def test_in_a_cluster_a_failure_names_the_worker_that_had_the_task():
+    (text,) = in_cluster(entry(span("FAILURE", worker="io")), state="SUCCESS")
+    assert text == f"{NAMED} (worker 'io'): expected state=SUCCESS, found FAILURE"

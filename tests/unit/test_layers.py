@@ -29,7 +29,7 @@ LAYERS = (
     ("workers",),
     ("variants",),
     ("lease",),
-    ("stress", "onlooker"),
+    ("stress", "onlooker", "cluster"),
     ("judge", "report"),
     ("standin",),
     ("contrib",),

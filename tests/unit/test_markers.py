@@ -213,6 +213,7 @@ def test_select(spec, chosen, expected):
         ({"agree": ("result", "state")}, ExpectSpec(agree=("state", "result"))),
         ({"agree": "state"}, ExpectSpec(agree=("state",))),
         ({"state": "REVOKED", "retries": 2}, ExpectSpec(state="REVOKED", retries=2)),
+        ({"worker": "cpu", "tasks": "proj.*"}, ExpectSpec(worker="cpu", tasks="proj.*")),
     ],
 )
 def test_expect(kwargs, expected):
@@ -223,6 +224,7 @@ def test_expect(kwargs, expected):
 STATES = "SUCCESS, FAILURE, REVOKED, REJECTED"
 FIELDS = "Valid: True, or a tuple of state, retries, exception, result."
 PATTERN = 'Valid: a pattern for the names of tasks, as in "proj.tasks.*".'
+NAME = 'Valid: the name of a worker of the test\'s cluster, as in worker="cpu".'
 
 
 @pytest.mark.parametrize(
@@ -230,8 +232,8 @@ PATTERN = 'Valid: a pattern for the names of tasks, as in "proj.tasks.*".'
     [
         (
             {"stat": "SUCCESS"},
-            "there is no argument 'stat'. Valid arguments: state, retries, executions, agree, tasks, pools. "
-            "Did you mean 'state'?",
+            "there is no argument 'stat'. Valid arguments: state, retries, executions, agree, worker, tasks, "
+            "pools. Did you mean 'state'?",
         ),
         ({"state": "SUCESS"}, f"state='SUCESS' is not valid. Valid: {STATES}. Did you mean 'SUCCESS'?"),
         ({"state": "failure"}, f"state='failure' is not valid. Valid: {STATES}. Did you mean 'FAILURE'?"),
@@ -257,6 +259,8 @@ PATTERN = 'Valid: a pattern for the names of tasks, as in "proj.tasks.*".'
         ({"agree": ()}, f"agree=() is not valid. {FIELDS}"),
         ({"agree": 1}, f"agree=1 is not valid. {FIELDS}"),
         ({"agree": (3,)}, f"agree=(3,) is not valid. {FIELDS}"),
+        ({"worker": ""}, f"worker='' is not valid. {NAME}"),
+        ({"worker": ["cpu"]}, f"worker=['cpu'] is not valid. {NAME}"),
         ({"tasks": ""}, f"tasks='' is not valid. {PATTERN}"),
         ({"tasks": None}, f"tasks=None is not valid. {PATTERN}"),
         ({"pools": "gevnt"}, f"pools: 'gevnt' is not a pool. {POOL_NAMES} Did you mean 'gevent'?"),

@@ -226,3 +226,78 @@ def test_of_what_was_written_while_no_test_had_the_worker_its_remarks_are_kept(r
     (tmp_path / "trace").write_text('{"e": "x"}\n{"e": "finding"}\n{"e": "agent-error"}\n')
     assert [record["e"] for record in reader.remarks()] == ["finding", "agent-error"]
     assert not list(reader.read())
+
+
+# -- the ledgers of a cluster
+
+
+def cluster():
+    """The ledgers of two workers, of the same tasks."""
+    tasks = {}
+    return (
+        Ledger("test_x", "prefork", reports_lost=True, worker="cpu", tasks=tasks),
+        Ledger("test_x", "gevent", reports_lost=False, worker="io", tasks=tasks),
+    )
+
+
+def test_a_span_is_of_the_worker_that_recorded_it_and_a_task_of_all():
+    cpu, io = cluster()
+    for one, task_id in ((cpu, "1"), (io, "2")):
+        for record in (published(task_id), received(task_id), started(task_id), ended(task_id)):
+            one.feed(record)
+    assert [(span.id, span.worker, span.pool) for span in cpu.spans] == [("1", "cpu", "prefork")]
+    assert [(span.id, span.worker, span.pool) for span in io.spans] == [("2", "io", "gevent")]
+    assert list(cpu.tasks) == list(io.tasks) == ["1", "2"]
+
+
+def test_what_one_worker_publishes_is_outstanding_for_all_until_another_has_ended_it():
+    cpu, io = cluster()
+    cpu.feed(published())
+    assert [entry.id for entry in io.outstanding()] == ["1"]
+    for record in (received(), started(), ended()):
+        io.feed(record)
+    assert not cpu.outstanding()
+
+
+def test_a_span_knows_its_publication_although_the_trace_of_its_worker_was_read_first():
+    cpu, io = cluster()
+    for record in (received(), started(), ended()):
+        io.feed(record)
+    cpu.feed(published())
+    assert io.spans[0].published == 1.0
+    assert not io.outstanding()
+
+
+def test_the_executions_of_one_task_are_those_of_different_workers():
+    cpu, io = cluster()
+    for record in (published(), received(), started(), published(retries=1), ended(state="RETRY")):
+        io.feed(record)
+    for record in (received(retries=1), started(retries=1, pid=20), ended(retries=1, pid=20)):
+        cpu.feed(record)
+    assert [(span.worker, span.state) for span in cpu.tasks["1"].spans] == [("io", "RETRY"), ("cpu", "SUCCESS")]
+    assert cpu.tasks["1"].worker == "cpu"
+
+
+def test_only_the_worker_whose_process_died_has_lost_a_slot():
+    cpu, io = cluster()
+    for one, task_id, pid in ((cpu, "1", 10), (io, "2", 20)):
+        for record in (published(task_id), received(task_id), started(task_id, pid=pid)):
+            one.feed(record)
+    io.close_dead(lambda pid: False)
+    assert (cpu.lost_slots, io.lost_slots) == (False, True)
+    assert [span.state for span in (*cpu.spans, *io.spans)] == [None, LOST]
+
+
+def test_of_its_own_are_the_tasks_that_a_worker_had_last_and_those_in_its_queues():
+    cpu, io = cluster()
+    for record in (published("1"), received("1"), started("1")):
+        io.feed(record)
+    for task_id, queue in (("2", "cpu"), ("3", "io"), ("4", None)):
+        io.feed({**published(task_id), "queue": queue})
+    assert list(cpu.own({"cpu"}).tasks) == ["2"]
+    assert list(io.own({"io"}).tasks) == ["1", "3"]
+
+
+def test_a_worker_alone_has_all_tasks_as_its_own():
+    alone = ledger(published())
+    assert alone.own(()) is alone
