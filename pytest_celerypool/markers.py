@@ -366,9 +366,10 @@ def read_worker_options(where: str, given: object, also_owned: Mapping[str, str]
     elif isinstance(given, tuple | list) and all(isinstance(word, str) for word in given):
         words = list(given)
     else:
+        example = '("-Q", "mail")' if also_owned is None else '("-O", "fair")'
         raise MarkerError(
             f"{where}: options={given!r} is not valid. "
-            'Valid: words of the `celery worker` command line, as in ("--max-tasks-per-child", "10").'
+            f"Valid: words of the `celery worker` command line, as in {example}."
         )
     owned = {**_OWNED, **(also_owned or {})}
     for word in words:

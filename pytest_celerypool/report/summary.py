@@ -12,6 +12,7 @@ from pytest_celerypool.report import matrix
 from pytest_celerypool.report.findings import Catalogue
 from pytest_celerypool.report.sweep import Sweeps
 from pytest_celerypool.trace import Policy
+from pytest_celerypool.variants import CLUSTER_COLUMN
 from pytest_celerypool.verdict import agreement, relative
 from pytest_celerypool.verdict.disagreement import Outcome, compare
 from pytest_celerypool.verdict.evidence import Evidence
@@ -218,8 +219,9 @@ class Summary:
                 "named by the ini key celery_multiply"
             ]
         ran = {cell.column for cell in self._cells.values()}
+        itself = ", or names its pools itself" if CLUSTER_COLUMN in ran else ""
         return [
-            f"{name}: no test ran under it; every test that uses a worker excludes it, or names its pools itself"
+            f"{name}: no test ran under it; every test that uses a worker excludes it{itself}"
             for name in chosen
             if self._cells and not any(column == name or column.startswith(f"{name}-") for column in ran)
         ]

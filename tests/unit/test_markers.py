@@ -549,8 +549,8 @@ def test_marker_lines(pytester, monkeypatch):
         [
             "@pytest.mark.celery_pools(?pools, exclude=(), launch=None, concurrency=None, fresh=False, "
             "options=()): run the test *",
-            "@pytest.mark.celery_expect(state=None, retries=None, executions=None, agree=None, tasks='?', "
-            "pools=None): demand *",
+            "@pytest.mark.celery_expect(state=None, retries=None, executions=None, agree=None, worker=None, "
+            "tasks='?', pools=None): demand *",
             "@pytest.mark.celery_budget(runtime=..., queued=..., *, percentile=100, tasks='?', pools=None): limit *",
             "@pytest.mark.celery_allow(?kinds, pools=None, reason=...): *",
         ]
