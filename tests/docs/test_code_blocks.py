@@ -31,6 +31,20 @@ SHOWN = {
         (".", ["tests/test_hidden.py", "-o", "DJANGO_SETTINGS_MODULE=mysite.impatient"]),
         (".", ["tests/test_orders.py", "-o", "DJANGO_SETTINGS_MODULE=mysite.memory"]),
     ],
+    "baseline": [
+        (".", ["tests/test_reports.py", "--celery-baseline=celery-baseline.json"]),
+        (
+            ".",
+            [
+                "tests/test_reports.py",
+                "test_too_much.py",
+                "-p",
+                "slower",
+                "--celery-baseline=celery-baseline.json",
+                "--celery-budget-ratchet=p95:+20%",
+            ],
+        ),
+    ],
     "troubleshooting": [
         (".", []),
         (".", ["--celery-app=broken:app", "-k", "with_a_worker"]),
