@@ -255,6 +255,11 @@ class EmbeddedServer:
             return "The end of its log:\n" + "\n".join(lines[-20:])
         return "It has no log."
 
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        return self._process.pid
+
     def alive(self) -> bool:
         """Say whether the server still runs."""
         return self._process.poll() is None
@@ -375,6 +380,11 @@ class Broker:
     def alive(self) -> bool:
         """Say whether the embedded server still runs; true if there is none."""
         return self._server is None or self._server.alive()
+
+    @property
+    def server_pid(self) -> int | None:
+        """The process id of the server that messages pass, ``None`` where it is not the run's own."""
+        return self._server.pid if self._server is not None and self._broker.kind == "embedded" else None
 
     def describe(self) -> str:
         """Return the line for pytest's header: the broker, and the result backend where it is another."""

@@ -96,6 +96,7 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
     handle = WorkerHandle(app, worker, broker, item.nodeid, config.stash[SETTINGS].timeout)
     observed = Observed()
     with ExitStack() as stack:
+        stack.callback(handle.close)
         stack.callback(borrower.give_back, handle)
         try:
             if worker.spec.launch == "subprocess":

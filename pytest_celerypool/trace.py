@@ -7,13 +7,14 @@ A record is one JSON object on a line of the worker's trace file; ``e`` is its k
 ``ready``        the worker consumes: ``hostname pool concurrency tasks queues read write backend prefix``
 ``pub``          about to be published: ``id task parent retries eta queue``; ``unpub`` takes it back
 ``recv``         received by the worker: ``id task retries eta``
-``start``        begins in a slot: ``id task retries args kwargs pid slot mem``
-``end``          leaves the slot: ``id task retries pid slot state exc cpu wait mem hold``
+``start``        begins in a slot: ``id task retries args kwargs pid slot mem delayed``
+``end``          leaves the slot: ``id task retries pid slot state exc cpu wait delay stored mem hold kept``
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
 ``unknown``      not registered: ``id task``
 ``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
 ``wait``         a task begins to wait for others in its slot: ``id task on evidence``; ``waited`` ends it: ``id``
 ``agent-error``  the agent itself failed: ``where error``
+``collected``    a process has collected its garbage, as it was asked to: ``pid``
 ===============  ====================================================================================
 """
 
@@ -28,6 +29,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from pytest_celerypool.waiting import Passage, QueueWaits, WaitClocks
 
 #: Ends of one execution after which the task itself goes on under the same id.
 PASSING_STATES = frozenset({"RETRY", "IGNORED"})
@@ -46,10 +49,17 @@ class Span:
     """The record of one execution of one task in one slot.
 
     Times are monotonic seconds, durations seconds, sizes bytes; ``None`` where the thing did not happen or the
-    system does not tell. ``waited`` is how long the slot waited for a processor while it ran; ``hold`` the
-    longest the task kept its hub (green pools). ``args`` and ``kwargs`` are the values where their text says
-    them, else that text. ``exception`` is the text of what was raised, ``error`` the same as plain data.
-    ``worker`` is the worker's name in its cluster, or its node name where it is the test's only one.
+    system does not tell. ``args`` and ``kwargs`` are the values where their text says them, else that text.
+    ``exception`` is the text of what was raised, ``error`` the same as plain data. ``worker`` is the worker's name in
+    its cluster, or its node name where it is the test's only one.
+
+    Other processes of the machine cost a task time in which somebody waits for a processor: ``waited`` is how long the
+    task itself did; ``slot_waited`` how long all did whom it may have had to wait for in its slot, itself included (the
+    hub; in a thread, who has the interpreter's lock); ``queue_waited`` how long at most all did that it passed, from
+    its publication to its start.
+
+    ``stored`` is the part of the runtime in which the result was stored, without ``waited``; ``hold`` the longest that
+    the task kept its hub, ``kept`` how long it did in all (green pools).
     """
 
     id: str
@@ -69,7 +79,11 @@ class Span:
     state: str | None = None
     cpu: float | None = None
     hold: float | None = None
+    kept: float | None = None
     waited: float | None = None
+    slot_waited: float | None = None
+    queue_waited: float | None = None
+    stored: float | None = None
     memory_before: int | None = None
     memory_after: int | None = None
     exception: str | None = None
@@ -212,6 +226,8 @@ class TaskEntry:
     unknown: bool = False
     #: The worker that had it last; empty while none has received it.
     worker: str = ""
+    #: How far its message has come, as :class:`~pytest_celerypool.waiting.QueueWaits` knows it.
+    passage: Passage | None = None
     #: Until when (monotonic seconds) the worker may still say what becomes of a lost slot's task.
     settles_until: float | None = None
 
@@ -254,6 +270,7 @@ class Ledger:
     :param reports_lost: whether that pool tells what becomes of a task whose slot was lost.
     :param worker: what the worker is called.
     :param tasks: those of the other workers' ledgers; ``None`` for the ledger of a worker alone.
+    :param clocks: tell how long those whom a message passes have waited for a processor; ``None``: nobody does.
     """
 
     def __init__(
@@ -264,8 +281,10 @@ class Ledger:
         reports_lost: bool,
         worker: str = "",
         tasks: dict[str, TaskEntry] | None = None,
+        clocks: WaitClocks | None = None,
     ) -> None:
         self.test = test
+        self._waits = QueueWaits(clocks)
         self.pool = pool
         self.worker = worker
         self._reports_lost = reports_lost
@@ -329,6 +348,7 @@ class Ledger:
         for span in entry.spans:  # of another worker, whose trace was read before that of the publisher
             if span.retries == retries and span.published is None:
                 span.published = published
+        self._waits.published(entry)
 
     def unpublish(self, task_id: str) -> None:
         """Take back the last :meth:`publish` of `task_id`: it could not be sent."""
@@ -385,7 +405,9 @@ class Ledger:
         self.unpublish(record["id"])
 
     def _on_recv(self, record: Mapping[str, Any]) -> None:
-        self._had(record).receptions.append(record["t"])
+        entry = self._had(record)
+        entry.receptions.append(record["t"])
+        self._waits.received(entry)
 
     def _on_unknown(self, record: Mapping[str, Any]) -> None:
         self._had(record).unknown = True
@@ -414,24 +436,24 @@ class Ledger:
         entry = self._had(record)
         retries = record["retries"]
         published = [when for number, when in entry.publications if number == retries]
-        entry.spans.append(
-            Span(
-                id=entry.id,
-                task=record["task"],
-                retries=retries,
-                test=self.test,
-                pool=self.pool,
-                worker=self.worker,
-                args=_value(record["args"], ()),
-                kwargs=_value(record["kwargs"], {}),
-                slot=record["slot"],
-                pid=record["pid"],
-                published=published[-1] if published else None,
-                received=entry.receptions[-1] if entry.receptions else None,
-                started=record["t"],
-                memory_before=record["mem"],
-            )
+        span = Span(
+            id=entry.id,
+            task=record["task"],
+            retries=retries,
+            test=self.test,
+            pool=self.pool,
+            worker=self.worker,
+            args=_value(record["args"], ()),
+            kwargs=_value(record["kwargs"], {}),
+            slot=record["slot"],
+            pid=record["pid"],
+            published=published[-1] if published else None,
+            received=entry.receptions[-1] if entry.receptions else None,
+            started=record["t"],
+            memory_before=record["mem"],
         )
+        span.queue_waited = self._waits.began(entry, span, record.get("delayed"))
+        entry.spans.append(span)
 
     def _on_end(self, record: Mapping[str, Any]) -> None:
         entry = self._entry(record["id"], record["task"])
@@ -448,8 +470,11 @@ class Ledger:
             # gevent's pool ends a task at its hard time limit by this exception, and then says so.
             limit = (record["exc"] or {}).get("module") == "gevent.timeout"
             self._lose(entry, span, reported=limit)
-        span.cpu, span.hold, span.waited = record.get("cpu"), record.get("hold"), record.get("wait")
+        span.cpu, span.hold, span.kept = record.get("cpu"), record.get("hold"), record.get("kept")
+        span.waited, span.slot_waited = record.get("wait"), record.get("delay")
+        span.stored = record.get("stored")
         span.memory_after = record.get("mem")
+        self._waits.left_slot(span)
         _set_error(span, record["exc"])
 
     def _on_settle(self, record: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from pytest_celerypool.crossing import Crossing
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.trace import Finding, Ledger, Span, TaskEntry, in_order, spans_of_all
 from pytest_celerypool.units import format_seconds
@@ -359,6 +360,7 @@ class WorkerHandle(Handle):
         self.launch = launched.spec.launch
         self.name = launched.spec.name or self.hostname
         self._cluster = cluster
+        self._crossing = Crossing(launched.main_thread, broker.server_pid)
         super().__init__(app, broker, timeout, self.new_ledger(test))
         self.ended_by_test = False
         self._log_start = launched.log_size()
@@ -378,7 +380,12 @@ class WorkerHandle(Handle):
             reports_lost=self.pool.reports_system_exit,
             worker=self.name,
             tasks=None if self._cluster is None else self._cluster.ledger.tasks,
+            clocks=self._crossing,
         )
+
+    def close(self) -> None:
+        """Let go of what the handle has opened; the worker lives on."""
+        self._crossing.close()
 
     # -- facts
 

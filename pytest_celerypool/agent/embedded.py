@@ -219,6 +219,11 @@ class EmbeddedWorker:
     # -- while it runs
 
     @property
+    def native_id(self) -> int | None:
+        """The system's number of its thread, ``None`` before it starts."""
+        return None if self._thread is None else self._thread.native_id
+
+    @property
     def alive(self) -> bool:
         """Whether its thread runs."""
         return self._thread is not None and not self._ended.is_set()

@@ -14,7 +14,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_celerypool.agent import originals
 
@@ -56,6 +56,12 @@ class ProcFile:
             self._fd = -1
         return self._fd >= 0 and originals.pread(self._fd, self._address, _READ, 0) > 0
 
+    def close(self) -> None:
+        """Close the file; it can be read no more."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def second(self) -> int | None:
         """Return the second of its whitespace-separated integers, ``None`` where the system does not offer it."""
         if self._fd < 0:
@@ -91,6 +97,7 @@ class Clocks:
         self._memory: int | None = None
         self._memory_read = -MEMORY_AGE_S
         self._delays: dict[int, ProcFile] = {}
+        self._main = ProcFile("/proc/self/schedstat") if self._contended else None
 
     def memory(self, now: float) -> int | None:
         """Resident memory of this process in bytes, read at the moment `now`."""
@@ -112,6 +119,37 @@ class Clocks:
         nanoseconds = file.second()
         return None if nanoseconds is None else nanoseconds / 1e9
 
+    def delay_beside(self) -> float:
+        """Seconds that a thread has waited for a processor that may have had the interpreter's lock meanwhile.
+
+        It is the main one, in which Celery or the test runs. 0 where no other thread runs Python, or nothing is told.
+        """
+        nanoseconds = None if self._main is None else self._main.second()
+        return 0.0 if nanoseconds is None else nanoseconds / 1e9
+
+
+class Cost(NamedTuple):
+    """What one execution took, in seconds; ``None`` where the system does not tell, or the slot is no greenlet.
+
+    :ivar ended: the end, in monotonic seconds.
+    :ivar cpu: processor time of the task alone.
+    :ivar wait: how long the task waited for a processor while its code was to run.
+    :ivar hold: the longest it kept its hub.
+    :ivar kept: how long it kept its hub in all.
+    :ivar delay: how long those waited for a processor whom the task may have had to wait for: the thread of the hub
+        where the slot is a greenlet, also while the task was asleep; its own thread and the main one, which may have
+        had the interpreter's lock, where the slot is one of several threads; otherwise it is :attr:`wait`.
+    :ivar stored: the part of its time in which its result was stored, without :attr:`wait`.
+    """
+
+    ended: float
+    cpu: float
+    wait: float | None
+    hold: float | None
+    kept: float | None
+    delay: float | None
+    stored: float
+
 
 class Run:
     """One execution of a task in a slot, as recorder and detectors see it; what it costs is measured by a subclass.
@@ -122,9 +160,16 @@ class Run:
     :ivar marks: what detectors keep with it, each under a name of its own.
     :ivar number: how many executions this process had begun with it; negative if others ran when it began.
     :ivar over: whether the task's own code has returned, and its result is being stored.
+    :ivar started: the start, in monotonic seconds.
+    :ivar stored: seconds that storing its result took, without those in which its slot waited for a processor.
+    :ivar delayed: seconds that the thread of its slot had waited for a processor, ever, when it began; ``None`` where
+        the system does not tell.
     """
 
-    __slots__ = ("about", "id", "marks", "number", "over", "task")
+    __slots__ = ("about", "delayed", "id", "marks", "number", "over", "started", "stored", "task")
+
+    started: float
+    delayed: float | None
 
     def __init__(self, task_id: str, task: Any, about: str) -> None:
         self.id = task_id
@@ -133,60 +178,91 @@ class Run:
         self.marks: dict[str, Any] = {}
         self.number = 0
         self.over = False
+        self.stored = 0.0
 
     def begin(self) -> None:
-        """Begin to measure: what the agent did since this was made is not the task's."""
+        """Begin to measure processor time: what the agent used since this was made is not the task's.
 
-    def stop(self) -> tuple[float, float | None, float | None]:
-        """Return in seconds: processor time, longest hold of the hub, time spent waiting for a processor."""
+        It was made at the start of the task's time, and waits for a processor count from there: the agent may have had
+        to wait too.
+        """
+
+    def waited(self) -> float:
+        """Return the seconds that its slot has waited for a processor, ever; 0 where the system does not tell."""
+        return 0.0
+
+    def stop(self) -> Cost:
+        """End the measurement and return what it took."""
         raise NotImplementedError
 
 
 class ThreadMeter(Run):
     """Measures one execution in a slot that is a thread, from :meth:`begin` to :meth:`stop`."""
 
-    __slots__ = ("_clocks", "_cpu", "_delay")
+    __slots__ = ("_beside", "_clocks", "_cpu")
 
     def __init__(self, clocks: Clocks, task_id: str, task: Any, about: str) -> None:
+        self.started = time.monotonic()
+        self.delayed = clocks.delay()
         super().__init__(task_id, task, about)
         self._clocks = clocks
+        self._beside = clocks.delay_beside()
         self.begin()
 
     def begin(self) -> None:
-        """Begin to measure."""
-        self._delay = self._clocks.delay()
+        """Begin to measure processor time."""
         self._cpu = time.thread_time()
 
-    def stop(self) -> tuple[float, None, float | None]:
-        """Return in seconds: processor time, nothing, time spent waiting for a processor."""
+    def waited(self) -> float:
+        """Return the seconds that its slot has waited for a processor, ever."""
+        return self._clocks.delay() or 0.0
+
+    def stop(self) -> Cost:
+        """End the measurement and return what it took."""
         cpu = time.thread_time() - self._cpu
-        delay = self._clocks.delay()
-        wait = None if delay is None or self._delay is None else max(0.0, delay - self._delay)
-        return cpu, None, wait
+        # The two side by side: what is waited between them would be in only one of them.
+        ended = time.monotonic()
+        wait = _since(self.delayed, self._clocks.delay())
+        delay = None if wait is None else wait + self._clocks.delay_beside() - self._beside
+        return Cost(ended, cpu, wait, None, None, delay, self.stored)
+
+
+def _since(before: float | None, now: float | None) -> float | None:
+    return None if before is None or now is None else max(0.0, now - before)
 
 
 class GreenMeter(Run):
     """Measures one execution in a slot that is a greenlet; made and fed by :class:`SwitchTracer`."""
 
-    __slots__ = ("cpu", "greenlet", "hold", "since", "tracer", "wait")
+    __slots__ = ("cpu", "greenlet", "hold", "kept", "since", "tracer", "wait")
 
     def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: str) -> None:
+        self.started = tracer.look_again()
+        self.delayed = tracer.looked[1]
         super().__init__(task_id, task, about)
         self.tracer = tracer
         self.greenlet = tracer.getcurrent()
         self.begin()
 
     def begin(self) -> None:
-        """Begin to measure: the greenlet has the hub."""
-        self.cpu = self.hold = self.wait = 0.0
-        self.since = now = time.monotonic()
-        self.tracer.look_again(now)
+        """Begin to measure processor time and holds: the greenlet has the hub."""
+        self.cpu = self.hold = self.kept = 0.0
+        self.since = self.tracer.look_again()
+        self.wait = _since(self.delayed, self.tracer.looked[1]) or 0.0
 
-    def stop(self) -> tuple[float, float, float | None]:
-        """Return in seconds: processor time, longest hold, time that the hub waited for a processor meanwhile."""
+    def waited(self) -> float:
+        """Return the seconds that its hub has waited for a processor, ever."""
+        return self.tracer.clocks.delay() or 0.0
+
+    def stop(self) -> Cost:
+        """End the measurement and return what it took; the delay is of at most :data:`SLACK_S` before either end."""
         self.tracer.meters.pop(self.greenlet, None)
         self.tracer.leave(self, time.monotonic())
-        return self.cpu, self.hold, self.wait if self.tracer.tells_delay else None
+        ended = self.tracer.look_again()
+        wait = self.wait if self.tracer.tells_delay else None
+        return Cost(
+            ended, self.cpu, wait, self.hold, self.kept, _since(self.delayed, self.tracer.looked[1]), self.stored
+        )
 
 
 class ChildMeter(GreenMeter):
@@ -225,7 +301,7 @@ class SwitchTracer:
     def __init__(self, clocks: Clocks) -> None:
         import greenlet
 
-        self._clocks = clocks
+        self.clocks = clocks
         self.getcurrent = greenlet.getcurrent
         self.running: dict[Any, GreenMeter] = {}
         self.meters: dict[Any, GreenMeter] = {}
@@ -253,12 +329,14 @@ class SwitchTracer:
                         leave(leaving, now)
                     else:
                         leaving.cpu += held
+                        leaving.kept += held
                         if held > leaving.hold:
                             leaving.hold = held
                 if entering is not None:
                     entering.since = now = monotonic()
                     if now - self.asked_at > SLACK_S:
-                        look(now)
+                        look()
+                        entering.since = self.asked_at
             if previous is not None:
                 previous(event, args)
 
@@ -277,22 +355,24 @@ class SwitchTracer:
         """Seconds of processor time used, and of waiting for a processor, when the system was asked last."""
         return self._cpu, self._delay
 
-    def look(self, now: float) -> tuple[float, float]:
-        """Ask the system; returns seconds since it was asked last: processor time used, time waited for a processor.
-
-        :param now: monotonic seconds.
-        """
+    def look(self) -> tuple[float, float]:
+        """Ask the system; returns seconds since it was asked last: processor time used, time waited for a processor."""
         cpu, delay = self._cpu, self._delay
-        self.asked_at = now
+        # Linux ends a thread's turn while it adds up what the thread has used: where it did, time and wait are both
+        # read after that.
         self._cpu = time.thread_time()
-        self._delay = self._clocks.delay()
+        self.asked_at = time.monotonic()
+        self._delay = self.clocks.delay()
         waited = 0.0 if delay is None or self._delay is None else max(0.0, self._delay - delay)
         return self._cpu - cpu, waited
 
-    def look_again(self, now: float) -> None:
-        """Ask the system unless it was asked just before."""
+    def look_again(self) -> float:
+        """Ask the system unless it was asked just before; returns the moment, in monotonic seconds."""
+        now = time.monotonic()
         if now - self.asked_at > SLACK_S:
-            self.look(now)
+            self.look()
+            return self.asked_at
+        return now
 
     def leave(self, meter: GreenMeter, now: float) -> None:
         """A greenlet gives up the hub: add up what it used, less the time the hub waited for a processor."""
@@ -300,7 +380,8 @@ class SwitchTracer:
         if held <= SLACK_S:
             used = held
         else:
-            used, waited = self.look(now)
+            used, waited = self.look()
+            held = self.asked_at - meter.since
             # Both may be of a little longer than the hold.
             used, waited = min(used, held), min(waited, held)
             held -= waited
@@ -308,6 +389,7 @@ class SwitchTracer:
             if held > self.long_hold_s and self.on_hold is not None:
                 self.on_hold(meter, held, used)
         meter.cpu += used
+        meter.kept += held
         if held > meter.hold:
             meter.hold = held
 

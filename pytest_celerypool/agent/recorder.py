@@ -14,7 +14,7 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any
 
-from pytest_celerypool.agent import originals
+from pytest_celerypool.agent import originals, storing
 from pytest_celerypool.agent.meters import Clocks, Run, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.publishing import Publication
 
@@ -134,10 +134,11 @@ class Recorder:
         )
         for signal, receiver in receivers:
             signal.connect(receiver, weak=False)
-        unwatch = self._watch_timeouts()
+        unwatch, unwatch_results = self._watch_timeouts(), storing.watch(self.current, self._returned)
 
         def disconnect() -> None:
             unwatch()
+            unwatch_results()
             for signal, receiver in receivers:
                 signal.disconnect(receiver)
             if self.tracer is not None:
@@ -192,6 +193,10 @@ class Recorder:
 
         Request.on_timeout = on_timeout
         return unwatch
+
+    def _returned(self, run: Run, result: Any) -> None:
+        if self.watch is not None:
+            self.watch.returned(run, result)
 
     # -- publications
 
@@ -294,7 +299,6 @@ class Recorder:
 
     def _on_prerun(self, task_id: str = "", task: Any = None, **_: Any) -> None:
         try:
-            started = time.monotonic()
             request = task.request_stack.top
             if request.is_eager or (self._app is not None and task.app is not self._app):
                 return
@@ -303,18 +307,20 @@ class Recorder:
             if pid != clocks.pid:
                 clocks.renew(pid)
             about = f'"id":{encode(task_id)},{self._about(task, request, pid)},"slot":{self._slot(pid)}'
-            args, kwargs, memory = request.argsrepr, request.kwargsrepr, clocks.recent_memory(started)
-            self.writer.append(
-                f'{{"e":"start","t":{started},{about},"args":{quote(args) if args else "null"},'
-                f'"kwargs":{quote(kwargs) if kwargs else "null"},"mem":{"null" if memory is None else memory}}}'
-            )
             if self.tracer is not None:
                 run: Run = self.tracer.start(task_id, task, about)
             else:
                 run = self.running[originals.get_ident()] = ThreadMeter(clocks, task_id, task, about)
+            started, delayed = run.started, run.delayed
+            args, kwargs, memory = request.argsrepr, request.kwargsrepr, clocks.recent_memory(started)
+            self.writer.append(
+                f'{{"e":"start","t":{started},{about},"args":{quote(args) if args else "null"},'
+                f'"kwargs":{quote(kwargs) if kwargs else "null"},"mem":{"null" if memory is None else memory},'
+                f'"delayed":{"null" if delayed is None else delayed}}}'
+            )
             if self.watch is not None:
                 self.watch.started(run)
-                run.begin()
+            run.begin()
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_prerun", exc)
 
@@ -322,21 +328,23 @@ class Recorder:
         self, task_id: str = "", task: Any = None, state: str | None = None, retval: Any = None, **__: Any
     ) -> None:
         try:
-            ended = time.monotonic()
             request = task.request_stack.top
             if request.is_eager or (self._app is not None and task.app is not self._app):
                 return
             meter = self.running.pop(self._key(), None)
             if meter is not None:
-                cpu, hold, wait = meter.stop()
+                ended, cpu, wait, hold, kept, delay, stored = meter.stop()
                 about, clocks = meter.about, self._clocks
                 # While other tasks run nobody can tell whose the growth is, and an older figure is as good.
                 memory = clocks.recent_memory(ended) if self.running else clocks.memory(ended)
                 measured = (
                     f',"cpu":{cpu},"wait":{"null" if wait is None else wait},'
-                    f'"mem":{"null" if memory is None else memory},"hold":{"null" if hold is None else hold}'
+                    f'"delay":{"null" if delay is None else delay},"stored":{stored},'
+                    f'"mem":{"null" if memory is None else memory}'
+                    + ("" if hold is None else f',"hold":{hold},"kept":{kept}')
                 )
             else:
+                ended = time.monotonic()
                 about = f'"id":{encode(task_id)},{self._about(task, request, os.getpid())},"slot":null'
                 measured = ""
             raised = None

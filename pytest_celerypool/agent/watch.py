@@ -103,7 +103,6 @@ class Watch:
         self.app = app
         self._tell("begin")
         self._bind()
-        self._watch_results()
         self.recorder.watch = self
 
     def _opened(self, file: Any, path: Any, mode: Any) -> None:
@@ -112,29 +111,9 @@ class Watch:
             return
         self._call(self._openers, run, file, path, mode)
 
-    def _watch_results(self) -> None:
-        """Know when a task's own code is over: connections and files of the result backend are not the task's."""
-        from celery.backends.base import Backend
-
-        original, current = Backend.mark_as_done, self.recorder.current
-
-        def mark_as_done(backend: Any, task_id: str, result: Any, *args: Any, **kwargs: Any) -> Any:
-            run = current()
-            if run is None or run.id != task_id:
-                return original(backend, task_id, result, *args, **kwargs)
-            self._call(self._returners, run, result)
-            run.over = True
-            try:
-                return original(backend, task_id, result, *args, **kwargs)
-            finally:
-                run.over = False  # the task's after_return() is its own code again
-
-        def unwatch() -> None:
-            if Backend.mark_as_done is mark_as_done:
-                Backend.mark_as_done = original
-
-        Backend.mark_as_done = mark_as_done
-        self._unwatch_results = unwatch
+    def returned(self, run: Run, result: Any) -> None:
+        """Tell the detectors what a task has returned, before it is stored."""
+        self._call(self._returners, run, result)
 
     def stopping(self) -> None:
         """Tell the detectors that the worker begins to shut down; Celery sends no signal of an embedded one's end."""
@@ -144,7 +123,6 @@ class Watch:
         """End, and put everything back."""
         self.recorder.watch = None
         self._opening.remove()
-        self._unwatch_results()
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
         # The last first: two that replace the same function take it back in the opposite order.

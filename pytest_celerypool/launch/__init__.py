@@ -74,6 +74,10 @@ class Launched(Protocol):
     def pid(self) -> int:
         """The process id of the worker's main process."""
 
+    @property
+    def main_thread(self) -> tuple[int, int] | None:
+        """Process id and thread id of the thread that receives messages; ``None`` if tasks run in it."""
+
     def poll_ready(self) -> bool:
         """Whether the worker is ready, without waiting."""
 
@@ -124,6 +128,11 @@ class Launched(Protocol):
 
     def end(self, grace: float) -> None:
         """Give the worker `grace` seconds to stop, then take it away with all its processes."""
+
+
+def tasks_elsewhere(pool: Pool) -> bool:
+    """Whether tasks run in other threads than the one that receives messages."""
+    return pool.takes_concurrency and not pool.green
 
 
 class WithLog:

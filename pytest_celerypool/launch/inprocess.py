@@ -24,7 +24,15 @@ from pytest_celerypool.agent.redirect import Redirection
 from pytest_celerypool.agent.stacks import StackWriter, format_greenlets, shorten
 from pytest_celerypool.agent.watch import Watch
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.launch import Surroundings, WithLog, WorkerSpec, check_worker, memory_of, stacks_of
+from pytest_celerypool.launch import (
+    Surroundings,
+    WithLog,
+    WorkerSpec,
+    check_worker,
+    memory_of,
+    stacks_of,
+    tasks_elsewhere,
+)
 from pytest_celerypool.trace import TraceReader
 
 #: Seconds that a worker may take to end once its test is over; a task that goes on longer keeps its thread.
@@ -72,6 +80,12 @@ class InProcessWorker(WithLog):
     def pid(self) -> int:
         """The process id of the worker's main process: that of the test."""
         return os.getpid()
+
+    @property
+    def main_thread(self) -> tuple[int, int] | None:
+        """Process id and thread id of the thread that receives messages; ``None`` if tasks run in it."""
+        thread = None if self._worker is None else self._worker.native_id
+        return (self.pid, thread) if thread is not None and tasks_elsewhere(self.spec.pool) else None
 
     def poll_ready(self) -> bool:
         """Whether it is ready."""

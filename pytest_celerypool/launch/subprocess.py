@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.loading import spell
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.launch import Surroundings, WithLog, WorkerSpec, check_worker, memory_of, stacks_of
+from pytest_celerypool.launch import (
+    Surroundings,
+    WithLog,
+    WorkerSpec,
+    check_worker,
+    memory_of,
+    stacks_of,
+    tasks_elsewhere,
+)
 from pytest_celerypool.trace import TraceReader
 
 if TYPE_CHECKING:
@@ -112,6 +120,11 @@ class SubprocessWorker(WithLog):
     def pid(self) -> int:
         """The process id of the worker's main process."""
         return self._process.pid
+
+    @property
+    def main_thread(self) -> tuple[int, int] | None:
+        """Process id and thread id of the thread that receives messages; ``None`` if tasks run in it."""
+        return (self.pid, self.pid) if tasks_elsewhere(self.spec.pool) else None
 
     def poll_ready(self) -> bool:
         """Whether the worker is ready, without waiting; raises :exc:`WorkerError` if it never will be."""

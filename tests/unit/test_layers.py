@@ -15,7 +15,7 @@ ROOT = Path(pytest_celerypool.__file__).parent
 #: From the bottom up; a module may import from its own layer and from those below. A package stands for its
 #: modules. Read with "How it works" in the documentation.
 LAYERS = (
-    ("errors", "units", "keys", "surface"),
+    ("errors", "units", "keys", "surface", "waiting"),
     ("pools",),
     ("settings",),
     ("markers",),
@@ -23,7 +23,7 @@ LAYERS = (
     ("verdict", "hookspecs"),
     ("policies", "baseline"),
     ("serving",),
-    ("broker", "application", "databases"),
+    ("broker", "application", "databases", "crossing"),
     ("launch",),
     ("worker",),
     ("workers",),

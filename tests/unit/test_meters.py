@@ -60,7 +60,7 @@ def task(name):
     meter = tracer.start(name, None, "")
     PARTS[name]()
     assert tracer.running.pop(tracer.getcurrent()) is meter
-    measured[name] = meter.stop()
+    measured[name] = meter.stop()._asdict()
 
 wait([spawn(task, name) for name in PARTS])
 assert not tracer.running
@@ -80,32 +80,32 @@ def green(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_a_greenlet_that_computes_holds_its_hub_for_its_processor_time(green):
-    cpu, hold, _ = green["spins"]
+    cpu, hold = green["spins"]["cpu"], green["spins"]["hold"]
     assert 0.06 <= cpu < 0.07
     if LINUX:  # elsewhere the time in which other processes had the processor counts
         assert 0.06 <= hold + SLACK_S < 0.1
 
 
 def test_a_greenlet_that_sleeps_holds_nothing(green):
-    cpu, hold, _ = green["sleeps"]
+    cpu, hold = green["sleeps"]["cpu"], green["sleeps"]["hold"]
     assert cpu < 0.005
     assert hold < 0.03
 
 
 def test_a_greenlet_that_blocks_its_thread_holds_its_hub_and_computes_nothing(green):
-    cpu, hold, _ = green["blocks"]
+    cpu, hold = green["blocks"]["cpu"], green["blocks"]["hold"]
     assert cpu < 0.01
     assert 0.06 - SLACK_S <= hold < 0.1
 
 
 def test_processor_time_adds_up_over_switches_and_the_hold_is_the_longest(green):
-    cpu, hold, _ = green["takes turns"]
+    cpu, hold = green["takes turns"]["cpu"], green["takes turns"]["hold"]
     assert 0.06 <= cpu < 0.07
     assert 0.006 - SLACK_S <= hold < 0.04
 
 
 def test_the_time_spent_waiting_for_a_processor_is_told_where_the_system_does(green):
-    waits = [green[name][2] for name in ("spins", "sleeps", "blocks", "takes turns")]
+    waits = [green[name]["wait"] for name in ("spins", "sleeps", "blocks", "takes turns")]
     assert all(wait >= 0.0 for wait in waits) if LINUX else waits == [None] * 4
 
 
@@ -119,13 +119,13 @@ def test_a_thread_is_measured_by_its_own_clocks():
     other = threading.Thread(target=_spin, args=(0.05,))
     other.start()
     other.join()
-    cpu, hold, wait = meter.stop()
-    assert cpu < 0.04
-    assert hold is None
-    assert wait is None or wait >= 0.0
+    cost = meter.stop()
+    assert cost.cpu < 0.04
+    assert cost.hold is None
+    assert cost.wait is None or cost.wait >= 0.0
     meter = ThreadMeter(clocks, "id", None, "about")
     _spin(0.02)
-    assert 0.02 <= meter.stop()[0] < 0.03
+    assert 0.02 <= meter.stop().cpu < 0.03
 
 
 def _spin(seconds: float) -> None:
@@ -237,10 +237,11 @@ def test_start_and_end_have_every_field(recorder: Any, trace: Path):
     recorder._on_postrun(task_id="i\n1", task=task, state="FAILURE", retval=ValueError("ä", 1))
     start, end = records(trace)
     common = {"id": "i\n1", "task": 'proj.ta"sk', "retries": 0, "pid": os.getpid(), "slot": "MainThread"}
-    assert start == {**common, "e": "start", "t": start["t"], "args": "('ä\"',)", "kwargs": None, "mem": start["mem"]}
+    measured = {name: start[name] for name in ("t", "mem", "delayed")}
+    assert start == {**common, **measured, "e": "start", "args": "('ä\"',)", "kwargs": None}
     error = {"type": "ValueError", "module": "builtins", "args": ["ä", 1], "text": "ValueError('ä', 1)"}
-    measured = {name: end[name] for name in ("t", "cpu", "wait", "mem")}
-    assert end == {**common, **measured, "e": "end", "state": "FAILURE", "exc": error, "hold": None}
+    measured = {name: end[name] for name in ("t", "cpu", "wait", "delay", "mem")}
+    assert end == {**common, **measured, "e": "end", "state": "FAILURE", "exc": error, "stored": 0.0}
     assert start["t"] <= end["t"]
 
 

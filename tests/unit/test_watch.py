@@ -8,6 +8,7 @@ import pytest
 from celery import Celery
 from celery.backends.base import Backend
 
+from pytest_celerypool.agent import storing
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
@@ -146,7 +147,7 @@ def test_a_file_is_told_of_where_a_task_has_opened_it(watch):
     assert Told.heard[-1] == ("opened", "1", "rb")
 
 
-def test_what_storing_a_result_does_is_not_the_tasks(watch):
+def test_what_storing_a_result_does_is_not_the_tasks(watch, request):
     during = []
 
     class Store(Backend):
@@ -157,6 +158,8 @@ def test_what_storing_a_result_does_is_not_the_tasks(watch):
         def on_chord_part_return(self, *args, **kwargs):
             pass
 
+    unwatch = storing.watch(watch.recorder.current, watch.returned)
+    request.addfinalizer(unwatch)
     run = begin(watch)
     assert watch.current() is run
     Store(app=watch.app).mark_as_done("1", 42, SimpleNamespace(chord=None, ignore_result=False))
