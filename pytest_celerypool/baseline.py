@@ -104,7 +104,9 @@ def read(path: Path) -> Machines:
     except ValueError as exc:
         raise ValueError(f"{path} is not JSON: {exc}. {remedy}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a baseline of pytest-celerypool: it has no {FORMAT!r}. {remedy}")
+        raise ValueError(
+            f"{path} is not a baseline of pytest-celerypool: it does not say that its format is {FORMAT!r}. {remedy}"
+        )
     if document.get("version") != VERSION:
         raise ValueError(
             f"{path} has version {document.get('version')!r} of the format, and this pytest-celerypool reads version "

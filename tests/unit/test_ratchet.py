@@ -104,6 +104,10 @@ def test_a_ratchet_only_tightens(now, kept):
     assert ratchet.tightened(tasks(0.3), tasks(now), RULES) == tasks(kept)
 
 
+def test_what_is_within_the_tolerance_changes_nothing_at_all():
+    assert ratchet.tightened(tasks(0.3), tasks(0.31, 0.31, concurrency=9), RULES) == tasks(0.3)
+
+
 def test_a_ratchet_records_what_is_new():
     run = {**tasks(0.3), **tasks(0.1, task="new")}
     assert ratchet.tightened(tasks(0.3), run, RULES) == run

@@ -108,6 +108,24 @@ def test_pools_say_which_are_judged():
     assert broken.column == "gevent"
 
 
+def test_a_pool_that_is_not_judged_breaks_nothing():
+    """Not even where it is compared with by one limit, and would break another."""
+    both = BudgetSpec({}, 100.0, "*", (GEVENT,), {"runtime": Ratio(SOLO, 2), "makespan": Ratio(THREADS, 2)})
+    sides = {
+        pool: facts(both, entries(seconds), pool, None)
+        for pool, seconds in (("solo", 9.0), ("threads", 0.1), ("gevent", 0.1))
+    }
+    assert judge(sides) == ([], [])
+
+
+def test_a_figure_of_many_executions_is_surer():
+    """Of one, a throughput that is a quarter too low is chance, of thirty it is not."""
+    broken = [
+        judged([0.1] * count, [0.1] * int(count * 0.75), measure="throughput", at_least=0.95)[0] for count in (1, 40)
+    ]
+    assert [bool(each) for each in broken] == [False, True]
+
+
 def test_columns_with_as_many_slots_are_compared():
     sides = {
         "solo-1": side("solo", 0.1, at_most=1.2),
