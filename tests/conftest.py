@@ -178,11 +178,17 @@ def _until():
 
 
 @pytest.fixture
-def project(tmp_path):
-    """An empty project."""
+def case_project(tmp_path):
+    """An empty project, for cases; where tests of servers have projects of their own kind too."""
     made = Project(tmp_path / "project")
     yield made
     made.close()
+
+
+@pytest.fixture
+def project(case_project):
+    """An empty project."""
+    return case_project
 
 
 @pytest.fixture(scope="module")

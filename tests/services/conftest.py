@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from servers import RABBITMQ, REDIS, Project, RabbitService, RedisService
 
+# Run by the tests beside them.
+collect_ignore = ["bugs"]
+
 
 def _need(name: str, address: tuple[str, int]) -> None:
     try:
