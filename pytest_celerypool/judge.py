@@ -32,6 +32,7 @@ from pytest_celerypool.verdict import (
     relative,
     scaling,
 )
+from pytest_celerypool.witness import testify
 from pytest_celerypool.worker import Handle, TaskTimeoutError, WorkerHandle
 
 #: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
@@ -83,6 +84,7 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
         "agree": [] if failed else _facts(item, handle, read, tasks),
         "ratios": [] if failed else _ratios(item, handle, read, tasks, growth),
         "evidence": _evidence(item, handle) if settings.wants_evidence else [],
+        **_advice(item, handle),
         **_nearest(outcomes),
         **_swept(item, handle, failed),
     }
@@ -249,6 +251,14 @@ def _swept(item: pytest.Item, handle: Handle, failed: bool) -> dict[str, Any]:
         return {}
     item.user_properties.append(("celery_throughput", round(point.throughput, 6)))
     return {"sweep": {"pool": handle.pool.name, **point.data()}}
+
+
+def _advice(item: pytest.Item, handle: Handle) -> dict[str, Any]:
+    """Return what advice needs beside evidence; a cluster's workers share their work, so that it tells of no pool."""
+    settings = item.config.stash[SETTINGS]
+    if not settings.advise or not isinstance(handle, WorkerHandle):
+        return {}
+    return {"advice": testify(handle, settings.app)}
 
 
 def _facts(item: pytest.Item, handle: Handle, read: Markers, tasks: list[TaskEntry]) -> list[dict[str, Any]]:

@@ -158,7 +158,7 @@ class _Borrower:
 
     def borrow(self) -> Any:
         spec = self._worker_spec((self._variant, slots_of(self._variant, self._spec), self._spec.options))
-        timed = self._spec.sweeps or any(budget.timed for budget in self.markers.budgets)
+        timed = self.settings.advise or self._spec.sweeps or any(budget.timed for budget in self.markers.budgets)
         upcoming = self._upcoming()
         self.workers.plan([] if timed else [other for other in upcoming or () if other != spec], self.source, self._app)
         worker = self.workers.acquire(spec, self.source, self._app, fresh=self._spec.fresh or self._dynamic)

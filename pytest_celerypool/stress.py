@@ -38,6 +38,7 @@ def repeat(handle: WorkerHandle, times: int, seed: str) -> str | None:
     finally:
         repeated, handle.ledger = handle.ledger, own
     handle.repeated.update(repeated.tasks)
+    handle.stressed = repeated.spans
     handle.soiled = handle.soiled or bool(repeated.outstanding()) or repeated.lost_slots
     for record in repeated.foreign:
         own.feed(record)

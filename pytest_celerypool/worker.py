@@ -48,6 +48,8 @@ class Handle:
         self.sent: list[Publication] = []
         #: The ids of the tasks that ``--celery-stress`` sent, and of theirs.
         self.repeated: set[str] = set()
+        #: Their executions.
+        self.stressed: list[Span] = []
         #: Whether they left the worker in a state in which no other test can have it.
         self.soiled = False
 

@@ -75,6 +75,10 @@ def write_summary(reporter: Any) -> None:
             reporter.write_sep("=", "celery pools")
         for line in lines:
             reporter.write_line(line)
+    if settings.advise:  # asked for, so that a quiet run has it too
+        reporter.write_sep("=", "celery advice")
+        for line in summary.counsel.lines(summary.findings.all(), writer.fullwidth):
+            reporter.write_line(line)
 
 
 def _write_sweeps(reporter: Any, summary: Any) -> None:

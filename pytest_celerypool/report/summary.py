@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pytest_celerypool.keys import ATTRIBUTE
 from pytest_celerypool.report import matrix
+from pytest_celerypool.report.advice import Counsel
 from pytest_celerypool.report.findings import Catalogue
 from pytest_celerypool.report.sweep import Sweeps
 from pytest_celerypool.trace import Policy
@@ -60,6 +61,7 @@ class Summary:
         #: What tasks took, report by report; empty unless the settings want it.
         self.evidence: list[Witness] = []
         self.sweeps = Sweeps()
+        self.counsel = Counsel(columns)
         #: By test and column: the node id, and how it failed if that is to be compared with other pools.
         self._ends: dict[tuple[str, str], tuple[str, str | None]] = {}
         self.notes: list[str] = []
@@ -88,6 +90,8 @@ class Summary:
             Witness(data.get("test", report.nodeid), report.nodeid, report.location, report.passed, figures)
             for figures in data.get("evidence", ())
         ]
+        if "advice" in data:
+            self.counsel.add(report, data)
         if "column" not in data:
             if data.get("dynamic"):
                 self.unmultiplied.add(report.nodeid)

@@ -36,6 +36,8 @@ class Evidence(TypedDict):
     kept: list[float]
     #: From published to started.
     queued: list[float]
+    #: How long the slot waited for a processor meanwhile.
+    waited: list[float]
     #: From the first publication to the last end; None if a publication is not known.
     makespan: float | None
     count: int
@@ -52,6 +54,7 @@ FIGURES: Mapping[str, Callable[[Span], float | None]] = {
     "hold": lambda span: span.hold,
     "kept": lambda span: getattr(span, "kept", None),
     "queued": lambda span: span.queued,
+    "waited": lambda span: span.waited,
 }
 
 
@@ -86,6 +89,7 @@ def of_test(
                 hold=figures["hold"],
                 kept=figures["kept"],
                 queued=figures["queued"],
+                waited=figures["waited"],
                 makespan=makespan(ran),
                 count=len(ran),
                 memory=memory,

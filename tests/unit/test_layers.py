@@ -29,7 +29,7 @@ LAYERS = (
     ("workers",),
     ("variants",),
     ("lease",),
-    ("stress", "onlooker", "cluster"),
+    ("stress", "onlooker", "cluster", "witness"),
     ("judge", "report"),
     ("standin",),
     ("contrib",),
