@@ -9,7 +9,7 @@ from typing import Any
 from pytest_celerypool.pools import pool as pool_named
 from pytest_celerypool.units import format_bytes, format_seconds
 from pytest_celerypool.verdict import advice
-from pytest_celerypool.verdict.advice import Advice, Case, Objection, Queue, Row, Testimony
+from pytest_celerypool.verdict.advice import Account, Advice, Case, Objection, Queue, Row
 from pytest_celerypool.verdict.evidence import Evidence
 
 #: What ``celery -A`` gets where no module holds the application.
@@ -28,7 +28,7 @@ class Counsel:
         self._ran: set[str] = set()
         self._app = ""
         #: By node id, so that a rerun takes the place of what it repeats.
-        self._testimonies: dict[tuple[str, str, bool], Testimony] = {}
+        self._accounts: dict[tuple[str, str, bool], Account] = {}
         self._failed: dict[str, tuple[str, frozenset[str]]] = {}
         #: Hard and soft time limit of each task, in seconds.
         self._limits: dict[str, tuple[float | None, float | None]] = {}
@@ -61,7 +61,7 @@ class Counsel:
     def _add(self, nodeid: str, test: str, figures: Evidence, *, stressed: bool) -> None:
         swept = figures["column"] != figures["pool"] and not stressed
         race = f"{test} stressed" if stressed else test
-        self._testimonies[nodeid, figures["task"], stressed] = Testimony(race, figures, swept)
+        self._accounts[nodeid, figures["task"], stressed] = Account(race, figures, swept)
 
     def advices(self, findings: Iterable[Mapping[str, Any]]) -> list[Advice]:
         """Return the advice for every task, in the order in which they were seen.
@@ -72,10 +72,10 @@ class Counsel:
         return [advice.advise(self._case(task, findings)) for task in self._tasks]
 
     def _case(self, task: str, findings: Sequence[Mapping[str, Any]]) -> Case:
-        testimonies = [each for each in self._testimonies.values() if each.figures["task"] == task]
+        accounts = [each for each in self._accounts.values() if each.figures["task"] == task]
         objections = [*self._limits_ignored(task), *self._tests_failed(task), *_found(task, findings)]
-        seen = {each.figures["pool"] for each in testimonies} | {each.pool for each in objections if each.bars}
-        return Case(task, [pool for pool in self._pools if pool in seen], testimonies, objections)
+        seen = {each.figures["pool"] for each in accounts} | {each.pool for each in objections if each.bars}
+        return Case(task, [pool for pool in self._pools if pool in seen], accounts, objections)
 
     def _limits_ignored(self, task: str) -> Iterator[Objection]:
         hard, soft = self._limits.get(task, (None, None))

@@ -27,6 +27,8 @@ AT_ONCE = 2.0
 DECISIVE = 1.3
 #: The same of the memory a slot takes, which varies less.
 MEMORY_DECISIVE = 1.25
+#: Slots that waited for a processor for more than this part of their time were disturbed.
+DISTURBED = 0.1
 
 COMPUTES, WAITS, UNKNOWN = "processor-bound", "waiting", "unknown"
 
@@ -36,7 +38,7 @@ _ORDER = [pool.name for pool in POOLS]
 
 
 @dataclass(frozen=True)
-class Testimony:
+class Account:
     """The evidence of one test, or of the stress pass of one.
 
     :ivar race: what names the comparison it belongs to: the node id without the axis, and whether it is a stress pass.
@@ -89,12 +91,12 @@ class Case:
 
     task: str
     pools: Sequence[str]
-    testimonies: Sequence[Testimony] = ()
+    accounts: Sequence[Account] = ()
     objections: Sequence[Objection] = ()
 
     def of(self, pool: str) -> list[Evidence]:
         """Return what was seen of the task under a pool."""
-        return [each.figures for each in self.testimonies if each.figures["pool"] == pool]
+        return [each.figures for each in self.accounts if each.figures["pool"] == pool]
 
     def barred(self, pool: str) -> list[str]:
         """Return why a pool is ruled out, nothing if it is not."""
@@ -174,12 +176,20 @@ def _ratio(found: Iterable[Evidence], part: str) -> float | None:
 class Race:
     """The throughputs of a task under several pools in one test, or in the stress pass of one."""
 
-    entries: dict[str, list[Testimony]] = field(default_factory=dict)
+    entries: dict[str, list[Account]] = field(default_factory=dict)
 
     @property
     def at_once(self) -> bool:
         """Whether tasks were under way together anywhere; the test is the same everywhere."""
         return max(each.under_way for found in self.entries.values() for each in found) >= AT_ONCE
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether slots waited much for a processor although there was one for each."""
+        found = [each.figures for entries in self.entries.values() for each in entries]
+        alone = [figures for figures in found if figures["concurrency"] <= _PROCESSORS]
+        waited, ran = (sum(sum(figures[part]) for figures in alone) for part in ("waited", "runtime"))
+        return waited > DISTURBED * (waited + ran)
 
     def possible(self, pool: str) -> float:
         """Return the throughput that a pool might have had on a machine of its own, at least what was measured.
@@ -210,7 +220,7 @@ class Race:
 def races(case: Case) -> list[Race]:
     """Return the comparisons in which tasks were sent at once."""
     found: dict[str, Race] = {}
-    for each in case.testimonies:
+    for each in case.accounts:
         found.setdefault(each.race, Race()).entries.setdefault(each.figures["pool"], []).append(each)
     return [race for race in found.values() if race.at_once]
 
@@ -239,7 +249,7 @@ def advise(case: Case) -> Advice:
     rows = [_row(case, pool, race) for pool in case.pools if case.of(pool)]
     pool, reason = _choose(case, kind, possible, race, {row.pool: row for row in rows})
     slots = next((row.slots for row in rows if row.pool == pool), None)
-    runtimes = [value for each in case.testimonies for value in each.figures["runtime"]]
+    runtimes = [value for each in case.accounts for value in each.figures["runtime"]]
     return Advice(case, kind, share, median(runtimes) if runtimes else None, rows, reason, pool, slots)
 
 
@@ -276,7 +286,8 @@ def _choose(
     top = max(compared, key=lambda pool: _throughput(rows[pool]))
     equals = [pool for pool in compared if _throughput(rows[top]) < DECISIVE * race.possible(pool)]
     chosen = _preferred(equals, kind, rows)
-    return chosen, _reason(chosen, equals, compared, kind, rows)
+    reason = _reason(chosen, equals, compared, kind, rows)
+    return chosen, f"{reason}; measured while others used the processors" if race.disturbed else reason
 
 
 def _throughput(row: Row) -> float:
@@ -287,7 +298,8 @@ def _preferred(equals: Sequence[str], kind: str, rows: Mapping[str, Row]) -> str
     """Return of pools with the same throughput the one to take.
 
     A processor-bound task gets Celery's default where that is among them: what computes stops whatever shares its
-    process. Another gets the pool whose slots take least memory; where that is no difference, the order is Celery's own.
+    process. Another gets the pool whose slots take least memory; where that is no difference, the first in Celery's
+    order.
     """
     ordered = sorted(equals, key=lambda pool: _ORDER.index(pool) if pool in _ORDER else len(_ORDER))
     if kind == COMPUTES and ordered[0] == _ORDER[0]:
@@ -308,10 +320,13 @@ def _reason(chosen: str, equals: Sequence[str], compared: Sequence[str], kind: s
         second = max(slower, key=lambda pool: _throughput(rows[pool]))
         parts.append(f"{_throughput(row) / _throughput(rows[second]):.2g} times that of {second}")
     if others:
-        why = "Celery's default" if chosen == _ORDER[0] and kind == COMPUTES else "less memory a slot"
-        if why != "Celery's default" and not _lighter(chosen, others, rows):
-            why = "first in Celery's order"
-        parts.append(f"{' and '.join(others)} no better within noise, {chosen} is {why}")
+        why = "comes first in Celery's order"
+        if chosen == _ORDER[0] and kind == COMPUTES:
+            why = "is Celery's default"
+        elif _lighter(chosen, others, rows):
+            why = "takes less memory a slot"
+        who = "no other pool is" if len(others) + 1 == len(compared) else f"{', '.join(others)} not"
+        parts.append(f"{who} better by more than noise, and {chosen} {why}")
     if row.executions is not None and row.executions < row.slots:
         parts.append(f"more than {row.executions} at once were not tried")
     return "; ".join(parts) or "it was the fastest"
