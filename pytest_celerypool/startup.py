@@ -96,6 +96,7 @@ def header(config: pytest.Config) -> list[str]:
             else []
         ),
         *_header_of_budgets(settings, config),
+        *([f"celery advice: at the end of the run ({settings.sources['advise']})"] if settings.advise else []),
     ]
 
 

@@ -55,7 +55,7 @@ def test_fetch(celery_pool_worker):
 def chosen(output):
     """The line of the recommendation of each task."""
     found, task = {}, None
-    for line in output.partition("celery advice")[2].splitlines():
+    for line in output.partition("= celery advice =")[2].splitlines():
         if line.startswith("mix."):
             task = line.partition(":")[0]
         elif line.startswith("  => "):
@@ -87,6 +87,7 @@ def test_one_run_is_not_enough_and_the_stress_pass_makes_it_enough(project):
     project.write(mix=APP, test_it=ONE)
     arguments = ("--celery-app=mix:app", "--celery-pools=solo,gevent", "--celery-advise")
     run = project.run(*arguments)
+    assert "celery advice: at the end of the run (--celery-advise)" in run.output
     assert chosen(run.output) == {"mix.fetch": "not enough evidence"}
     assert "--celery-stress=20" in run.output
     assert "celery -A" not in run.output
