@@ -34,3 +34,14 @@ def site():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture
+def workers(celery_pool_cluster):
+    """The two workers of production, as on the command lines of the README."""
+    return celery_pool_cluster(
+        {
+            "cpu": {"pool": "prefork", "queues": ["cpu"], "concurrency": 2},
+            "io": {"pool": "gevent", "queues": ["io"], "concurrency": 100},
+        }
+    )

@@ -12,13 +12,13 @@ def test_chain(site, celery_pool_worker):
 
 # Waiting takes a slot and next to no processor time: many slots in one process do it side by side.
 @pytest.mark.celery_pools("threads", "gevent", "eventlet", concurrency=20)
-@pytest.mark.celery_budget(overlap=10, cpu="100ms")
+@pytest.mark.celery_budget(overlap=5, cpu="100ms")
 @pytest.mark.celery_budget(hold="50ms")
 def test_waiting_needs_slots(site, celery_pool_worker):
     celery_pool_worker.map(fetch, [f"{site}/{number}" for number in range(20)])
 
 
-# Computing takes a processor: a process for each.
+# Computing takes a processor, and so a process for each.
 @pytest.mark.celery_pools("prefork", concurrency=2)
 @pytest.mark.celery_budget(overlap=2)
 def test_computing_needs_processes(celery_pool_worker):
@@ -35,3 +35,23 @@ def test_who_computes_stops_who_waits(site, celery_pool_worker):
     celery_pool_worker.run(count_primes, 300_000)
     assert [result.get() for result in waiting] == list(range(5))
     assert {finding.kind for finding in celery_pool_worker.findings} == {"hub-busy"}
+
+
+# With a worker each, as in production: a task goes to the worker of its queue, and who waits is not stopped. Nothing is
+# allowed here, so that the finding of the test above would fail this one.
+@pytest.mark.celery_expect(state="SUCCESS", tasks="mixed.count_primes", worker="cpu")
+@pytest.mark.celery_expect(state="SUCCESS", tasks="mixed.fetch", worker="io")
+@pytest.mark.celery_budget(overlap=5, tasks="mixed.fetch")
+def test_a_worker_each(site, workers):
+    counting = [workers.submit(count_primes, 300_000) for _ in range(2)]
+    assert workers.map(fetch, [f"{site}/{number}" for number in range(20)]) == list(range(20))
+    assert [result.get() for result in counting] == [25997, 25997]
+
+
+# What one worker has done, the other goes on with.
+def test_chain_through_both(site, workers):
+    assert workers.run(fetch.s(f"{site}/20000") | count_primes.s()) == 2262
+    assert [(span.task, span.worker) for span in workers.spans] == [
+        ("mixed.fetch", "io"),
+        ("mixed.count_primes", "cpu"),
+    ]
