@@ -22,10 +22,11 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.rst")), *sorted(EXAMPLES.glob(
 DEADLINE_S = 180
 
 #: Pages with tests for green pools; the others run under two pools that start faster.
-GREEN = ("getting-started", "markers")
+GREEN = ("cluster", "getting-started", "markers")
 
 #: Runs of a page's project whose outputs, all together, hold the page's ``text`` blocks: folder and arguments.
 SHOWN = {
+    "cluster": [(".", ["tests/test_wrong.py"])],
     "markers": [(".", ["tests/test_wrong.py"])],
     "databases": [
         (".", ["tests/test_hidden.py", "-o", "DJANGO_SETTINGS_MODULE=mysite.impatient"]),
