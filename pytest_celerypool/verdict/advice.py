@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import mean, median
 
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.verdict.evidence import Evidence
@@ -155,20 +155,35 @@ def processor_share(case: Case) -> float | None:
     Where slots share a process, a task's runtime has in it that others computed: so that of solo counts if there is
     one, else that of prefork, else the largest.
     """
-    shares = {pool: share for pool in case.pools if (share := _ratio(case.of(pool), "cpu")) is not None}
+    shares = {pool: share for pool in case.pools if (share := _computing(case.of(pool))) is not None}
     for pool in ("solo", "prefork"):
         if pool in shares:
             return shares[pool]
     return max(shares.values(), default=None)
 
 
-def _ratio(found: Iterable[Evidence], part: str) -> float | None:
-    """Return a figure's sum over that of the runtimes, of the tests in which every execution has both; None if none."""
+def _cooperative(case: Case, pool: str) -> float | None:
+    """Return the part of its runtime in which a task does not keep the hub of a green pool.
+
+    In that pool the runtime has in it that others kept the hub while the task wanted it back: so the runtime is that
+    under solo or prefork, if it ran there.
+    """
+    kept = [value for figures in case.of(pool) for value in figures["kept"]]
+    if not kept:
+        return None
+    for alone in ("solo", "prefork", pool):
+        runtimes = [value for figures in case.of(alone) for value in figures["runtime"]]
+        if runtimes and mean(runtimes) > 0:
+            return max(0.0, 1 - mean(kept) / mean(runtimes))
+    return None
+
+
+def _computing(found: Iterable[Evidence]) -> float | None:
+    """Return processor time over runtime, of the tests in which every execution has both; None if there is none."""
     whole = total = 0.0
     for figures in found:
-        values: list[float] = figures[part]  # type: ignore[literal-required]  # the caller names a list of figures
-        if values and len(values) == len(figures["runtime"]):
-            whole, total = whole + sum(figures["runtime"]), total + sum(values)
+        if figures["cpu"] and len(figures["cpu"]) == len(figures["runtime"]):
+            whole, total = whole + sum(figures["runtime"]), total + sum(figures["cpu"])
     return min(1.0, total / whole) if whole > 0 else None
 
 
@@ -257,7 +272,6 @@ def _row(case: Case, pool: str, race: Race) -> Row:
     found = case.of(pool)
     point, solo = race.point(pool), race.point("solo")
     slots = point.slots if point else max(figures["concurrency"] for figures in found)
-    kept = _ratio(found, "kept")
     sizes = [figures["memory"] / slots for figures in found if figures["memory"] and figures["concurrency"] == slots]
     return Row(
         pool,
@@ -265,7 +279,7 @@ def _row(case: Case, pool: str, race: Race) -> Row:
         throughput=point.throughput if point else None,
         executions=point.executions if point else None,
         speedup=point.throughput / solo.throughput if point and solo else None,
-        cooperative=None if kept is None else 1 - kept,
+        cooperative=_cooperative(case, pool),
         hold=max((value for figures in found for value in figures["hold"]), default=None),
         memory=median(sizes) if sizes else None,
     )

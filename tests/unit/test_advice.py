@@ -181,6 +181,13 @@ def test_figures_of_each_pool():
     assert rows["threads"].cooperative is None
 
 
+def test_a_hub_that_others_keep_makes_no_task_cooperative():
+    """The runtime of what waits in C is long under gevent, since others keep the hub; under solo it is what it is."""
+    found = [Account("test", figures("gevent", 10, runtime=0.5, kept=0.1)), Account("test", figures("solo", 10))]
+    rows = {row.pool: row for row in advise(Case("proj.work", ["solo", "gevent"], found)).rows}
+    assert rows["gevent"].cooperative == pytest.approx(0)
+
+
 # -- what follows
 
 
