@@ -47,8 +47,10 @@ class Counsel:
         for task, limits in told["limits"].items():
             self._limits[task] = tuple(limits)
         for stressed, found in ((False, data.get("evidence", ())), (True, told["stressed"])):
+            whole = sum(sum(figures["runtime"]) for figures in found)
             for figures in found:
-                self._add(report.nodeid, test, figures, stressed=stressed)
+                alone = sum(figures["runtime"]) >= advice.ALONE * whole
+                self._add(report.nodeid, test, figures, stressed=stressed, alone=alone)
         self._failed.pop(report.nodeid, None)
         if not report.passed and not data.get("only_findings"):
             self._failed[report.nodeid] = (told["pool"], frozenset(told["limits"]))
@@ -58,10 +60,10 @@ class Counsel:
         """The pools that tests ran under, in their order."""
         return [name for name in dict.fromkeys([*self._order, *sorted(self._ran)]) if name in self._ran]
 
-    def _add(self, nodeid: str, test: str, figures: Evidence, *, stressed: bool) -> None:
+    def _add(self, nodeid: str, test: str, figures: Evidence, *, stressed: bool, alone: bool) -> None:
         swept = figures["column"] != figures["pool"] and not stressed
         race = f"{test} stressed" if stressed else test
-        self._accounts[nodeid, figures["task"], stressed] = Account(race, figures, swept)
+        self._accounts[nodeid, figures["task"], stressed] = Account(race, figures, swept, alone)
 
     def advices(self, findings: Iterable[Mapping[str, Any]]) -> list[Advice]:
         """Return the advice for every task, in the order in which they were seen.

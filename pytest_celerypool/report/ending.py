@@ -58,7 +58,7 @@ def write_summary(reporter: Any) -> None:
     if summary is None or config.option.collectonly:
         return
     settings = config.stash[SETTINGS]
-    if not summary.used and settings.pools is None:
+    if not summary.used and settings.pools is None and not settings.advise:
         return
     _write_findings(reporter, summary)
     _write_sweeps(reporter, summary)

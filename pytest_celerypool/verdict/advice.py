@@ -23,6 +23,8 @@ ENOUGH = 20
 #: So many tasks have to be under way on average (Little's law: the sum of what each took from its publication to its
 #: end, divided by the makespan), or they were sent one after the other, and slots could not matter.
 AT_ONCE = 2.0
+#: The part that a task has to have of all that ran with it: what slots others took decides nothing then.
+ALONE = 0.8
 #: A pool whose throughput lies below another's by less than this factor is as good. Measured: see docs/advice.rst.
 DECISIVE = 1.3
 #: The same of the memory a slot takes, which varies less.
@@ -43,11 +45,13 @@ class Account:
 
     :ivar race: what names the comparison it belongs to: the node id without the axis, and whether it is a stress pass.
     :ivar swept: whether the test's concurrency is an axis.
+    :ivar alone: whether little else ran with it, so that it is the task's own throughput.
     """
 
     race: str
     figures: Evidence
     swept: bool = False
+    alone: bool = True
 
     @property
     def point(self) -> Point | None:
@@ -233,9 +237,9 @@ class Race:
 
 
 def races(case: Case) -> list[Race]:
-    """Return the comparisons in which tasks were sent at once."""
+    """Return the comparisons in which the task was sent at once, and little else with it."""
     found: dict[str, Race] = {}
-    for each in case.accounts:
+    for each in (each for each in case.accounts if each.alone):
         found.setdefault(each.race, Race()).entries.setdefault(each.figures["pool"], []).append(each)
     return [race for race in found.values() if race.at_once]
 
@@ -327,7 +331,8 @@ def _preferred(equals: Sequence[str], kind: str, rows: Mapping[str, Row]) -> str
 
 def _reason(chosen: str, equals: Sequence[str], compared: Sequence[str], kind: str, rows: Mapping[str, Row]) -> str:
     row = rows[chosen]
-    parts = [] if row.speedup is None or chosen == "solo" else [f"{row.speedup:.2g} times the throughput of solo"]
+    faster = row.speedup is not None and row.speedup >= DECISIVE and chosen != "solo"
+    parts = [f"{row.speedup:.2g} times the throughput of solo"] if faster else []
     others = [pool for pool in equals if pool != chosen]
     slower = [pool for pool in compared if pool not in equals and pool != "solo"]
     if slower:
@@ -372,7 +377,7 @@ def _not_enough(case: Case, possible: Sequence[str], race: Race) -> str:
     runs = "; ".join(
         f"{count} more runs of {case.task} at once under {', '.join(pools)}" for count, pools in missing.items()
     )
-    return f"not enough evidence: {runs}: by a test that sends {ENOUGH} at once, or --celery-stress={ENOUGH}"
+    return f"not enough evidence: {runs}: by a test that sends {ENOUGH} and little else, or --celery-stress={ENOUGH}"
 
 
 # -- what follows for the project

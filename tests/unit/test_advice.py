@@ -96,7 +96,7 @@ def test_tasks_that_were_sent_one_after_the_other_say_nothing_of_slots():
     assert found.pool is None
     assert found.reason == (
         "not enough evidence: 20 more runs of proj.work at once under prefork, solo, threads, gevent, eventlet: by a "
-        "test that sends 20 at once, or --celery-stress=20"
+        "test that sends 20 and little else, or --celery-stress=20"
     )
 
 
@@ -258,6 +258,17 @@ def test_a_pool_that_ignores_a_time_limit_of_the_task_is_ruled_out(limits, pool,
     made = counsel(limits=limits)
     assert made.advices([])[0].pool == pool
     assert f"  {text}" in made.lines([], 200)
+
+
+def test_what_ran_among_others_is_not_compared():
+    """The throughput of a quick task that is sent with slow ones is theirs."""
+    made = Counsel(list(SLOTS))
+    for pool, value in WAITING.items():
+        slow = {**figures(pool, value, runtime=1.0), "task": "proj.slow"}
+        made.add(*report(f"test_it.py::test[{pool}]", pool, evidence=[figures(pool, value, runtime=0.001), slow]))
+    (advised,) = made.advices([])
+    assert advised.pool is None
+    assert advised.reason.startswith("not enough evidence: 20 more runs of proj.work at once")
 
 
 def test_findings_and_failed_tests_rule_their_pool_out():

@@ -104,3 +104,9 @@ def test_what_hosts_measure_is_advised_on(project):
 def test_nothing_is_advised_unless_it_is_asked_for(project):
     project.write(mix=APP, test_it=ONE)
     assert "celery advice" not in project.run("--celery-app=mix:app", "--celery-pools=solo").output
+
+
+def test_a_run_without_a_worker_says_that_there_is_nothing_to_advise_on(project):
+    """Who asks gets an answer."""
+    project.write(test_it="def test_plain(): pass")
+    assert "no task of yours ran under a worker of this run" in project.run("--celery-advise").output
