@@ -281,6 +281,13 @@ def test_findings_and_failed_tests_rule_their_pool_out():
     assert made.advices([finding])[0].pool == "threads"
 
 
+def test_a_finding_that_warns_is_shown_and_rules_nothing_out():
+    made = counsel()
+    finding = {"task": "proj.work", "pool": "gevent", "kind": "hub-busy", "policy": "warn"}
+    assert "  gevent: hub-busy (warning)" in made.lines([finding], 200)
+    assert made.advices([finding])[0].pool == "gevent"
+
+
 def test_a_test_that_failed_for_a_finding_of_another_task_speaks_against_nothing():
     made = counsel()
     made.add(*report("test_it.py::test_other[gevent]", "gevent", passed=False, only_findings=True))
