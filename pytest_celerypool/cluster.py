@@ -15,6 +15,7 @@ import pytest
 
 from pytest_celerypool.agent import loading
 from pytest_celerypool.application import locate
+from pytest_celerypool.crossing import Crossing
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, ClusterError, MarkerError, SettingError, WorkerError, did_you_mean
 from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, SETTINGS
@@ -67,12 +68,20 @@ class Cluster(Handle, Mapping[str, WorkerHandle]):
     """
 
     def __init__(self, app: Any, broker: Broker, test: str, timeout: float) -> None:
-        super().__init__(app, broker, timeout, Ledger(test, self.place, reports_lost=False))
+        #: Of what the test publishes; each worker has its own for what it receives.
+        self._crossing = Crossing(None, broker.server_pid)
+        super().__init__(app, broker, timeout, Ledger(test, self.place, reports_lost=False, clocks=self._crossing))
         self._by_name: dict[str, WorkerHandle] = {}
 
     def fill(self, handles: Sequence[WorkerHandle]) -> None:
         """Have these workers, which are ready."""
         self._by_name = {handle.name: handle for handle in handles}
+
+    def close(self) -> None:
+        """Let go of what the handles have opened."""
+        for member in self.members:
+            member.close()
+        self._crossing.close()
 
     @property
     def members(self) -> Sequence[WorkerHandle]:
@@ -300,6 +309,7 @@ def lend(request: pytest.FixtureRequest, app: Any) -> Iterator[Starter]:
         raise pytest.fail.Exception(str(exc), pytrace=False) from None
     note_eager(config, app)
     with ExitStack() as stack:
+        stack.callback(starter.cluster.close)
         stack.callback(starter.end)
         try:
             stack.callback(starter.enter())

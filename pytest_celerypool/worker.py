@@ -367,7 +367,9 @@ class WorkerHandle(Handle):
         self.ended_by_test = False
         self._log_start = launched.log_size()
         self._asked_for: set[str] = set()
-        for record in (*launched.early, *launched.reader.remarks()):
+        # A worker of a cluster may have begun with what was published before it started, while others still started.
+        written = launched.reader.remarks() if cluster is None else launched.reader.read()
+        for record in (*launched.early, *written):
             self.ledger.feed(record)
         launched.early.clear()
 

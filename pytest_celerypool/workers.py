@@ -129,6 +129,11 @@ class Workers:
             self._redirections[key] = Redirection(app, target, task_always_eager=False)
         return self._redirections[key]
 
+    def _forget_namespace(self, target: Mapping[str, Any]) -> None:
+        """Close the connections of this process to a namespace in which nothing will run any more."""
+        for key in [key for key in self._redirections if key[1] == str(target["prefix"])]:
+            self._redirections.pop(key).close()
+
     # -- handing out
 
     def acquire(self, spec: WorkerSpec, source: Source, app: Any, *, fresh: bool) -> Launched:
@@ -195,6 +200,7 @@ class Workers:
             self._idle[worker.spec] = worker
         else:
             self.discard(worker)
+            self._forget_namespace(worker.target)
 
     def discard(self, worker: Launched) -> None:
         """Kill a worker; its namespace dies with it, so that nothing it had can reach another test."""

@@ -104,9 +104,12 @@ def test_a_task_moves_from_one_worker_to_the_other(cluster):
 
 @pytest.mark.celery_expect
 def test_what_is_published_before_the_workers_start(celery_pool_cluster):
-    result = resize.delay("abc")
-    celery_pool_cluster({"cpu": dict(pool="solo", queues=["cpu"])})
-    assert result.get() == 3
+    results = [resize.delay("abc") for _ in range(20)]
+    # The first is ready, and at work, long before the second.
+    first, second = dict(pool="solo", queues=["cpu"]), dict(pool="gevent", queues=["io"])
+    workers = celery_pool_cluster({"first": first, "second": second})
+    assert [result.get() for result in results] == [3] * 20
+    assert len(workers["first"].spans) == 20
 
 def test_two_workers_of_one_queue(celery_pool_cluster):
     both = celery_pool_cluster({name: dict(pool="solo", queues=["io"]) for name in ("one", "two")})

@@ -1,0 +1,78 @@
+"""The handles of a cluster know of their tasks what their workers have written down."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_celerypool.cluster import Cluster
+from pytest_celerypool.launch import WorkerSpec
+from pytest_celerypool.pools import pool
+from pytest_celerypool.trace import TraceReader
+from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
+
+BROKER = SimpleNamespace(server_pid=None, alive=lambda: True)
+
+
+def launched(folder, name, records=(), early=()):
+    """A worker that is ready, consumes a queue of its name and has written these records."""
+    trace = folder / f"{name}.jsonl"
+    trace.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return SimpleNamespace(
+        spec=WorkerSpec("proj", pool("solo"), 1, options=("-Q", name), name=name),
+        info={"hostname": f"{name}@here", "concurrency": 1, "tasks": ["proj.add"], "queues": [name]},
+        early=list(early),
+        reader=TraceReader(trace),
+        records_publications=False,
+        main_thread=None,
+        pid=1,
+        stacks=lambda: "",
+        log_size=lambda: 0,
+        death=lambda: None,
+        death_notice=lambda start: "",
+    )
+
+
+def started(pid=10):
+    task = {"id": "1", "task": "proj.add", "retries": 0, "pid": pid, "slot": "MainThread"}
+    return {"e": "start", "t": 3.0, "args": "()", "kwargs": "{}", "mem": 1, "delayed": None, **task}
+
+
+def ended(pid=10):
+    task = {"id": "1", "task": "proj.add", "retries": 0, "pid": pid, "slot": "MainThread"}
+    return {"e": "end", "t": 4.0, "state": "SUCCESS", "exc": None, **task}
+
+
+def cluster(*workers):
+    made = Cluster(None, BROKER, "test_x", 0.2)
+    made.fill([WorkerHandle(None, worker, BROKER, "test_x", 0.2, made) for worker in workers])
+    return made
+
+
+def test_what_a_worker_did_before_its_cluster_was_complete_is_of_the_test(tmp_path):
+    made = cluster(launched(tmp_path, "cpu", [ended()], early=[started()]), launched(tmp_path, "io"))
+    assert [(span.worker, span.state) for span in made.spans] == [("cpu", "SUCCESS")]
+    assert not made["io"].spans
+
+
+@pytest.mark.parametrize("whose", ["cpu", "io"])
+def test_each_handle_waits_for_the_tasks_of_all(tmp_path, whose):
+    made = cluster(launched(tmp_path, "cpu"), launched(tmp_path, "io", [started()]))
+    made[whose].ledger.publish("1", "proj.add", 0, 1.0, "io", None)
+    with pytest.raises(TaskTimeoutError, match="running in MainThread of the solo worker 'io'"):
+        made[whose].drain()
+
+
+def test_what_lies_in_a_queue_of_none_is_hopeless_for_all(tmp_path):
+    made = cluster(launched(tmp_path, "cpu"), launched(tmp_path, "io"))
+    made.ledger.publish("1", "proj.add", 0, 1.0, "mail", None)
+    with pytest.raises(TaskTimeoutError, match=r"nobody consumes \(cpu consumes: cpu; io consumes: io\)"):
+        made.drain(timeout=60)
+
+
+def test_a_name_that_no_worker_has_is_no_key(tmp_path):
+    made = cluster(launched(tmp_path, "cpu"))
+    assert "cpu" in made
+    assert "io" not in made
+    with pytest.raises(KeyError, match=r"no worker 'cpv'\. Its workers: cpu\. Did you mean 'cpu'"):
+        made["cpv"]
