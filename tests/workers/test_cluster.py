@@ -132,6 +132,7 @@ def test_the_others_go_on_without_one_that_the_test_stopped(cluster):
 def test_markers_narrow_to_pools_that_workers_have(cluster):
     cluster.run(chain(fetch.s("a"), resize.s()))
 
+@pytest.mark.celery_expect
 def test_pools_of_the_run(celery_pool, celery_pool_cluster):
     workers = celery_pool_cluster({"any": dict(pool=celery_pool, queues=["cpu"])})
     assert workers.run(resize, "ab") == 2
