@@ -7,6 +7,7 @@ A folder has ``tasks.py``, a module that looks like a user's, ``test_naive.py``,
     options = ["--celery-stress=4"]                            # further options of pytest; none by default
     pools = ["prefork", "gevent"]                              # pools to run; all by default
     also = ["state-left"]     # kinds that may be found too, under any pool
+    kombu = "5.7"             # the version from which on the bug shows so soon; any by default
 
     [[finding]]
     kind = "hub-busy"
@@ -19,6 +20,8 @@ import shutil
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 #: Writes the findings of a run, as plain data.
 WRITER = """
@@ -46,6 +49,7 @@ class Case:
     options: tuple = ()
     pools: tuple = ALL
     also: tuple = ()
+    kombu: str = ""
     findings: tuple = ()
 
     @property
@@ -56,11 +60,19 @@ class Case:
     def read(cls, folder):
         file = folder / "expected.toml"
         data = tomllib.loads(file.read_text()) if file.exists() else {}
-        known = {"source", "author", "options", "pools", "also"}
+        known = {"source", "author", "options", "pools", "also", "kombu"}
         assert set(data) <= known | {"finding"}, f"{file}: {set(data) - known}"
         return cls(
             folder, findings=tuple(data.get("finding", ())), **{key: _frozen(data[key]) for key in known & set(data)}
         )
+
+
+def needs(case):
+    """Skip where a case's bug cannot show."""
+    import kombu
+
+    if case.kombu and kombu.VERSION[:2] < tuple(map(int, case.kombu.split("."))):
+        pytest.skip(f"{case.name} needs kombu {case.kombu}, this is {kombu.__version__}")
 
 
 def _frozen(value):

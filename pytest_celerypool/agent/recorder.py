@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_celerypool.agent import originals, storing
 from pytest_celerypool.agent.meters import Clocks, Run, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.publishing import Publication
+from pytest_celerypool.agent.receivers import connect
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
@@ -123,7 +124,7 @@ class Recorder:
         """Listen to Celery's signals; returns a function that ends this."""
         from celery import signals
 
-        receivers = (
+        deafen = connect(
             (signals.task_received, self._on_received),
             (signals.task_prerun, self._on_prerun),
             (signals.task_postrun, self._on_postrun),
@@ -132,15 +133,12 @@ class Recorder:
             (signals.task_rejected, self._guarded(self._on_rejected)),
             (signals.task_unknown, self._guarded(self._on_unknown)),
         )
-        for signal, receiver in receivers:
-            signal.connect(receiver, weak=False)
         unwatch, unwatch_results = self._watch_timeouts(), storing.watch(self.current, self._returned)
 
         def disconnect() -> None:
             unwatch()
             unwatch_results()
-            for signal, receiver in receivers:
-                signal.disconnect(receiver)
+            deafen()
             if self.tracer is not None:
                 self.tracer.uninstall()
 

@@ -15,6 +15,7 @@ from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.opening import Opening
+from pytest_celerypool.agent.receivers import connect
 from pytest_celerypool.agent.recorder import Recorder
 
 #: Detectors with the method of each that is to be called.
@@ -66,7 +67,7 @@ class Watch:
         self._unwatch_results: Callable[[], None] = lambda: None
         #: How many executions have begun in this process.
         self.starts = 0
-        self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = ()
+        self._disconnect: Callable[[], None] = lambda: None
         self._load(config["detectors"])
 
     def _load(self, paths: Iterable[str]) -> None:
@@ -90,13 +91,11 @@ class Watch:
         self._opening = Opening(self._opened)
         if self._openers:
             self._opening.install()
-        self._receivers = (
+        self._disconnect = connect(
             (signals.worker_process_init, lambda **_: self._tell("forked")),
             (signals.worker_ready, self._on_ready),
             (signals.worker_shutting_down, lambda **_: self.stopping()),
         )
-        for signal, receiver in self._receivers:
-            signal.connect(receiver, weak=False)
 
     def begin(self, app: Any) -> None:
         """Go on: the application is imported."""
@@ -123,8 +122,7 @@ class Watch:
         """End, and put everything back."""
         self.recorder.watch = None
         self._opening.remove()
-        for signal, receiver in self._receivers:
-            signal.disconnect(receiver)
+        self._disconnect()
         # The last first: two that replace the same function take it back in the opposite order.
         self._tell("remove", last_first=True)
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cases import cases_in, run_case
+from cases import cases_in, needs, run_case
 
 CASES = cases_in(Path(__file__).parent)
 
@@ -32,6 +32,7 @@ def chosen():
 
 @pytest.mark.parametrize("case", chosen(), ids=lambda case: case.name)
 def test_the_bug_is_found(case, project):
+    needs(case)
     ran = run_case(case, project)
     for expected in case.findings:
         assert ran.pools(expected["kind"]) == set(expected["pools"]) & set(case.pools), (

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.holders import Reached, walk
+from pytest_celerypool.agent.receivers import connect
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -70,20 +71,18 @@ class Remains(Detector):
         self._left: dict[tuple[str, str, str], list[Left]] = {}
         self._peak: dict[str, int] = {}
         self._reported: set[tuple[str, str, str]] = set()
+        self._disconnect: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
         """Hear of the end of children too: ``stopping`` is the main process's."""
         if self.watch.pool.forks:
             from celery import signals
 
-            signals.worker_process_shutdown.connect(self._child_ends, weak=False)
+            self._disconnect = connect((signals.worker_process_shutdown, self._child_ends))
 
     def remove(self) -> None:
         """End."""
-        if self.watch.pool.forks:
-            from celery import signals
-
-            signals.worker_process_shutdown.disconnect(self._child_ends)
+        self._disconnect()
         self._left.clear()
         super().remove()
 

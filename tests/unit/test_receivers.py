@@ -1,0 +1,44 @@
+"""Whoever listens to Celery's signals hears of them, whatever else listens."""
+
+import pytest
+from celery.utils.dispatch import Signal
+
+from pytest_celerypool.agent.receivers import connect
+
+
+class Ear:
+    def __init__(self):
+        self.heard = 0
+
+    def hears(self, **_):
+        self.heard += 1
+
+
+@pytest.fixture
+def old_ids(monkeypatch):
+    """How Celery told receivers apart before 5.7."""
+
+    def make_id(target):
+        return target if isinstance(target, str) else id(getattr(target, "__func__", target))
+
+    monkeypatch.setattr("celery.utils.dispatch.signal._make_id", make_id)
+
+
+@pytest.mark.usefixtures("old_ids")
+def test_two_objects_of_a_class_both_hear():
+    """The same method of two objects is two receivers, under every version of Celery."""
+    signal, one, other = Signal(), Ear(), Ear()
+    connect((signal, one.hears), (signal, other.hears))
+    signal.send(sender=None)
+    assert (one.heard, other.heard) == (1, 1)
+
+
+@pytest.mark.usefixtures("old_ids")
+def test_who_stops_to_listen_leaves_the_others_listening():
+    """The end of one listener is not that of another of its class."""
+    signal, one, other = Signal(), Ear(), Ear()
+    disconnect = connect((signal, one.hears))
+    connect((signal, other.hears))
+    disconnect()
+    signal.send(sender=None)
+    assert (one.heard, other.heard) == (0, 1)
