@@ -39,6 +39,19 @@ def endless(frame: FrameType | None) -> str | None:
     return None
 
 
+def queue_of_executor(frame: FrameType | None) -> Any:
+    """Return the queue that an executor's thread or greenlet takes its work from; ``None`` if it is not one's.
+
+    :param frame: its innermost frame.
+    """
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "_worker" and code.co_filename.replace("\\", "/").endswith(_IDLE[0][0]):
+            return frame.f_locals.get("work_queue")
+        frame = frame.f_back
+    return None
+
+
 def _idle(frame: FrameType) -> str | None:
     code = frame.f_code
     filename, name = code.co_filename.replace("\\", "/"), code.co_name

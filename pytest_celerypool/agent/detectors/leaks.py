@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, ClassVar
 
-from pytest_celerypool.agent.detectors.endless import endless
+from pytest_celerypool.agent.detectors.endless import endless, queue_of_executor
 from pytest_celerypool.agent.detectors.remains import Left, Remains
 from pytest_celerypool.trace import Kind
 
@@ -106,6 +106,11 @@ class Threads(Remains):
         # The newest has perhaps not come to its loop yet.
         sure = [(frame, why) for frame, why in whys if why is not None]
         if len(sure) < len(things) - 1 or len(sure) < 2 or self.is_registry(self.holder_of(left), left):
+            return None
+        # An executor makes threads until it has as many as it may: all of them are one thing.
+        queues = [queue_of_executor(frame) for frame, _ in whys]
+        owners = {id(thing if queue is None else queue) for thing, queue in zip(things, queues, strict=True)}
+        if len(owners) < self.needed(task, left, self.watch.limit(kind)):
             return None
         frame, why = sure[-1]
         what = "thread" if kind == "leaked-thread" else "greenlet"
