@@ -7,12 +7,10 @@ results are nobody's; only what the agent found meanwhile is kept.
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from pytest_celerypool.agent.publishing import Publication
-from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.repetition import apart, send, wait
 from pytest_celerypool.trace import Finding, Ledger, TaskEntry
-from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
+from pytest_celerypool.worker import WorkerHandle
 
 
 def repeat(handle: WorkerHandle, times: int, seed: str) -> str | None:
@@ -31,51 +29,13 @@ def repeat(handle: WorkerHandle, times: int, seed: str) -> str | None:
     copies = sent * times
     random.Random(seed).shuffle(copies)
     own = handle.ledger
-    handle.ledger = handle.new_ledger(own.test)
-    try:
-        originals = {_send(handle, publication): publication.id for publication in copies}
-        problem = _wait(handle)
-    finally:
-        repeated, handle.ledger = handle.ledger, own
-    handle.repeated.update(repeated.tasks)
+    with apart(handle) as repeated:
+        originals = {send(handle, publication): publication.id for publication in copies}
+        problem = wait(handle)
     handle.stressed = repeated.spans
-    handle.soiled = handle.soiled or bool(repeated.outstanding()) or repeated.lost_slots
-    for record in repeated.foreign:
-        own.feed(record)
-    for finding in repeated.findings:
-        own.find(finding)
     for finding in _differing(originals, own, repeated):
         own.find(finding)
-    return problem
-
-
-def _send(handle: WorkerHandle, publication: Publication) -> str:
-    """Publish a task as the test did, without what was to follow it; returns its new id."""
-    task = handle.app.tasks.get(publication.task)
-    hard, soft = publication.time_limits
-    place: dict[str, Any] = {"queue": publication.queue}
-    if publication.queue is None:
-        place = {"exchange": publication.exchange, "routing_key": publication.routing_key}
-    args, kwargs = publication.arguments
-    result = handle.app.send_task(
-        publication.task,
-        args=args,
-        kwargs=kwargs,
-        time_limit=hard,
-        soft_time_limit=soft,
-        ignore_result=getattr(task, "ignore_result", None),
-        serializer=getattr(task, "serializer", None),
-        **place,
-    )
-    return str(result.id)
-
-
-def _wait(handle: WorkerHandle) -> str | None:
-    try:
-        handle.drain()
-    except (TaskTimeoutError, WorkerError) as exc:
-        return f"--celery-stress: not all repetitions ended: {str(exc).partition('Its log:')[0].strip()}"
-    return None
+    return None if problem is None else f"--celery-stress: {problem}"
 
 
 def _differing(originals: dict[str, str], own: Ledger, repeated: Ledger) -> list[Finding]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_celerypool.agent import loading, publishing, waits
+from pytest_celerypool.agent.garbage import Collector
 from pytest_celerypool.agent.recorder import Recorder, Writer
 from pytest_celerypool.agent.redirect import Redirection
 from pytest_celerypool.agent.stacks import StackWriter
@@ -164,14 +165,15 @@ def _use_test_databases(names: Mapping[str, str]) -> None:
 def _report_readiness(config: Mapping[str, Any], recorder: Recorder) -> None:
     from celery import signals
 
-    stacks = StackWriter(config["folder"])
+    stacks, collector = StackWriter(config["folder"]), Collector(config["folder"])
 
-    def register_stacks(**_: Any) -> None:
+    def answer_signals(**_: Any) -> None:
         tracer = recorder.tracer
         stacks.register(tracer.running if tracer is not None else None)
+        collector.register()
 
     def on_ready(sender: Any = None, **_: Any) -> None:
-        register_stacks()
+        answer_signals()
         _ordinary_priority()
         pool = sender.controller.pool
         if config["green"] and hasattr(pool, "spawn_n"):
@@ -185,7 +187,7 @@ def _report_readiness(config: Mapping[str, Any], recorder: Recorder) -> None:
             waits.wait_for_broadcasts(consumer)
         recorder.writer.write("ready", pid=os.getpid(), **describe(consumer.controller))
 
-    signals.worker_process_init.connect(register_stacks, weak=False)
+    signals.worker_process_init.connect(answer_signals, weak=False)
     signals.worker_ready.connect(on_ready, weak=False)
 
 

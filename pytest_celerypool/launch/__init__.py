@@ -15,6 +15,10 @@ from pytest_celerypool.pools import Pool
 from pytest_celerypool.trace import TraceReader
 
 
+#: How long processes may take to collect their garbage. The main thread does it: a task that keeps it keeps that too.
+_COLLECT_S = 2.0
+
+
 @dataclass(frozen=True)
 class WorkerSpec:
     """What a worker is asked to be. Tests whose specs are equal can share one.
@@ -104,6 +108,9 @@ class Launched(Protocol):
 
     def memory(self) -> int | None:
         """Bytes that only the worker's processes use, ``None`` if the system does not tell."""
+
+    def collect_garbage(self) -> bool:
+        """Have the worker's processes collect their garbage; returns whether all have."""
 
     def learn(self) -> bool:
         """Let the worker know tasks that were registered since it started; returns whether it can."""
@@ -205,6 +212,28 @@ def memory_of(pids: Iterable[int]) -> int | None:
         except (psutil.AccessDenied, AttributeError):
             return None
     return total or None
+
+
+def collect_garbage_of(folder: Path, pids: Iterable[int]) -> bool:
+    """Have processes in which a :class:`~pytest_celerypool.agent.garbage.Collector` answers collect their garbage.
+
+    :returns: whether all of these have, within :data:`_COLLECT_S` seconds; others have no garbage of Python's.
+    """
+    from pytest_celerypool.agent.garbage import SIGNAL, answers
+
+    waiting: dict[str, int] = {}
+    for pid in pids:
+        path = answers(str(folder), pid)
+        try:
+            waiting[path] = os.stat(path).st_size
+            os.kill(pid, SIGNAL)
+        except (FileNotFoundError, ProcessLookupError):  # it does not answer, or has ended
+            waiting.pop(path, None)
+    deadline = time.monotonic() + _COLLECT_S
+    while waiting and time.monotonic() < deadline:
+        waiting = {path: before for path, before in waiting.items() if os.stat(path).st_size == before}
+        time.sleep(0.001)
+    return not waiting
 
 
 def stacks_of(folder: Path, pids: Iterable[int]) -> str:

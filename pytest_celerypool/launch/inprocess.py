@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 from pytest_celerypool.agent import embedded, install, publishing
 from pytest_celerypool.agent.recorder import Recorder, Writer
 from pytest_celerypool.agent.redirect import Redirection
+from pytest_celerypool.agent.garbage import Collector
 from pytest_celerypool.agent.stacks import StackWriter, format_greenlets, shorten
 from pytest_celerypool.agent.watch import Watch
 from pytest_celerypool.errors import WorkerError
@@ -29,6 +31,7 @@ from pytest_celerypool.launch import (
     WithLog,
     WorkerSpec,
     check_worker,
+    collect_garbage_of,
     memory_of,
     stacks_of,
     tasks_elsewhere,
@@ -172,10 +175,11 @@ class InProcessWorker(WithLog):
         """Let the children of prefork say where they are when they are asked."""
         from celery import signals
 
-        stacks = StackWriter(str(self._folder))
+        stacks, collector = StackWriter(str(self._folder)), Collector(str(self._folder))
 
         def register(**_: Any) -> None:
             stacks.register()
+            collector.register()
 
         signals.worker_process_init.connect(register, weak=False)
         try:
@@ -226,6 +230,11 @@ class InProcessWorker(WithLog):
     def memory(self) -> int | None:
         """Bytes that only this process and the children of the pool use, ``None`` if the system does not tell."""
         return memory_of(self.processes())
+
+    def collect_garbage(self) -> bool:
+        """Collect the garbage of this process and of the pool's children; returns whether all have."""
+        gc.collect()
+        return collect_garbage_of(self._folder, self.processes()[1:])
 
     def stacks(self) -> str:
         """Where every slot is at this moment."""

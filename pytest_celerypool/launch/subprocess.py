@@ -19,6 +19,7 @@ from pytest_celerypool.launch import (
     WithLog,
     WorkerSpec,
     check_worker,
+    collect_garbage_of,
     memory_of,
     stacks_of,
     tasks_elsewhere,
@@ -226,6 +227,10 @@ class SubprocessWorker(WithLog):
     def memory(self) -> int | None:
         """Bytes that only this worker's processes use (unique set size), ``None`` if the system does not tell."""
         return memory_of(self.processes())
+
+    def collect_garbage(self) -> bool:
+        """Have all processes of the worker collect their garbage; returns whether they have."""
+        return collect_garbage_of(self._folder, self.processes())
 
     def stacks(self) -> str:
         """Where every slot is at this moment; text for people, at most half a second old."""

@@ -6,12 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_celerypool.markers import DURATIONS, LOWER_BOUNDS, BudgetSpec, Limit
 from pytest_celerypool.trace import Span, TaskEntry
 from pytest_celerypool.units import format_bytes, format_seconds
 from pytest_celerypool.verdict import Failure
+from pytest_celerypool.verdict.comparing import interval, sample_size
 from pytest_celerypool.verdict.matching import applies, names, no_match, select, short_id, span_label, spans_of
+from pytest_celerypool.verdict.measures import PER_SPAN, TOGETHER, Range, best, growth, runtime
 
 #: How many executions the table of a failure shows.
 _WORST = 5
@@ -19,6 +22,8 @@ _WORST = 5
 _MOST_NAMED = 5
 #: Where a lower bound is missed altogether, the share would be infinite, which no table and no JSON can show.
 _LARGEST_SHARE = 99.99
+
+Verdict = Literal["kept", "broken", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -34,65 +39,67 @@ class Nearest:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """One limit of a budget, judged.
+
+    :ivar verdict: ``"inconclusive"`` where the measure is too close to the limit, or known too badly, to tell.
+    :ivar span: the one execution that decides, if there is one.
+    :ivar text: what to say of a limit that was not kept.
+    :ivar detail: further lines of it.
+    """
+
+    measure: str
+    verdict: Verdict
+    nearest: Nearest
+    span: Span | None = None
+    text: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
 class BudgetOutcome:
     """What became of one ``celery_budget``."""
 
     failures: tuple[Failure, ...] = ()
     #: None where nothing was measured.
     nearest: Nearest | None = None
-    #: Limits that could not be judged, and why; each one line.
+    #: Limits that could not be judged or are inconclusive, and why; each one line.
     notes: tuple[str, ...] = ()
+    judged: tuple[Judged, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Taken:
     """What was measured for one limit; `span` is the one execution it comes from, if there is one."""
 
-    value: float
+    range: Range
     span: Span | None = None
     #: Of how many executions it is a percentile.
     count: int = 1
 
 
-def runtime(span: Span) -> float | None:
-    """Return the seconds that an execution took in its slot, less those in which the slot waited for a processor.
-
-    What other processes of the machine do is no fault of the task. None if it did not begin or end.
-    """
-    if span.runtime is None:
-        return None
-    return max(0.0, span.runtime - (span.waited or 0.0))
-
-
-def _growth(span: Span) -> float | None:
-    if span.memory_before is None or span.memory_after is None:
-        return None
-    return float(span.memory_after - span.memory_before)
-
-
-_Figure = Callable[[Span], float | None]
-
-#: The measures that each execution has of its own.
-_PER_SPAN: Mapping[str, _Figure] = {
-    "runtime": runtime,
-    "queued": lambda span: span.queued,
-    "total": lambda span: span.total,
-    "cpu": lambda span: span.cpu,
-    "hold": lambda span: span.hold,
-}
-
-#: Which executions to show first where a measure is one of all executions together.
-_SUSPECTS: Mapping[str, _Figure] = {
-    **_PER_SPAN,
-    "memory": _growth,
+#: What orders the executions of a failure's table where the measure is one of all executions together.
+_SUSPECTS: Mapping[str, Callable[[Span], float | None]] = {
+    **{name: best(figure) for name, figure in PER_SPAN.items()},
+    "memory": best(growth),
     "throughput": runtime,
-    "overlap": lambda span: span.queued,
-    "makespan": lambda span: span.total,
+    "overlap": best(PER_SPAN["queued"]),
+    "makespan": best(PER_SPAN["total"]),
 }
+
+#: Results of repetitions that stand for those of the test: a measure and an execution to what it took when it ran alone,
+#: or a measure alone to what it was.
+Instead = Mapping[tuple[str, str, int] | str, Range]
 
 
 def judge(
-    spec: BudgetSpec, tasks: Sequence[TaskEntry], pool: str, *, green: bool, memory_growth: int | None
+    spec: BudgetSpec,
+    tasks: Sequence[TaskEntry],
+    pool: str,
+    *,
+    green: bool,
+    memory_growth: Range | None,
+    instead: Instead | None = None,
 ) -> BudgetOutcome:
     """Judge one ``celery_budget`` of a test.
 
@@ -101,6 +108,7 @@ def judge(
     :param pool: the name of the pool.
     :param green: whether its slots are greenlets: ``hold`` is judged there alone.
     :param memory_growth: bytes by which the worker's processes grew over the test, None if that is not known.
+    :param instead: what was measured when tasks were sent again.
     """
     if not applies(spec.pools, pool):
         return BudgetOutcome()
@@ -108,21 +116,20 @@ def judge(
     if not selected:
         return BudgetOutcome((no_match("celery_budget", spec.tasks, tasks, pool),))
     spans = spans_of(spec.tasks, selected)
-    failures, notes, found = _without_figures(selected, pool), [], []
-    if not spans:
-        return BudgetOutcome(tuple(failures))
-    for measure, limit in spec.limits.items():
+    failures, notes, judged = _without_figures(selected, pool), [], []
+    for measure, limit in spec.limits.items() if spans else ():
         if measure == "hold" and not green:
             continue
-        taken = _take(measure, spans, spec.percentile, memory_growth)
+        taken = _take(measure, spans, spec.percentile, memory_growth, instead or {})
         if taken is None:
             notes.append(f"{measure} was not judged under {pool}: {_unknown(measure, spans)}")
             continue
-        found.append(Nearest(measure, _show(measure, taken.value, limit), limit.text, _share(measure, taken, limit)))
-        if _broken(measure, taken.value, limit):
-            failures.append(_failure(measure, taken, found[-1], spans, spec.percentile, pool))
-    nearest = max(found, key=lambda each: each.share, default=None)
-    return BudgetOutcome(tuple(failures), nearest, tuple(notes))
+        judged.append(_judge_limit(measure, limit, taken, spans, spec.percentile, pool))
+        notes += _few(measure, taken, spans, spec.percentile)
+    failures += [Failure(each.text, each.detail) for each in judged if each.verdict == "broken"]
+    notes += [each.text for each in judged if each.verdict == "inconclusive"]
+    nearest = max((each.nearest for each in judged), key=lambda each: each.share, default=None)
+    return BudgetOutcome(tuple(failures), nearest, tuple(notes), tuple(judged))
 
 
 def _without_figures(selected: Iterable[TaskEntry], pool: str) -> list[Failure]:
@@ -146,62 +153,33 @@ def _listed(labels: Sequence[str]) -> str:
 # -- measuring
 
 
-def _take(measure: str, spans: Sequence[Span], percentile: float, memory_growth: int | None) -> _Taken | None:
+def _take(
+    measure: str, spans: Sequence[Span], percentile: float, memory_growth: Range | None, instead: Instead
+) -> _Taken | None:
     """Return what is measured, in the unit of the measure's limit; None where there is nothing to measure."""
-    if measure in _PER_SPAN:
-        return _percentile(_PER_SPAN[measure], spans, percentile)
-    if measure == "memory":
-        return None if memory_growth is None else _Taken(float(memory_growth))
-    value = {"makespan": makespan, "throughput": throughput, "overlap": overlap}[measure](spans)
-    return None if value is None else _Taken(value)
+    if measure in PER_SPAN:
+        return _percentile(measure, spans, percentile, instead)
+    found = instead.get(measure) or (memory_growth if measure == "memory" else TOGETHER[measure](spans))
+    return None if found is None else _Taken(found)
 
 
-def _percentile(figure: _Figure, spans: Iterable[Span], percentile: float) -> _Taken | None:
+def _percentile(measure: str, spans: Iterable[Span], percentile: float, instead: Instead) -> _Taken | None:
     """Return the figure at the nearest rank: the smallest that at least `percentile` per cent do not exceed."""
-    figures = [(value, span) for span in spans if (value := figure(span)) is not None]
-    if not figures:
+    found = [
+        (taken, span)
+        for span in spans
+        if (taken := instead.get((measure, span.id, span.retries)) or PER_SPAN[measure](span)) is not None
+    ]
+    if not found:
         return None
-    figures.sort(key=lambda pair: pair[0])
+    found.sort(key=lambda pair: pair[0].best)
     # Rounded, since 99.9 per cent of 1000 must not become the 1000th by the last bit of a float.
-    rank = math.ceil(round(percentile * len(figures) / 100, 9))
-    value, span = figures[max(rank, 1) - 1]
-    return _Taken(value, span, len(figures))
-
-
-def makespan(spans: Iterable[Span]) -> float | None:
-    """Return the seconds from the first publication to the last end; None if either is not known."""
-    spans = list(spans)
-    published = [span.published for span in spans if span.published is not None]
-    ended = [span.ended for span in spans if span.ended is not None]
-    return max(ended) - min(published) if published and ended else None
-
-
-def throughput(spans: Sequence[Span]) -> float | None:
-    """Return the executions that ended in a slot, divided by the makespan, a second."""
-    seconds = makespan(spans)
-    ended = sum(span.runtime is not None for span in spans)
-    return ended / seconds if seconds and ended else None
-
-
-def overlap(spans: Iterable[Span]) -> float | None:
-    """Return how many executions were in their slots at once when they were most; None if none began.
-
-    One that ends at the very moment at which another starts does not overlap it. One that has not ended is in
-    its slot still.
-    """
-    changes = []
-    for span in spans:
-        if span.started is not None:
-            changes.append((span.started, 1))
-            if span.ended is not None:
-                changes.append((span.ended, -1))
-    if not changes:
-        return None
-    running = peak = 0
-    for _, change in sorted(changes):  # at the same time, ends come first
-        running += change
-        peak = max(peak, running)
-    return float(max(peak, 1))
+    rank = math.ceil(round(percentile * len(found) / 100, 9))
+    taken, span = found[max(rank, 1) - 1]
+    # The ends of the range at that rank: whose value is known badly may as well stand before or behind it.
+    low = sorted(each.low for each, _ in found)[max(rank, 1) - 1]
+    high = sorted(each.high for each, _ in found)[max(rank, 1) - 1]
+    return _Taken(Range(low, high, taken.noise), span, len(found))
 
 
 def _unknown(measure: str, spans: Sequence[Span]) -> str:
@@ -215,20 +193,65 @@ def _unknown(measure: str, spans: Sequence[Span]) -> str:
 # -- comparing
 
 
-def _broken(measure: str, value: float, limit: Limit) -> bool:
-    return value < limit.value if measure in LOWER_BOUNDS else value > limit.value
+def _judge_limit(
+    measure: str, limit: Limit, taken: _Taken, spans: Sequence[Span], percentile: float, pool: str
+) -> Judged:
+    lower = measure in LOWER_BOUNDS
+    broken = taken.range.falls_short(limit.value) if lower else taken.range.exceeds(limit.value)
+    nearest = Nearest(measure, _shown(measure, taken.range, limit), limit.text, _share(measure, taken.range, limit))
+    if broken is False:
+        return Judged(measure, "kept", nearest, taken.span)
+    ranked = f" (percentile {percentile:g} of {taken.count} executions)" if taken.span and percentile < 100 else ""
+    named = f"{span_label(taken.span) if taken.span else _together(spans)} under {pool}"
+    if broken:
+        side = "below" if lower else "above"
+        text = f"{named}: {measure} {nearest.value}{ranked} is {side} the limit of {limit.text}"
+        return Judged(measure, "broken", nearest, taken.span, text, table(spans, _SUSPECTS[measure]))
+    text = f"{named}: {measure} {nearest.value}{ranked} is inconclusive against the limit of {limit.text}: "
+    return Judged(measure, "inconclusive", nearest, taken.span, text + _doubt(measure, taken.range))
 
 
-def _share(measure: str, taken: _Taken, limit: Limit) -> float:
+def _doubt(measure: str, found: Range) -> str:
+    """Say why a measure cannot be told from its limit."""
+    if found.told:
+        return f"it is within its noise of {_format(measure, found.noise)}"
+    return "other processes kept those it needed from the processors, and nobody can tell for how much of it"
+
+
+def _share(measure: str, taken: Range, limit: Limit) -> float:
+    value = taken.best
     if measure in LOWER_BOUNDS:
-        share = limit.value / taken.value if taken.value > 0 else _LARGEST_SHARE
+        share = limit.value / value if value > 0 else _LARGEST_SHARE
     else:
         # A limit of no bytes at all is a fair one: any growth breaks it.
-        share = taken.value / limit.value if limit.value > 0 else _LARGEST_SHARE * (taken.value > 0)
+        share = value / limit.value if limit.value > 0 else _LARGEST_SHARE * (value > 0)
     return min(max(share, 0.0), _LARGEST_SHARE)
 
 
+def _few(measure: str, taken: _Taken, spans: Sequence[Span], percentile: float) -> list[str]:
+    """Warn of a percentile of too few executions: it is the largest of them whatever happens."""
+    if taken.span is None or percentile >= 100:
+        return []
+    needed = sample_size(percentile)
+    if taken.count >= needed:
+        return []
+    values = sorted(value for span in spans if (value := _SUSPECTS[measure](span)) is not None)
+    low, high = interval(values, percentile)
+    above = f"and {_format(measure, high)}" if high < math.inf else "and more than the longest"
+    return [
+        f"{measure}: percentile {percentile:g} of {taken.count} executions lies between {_format(measure, low)} {above} "
+        f"(each bound sure to 95 %); {needed} executions are needed to tell"
+    ]
+
+
 # -- showing
+
+
+def _shown(measure: str, taken: Range, limit: Limit) -> str:
+    """Return what was measured: one value, or the two between which it lies."""
+    if taken.told:
+        return _show(measure, taken.best, limit)
+    return f"between {_format(measure, taken.low)} and {_format(measure, taken.high)}"
 
 
 def _show(measure: str, value: float, limit: Limit) -> str:
@@ -251,23 +274,11 @@ def _format(measure: str, value: float) -> str:
     return f"{value:g}"
 
 
-def _failure(
-    measure: str, taken: _Taken, nearest: Nearest, spans: Sequence[Span], percentile: float, pool: str
-) -> Failure:
-    ranked = f" (percentile {percentile:g} of {taken.count} executions)" if taken.span and percentile < 100 else ""
-    side = "below" if measure in LOWER_BOUNDS else "above"
-    named = span_label(taken.span) if taken.span else _together(spans)
-    return Failure(
-        f"{named} under {pool}: {measure} {nearest.value}{ranked} is {side} the limit of {nearest.limit}",
-        table(spans, _SUSPECTS[measure]),
-    )
-
-
 def _together(spans: Sequence[Span]) -> str:
     return names(Counter(task for task, _ in dict.fromkeys((span.task, span.id) for span in spans)))
 
 
-def table(spans: Iterable[Span], suspicious: _Figure) -> str:
+def table(spans: Iterable[Span], suspicious: Callable[[Span], float | None]) -> str:
     """Return the worst executions as an aligned table; columns of which nothing is known are left out.
 
     :param suspicious: the figure by which they are ordered, the highest first.
@@ -295,10 +306,10 @@ def table(spans: Iterable[Span], suspicious: _Figure) -> str:
     return "\n".join(lines)
 
 
-_COLUMNS: Mapping[str, _Figure] = {
-    **_PER_SPAN,
+_COLUMNS: Mapping[str, Callable[[Span], float | None]] = {
+    **{name: best(figure) for name, figure in PER_SPAN.items()},
     "waited": lambda span: span.waited,
-    "memory": _growth,
+    "memory": best(growth),
 }
 
 #: The columns of words; figures stand to the right, so that they can be compared.

@@ -128,6 +128,26 @@ def _tail(
     return _at_least(len(above), len(after), 1 - percentile / 100) <= 1 - _CONFIDENCE
 
 
+def interval(ordered: Sequence[float], percentile: float) -> tuple[float, float]:
+    """Return the figures between which the true percentile lies, each bound sure to 95 %; infinite where none is.
+
+    They are bounds of order statistics, as in :func:`compare`.
+
+    :param ordered: the figures, the smallest first.
+    """
+    count = len(ordered)
+    tails = _tails(count, percentile / 100)
+    low = max((rank for rank in range(1, count + 1) if tails[rank] >= _CONFIDENCE), default=1)
+    upper = next((rank for rank in range(1, count + 1) if tails[rank] <= 1 - _CONFIDENCE), None)
+    return ordered[low - 1], math.inf if upper is None else ordered[upper - 1]
+
+
+def sample_size(percentile: float) -> int:
+    """Return of how many executions the largest is above their true percentile, sure to 95 %: with fewer none is."""
+    part = percentile / 100
+    return 1 if part >= 1 else math.ceil(math.log(1 - _CONFIDENCE) / math.log(part))
+
+
 def _rank(count: int, percentile: float) -> int:
     # Rounded, since 99.9 per cent of 1000 must not become the 1000th by the last bit of a float.
     return min(max(math.ceil(round(percentile * count / 100, 9)), 1), count)
@@ -135,10 +155,23 @@ def _rank(count: int, percentile: float) -> int:
 
 def _upper_rank(count: int, percentile: float) -> int:
     """Return the rank of the figure that is above the true percentile for sure enough; the last if none is."""
-    part = percentile / 100
-    return next((rank for rank in range(1, count) if _at_least(rank, count, part) <= 1 - _CONFIDENCE), count)
+    tails = _tails(count, percentile / 100)
+    return next((rank for rank in range(1, count) if tails[rank] <= 1 - _CONFIDENCE), count)
 
 
 def _at_least(successes: int, trials: int, part: float) -> float:
     """Return the probability of at least so many successes, of which each has the probability `part`."""
-    return sum(math.comb(trials, n) * part**n * (1 - part) ** (trials - n) for n in range(successes, trials + 1))
+    return _tails(trials, part)[successes]
+
+
+def _tails(trials: int, part: float) -> list[float]:
+    """Return for each number of successes the probability of at least so many: the binomial distribution's tails."""
+    if part >= 1:
+        return [1.0] * (trials + 1)
+    tails, total = [0.0] * (trials + 1), 0.0
+    for number in range(trials, -1, -1):
+        # By logarithms: the coefficients of a thousand trials are larger than any float.
+        chosen = math.lgamma(trials + 1) - math.lgamma(number + 1) - math.lgamma(trials - number + 1)
+        total += math.exp(chosen + number * math.log(part) + (trials - number) * math.log1p(-part))
+        tails[number] = total
+    return tails

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
 from pytest_celerypool.trace import LOST, Span
-from pytest_celerypool.verdict.budgets import makespan, runtime
+from pytest_celerypool.verdict.measures import best, makespan, queued_range, runtime
 
 
 class Evidence(TypedDict):
@@ -52,8 +52,8 @@ FIGURES: Mapping[str, Callable[[Span], float | None]] = {
     "runtime": runtime,
     "cpu": lambda span: span.cpu,
     "hold": lambda span: span.hold,
-    "kept": lambda span: getattr(span, "kept", None),
-    "queued": lambda span: span.queued,
+    "kept": lambda span: span.kept,
+    "queued": best(queued_range),
     "waited": lambda span: span.waited,
 }
 

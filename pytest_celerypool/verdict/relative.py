@@ -13,18 +13,21 @@ from typing import NamedTuple, TypedDict
 from pytest_celerypool.markers import DURATIONS, BudgetSpec
 from pytest_celerypool.trace import Span, TaskEntry
 from pytest_celerypool.units import format_bytes, format_seconds
-from pytest_celerypool.verdict import budgets, evidence
+from pytest_celerypool.verdict import evidence, measures
 from pytest_celerypool.verdict.comparing import NOISE_S, Comparison, compare, thinned
 from pytest_celerypool.verdict.matching import applies, names, select, spans_of
 
 #: By how much the growth of memory differs by chance, in bytes.
 _NOISE_OF_MEMORY = 4 * 2**20
 
-_PER_SPAN: Mapping[str, Callable[[Span], float | None]] = {**evidence.FIGURES, "total": lambda span: span.total}
+_PER_SPAN: Mapping[str, Callable[[Span], float | None]] = {
+    **evidence.FIGURES,
+    "total": measures.best(measures.total_range),
+}
 _TOGETHER: Mapping[str, Callable[[Sequence[Span]], float | None]] = {
-    "makespan": budgets.makespan,
-    "throughput": budgets.throughput,
-    "overlap": budgets.overlap,
+    "makespan": measures.makespan,
+    "throughput": measures.throughput,
+    "overlap": measures.overlap,
 }
 
 

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from pytest_celerypool.trace import Span
-from pytest_celerypool.verdict.budgets import throughput
+from pytest_celerypool.verdict.measures import throughput
 
 #: Three constants pass through any three points: it takes a fourth to contradict them.
 FEWEST_POINTS = 4
