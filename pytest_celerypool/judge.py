@@ -9,8 +9,10 @@ import pytest
 
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.cluster import no_such_worker
+from pytest_celerypool.confirming import confirm
 from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.floors import growth_range, refused
 from pytest_celerypool.keys import HANDLE, MARKERS, NOTES, OBSERVED, PLACE, POLICIES, RESULT, SETTINGS
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
@@ -57,7 +59,8 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
     tasks = list(handle.ledger.tasks.values())
     failures += _judge_expectations(read, handle, tasks)
     growth = _growth(observed, handle)
-    outcomes = _judge_budgets(read, handle, tasks, growth)
+    outcomes = _judge_budgets(item, handle, tasks, growth, failed)
+    item.config.stash[NOTES] += [note for note in _uncorrected(read, tasks) if note not in item.config.stash[NOTES]]
     failures += [failure for outcome in outcomes for failure in outcome.failures]
     failures += _unknown(handle, read, observed)
     settings = item.config.stash[SETTINGS]
@@ -192,19 +195,52 @@ def _growth(observed: Observed, handle: Handle) -> int | None:
     """Return the bytes by which the workers' processes grew, None if that is not known or wanted."""
     if observed.memory_before is None or any(member.ended_by_test for member in handle.members):
         return None
-    after = handle.memory()
+    after = handle.settled_memory()
     return None if after is None else after - observed.memory_before
 
 
 def _judge_budgets(
-    read: Markers, handle: Handle, tasks: list[TaskEntry], growth: int | None
+    item: pytest.Item, handle: Handle, tasks: list[TaskEntry], growth: int | None, failed: bool
 ) -> list[budgets.BudgetOutcome]:
+    """Judge the budgets of a test, one by one; those of a test that failed are only measured."""
+    found = []
+    for spec in item.stash[MARKERS].budgets:
+        concerned = _concerned(spec.pools, handle, tasks)
+        if concerned is not None:
+            found.append(_judge_budget(item, replace(spec, pools=None), handle, concerned, growth, failed))
+    return found
+
+
+def _judge_budget(
+    item: pytest.Item, spec: BudgetSpec, handle: Handle, tasks: list[TaskEntry], growth: int | None, failed: bool
+) -> budgets.BudgetOutcome:
+    settings = item.config.stash[SETTINGS]
     green = any(member.pool.green for member in handle.members)
-    return [
-        budgets.judge(replace(spec, pools=None), concerned, handle.place, green=green, memory_growth=growth)
-        for spec in read.budgets
-        if (concerned := _concerned(spec.pools, handle, tasks)) is not None
-    ]
+    grown = None if growth is None else growth_range(spec, growth)
+
+    def judge_with(instead: budgets.Instead) -> budgets.BudgetOutcome:
+        return budgets.judge(spec, tasks, handle.place, green=green, memory_growth=grown, instead=instead)
+
+    outcome = judge_with({})
+    if failed or not isinstance(handle, WorkerHandle) or handle.launched.death() is not None:
+        return outcome
+    times = settings.budget_confirm if spec.confirm is None else spec.confirm
+    if times:
+        outcome = confirm(handle, spec, outcome, times, judge_with)
+    return replace(outcome, failures=(*outcome.failures, *refused(handle, spec)))
+
+
+_UNCORRECTED = (
+    "budgets: times are not corrected for what other processes cost, since this system does not tell how long a thread "
+    "waited for a processor (/proc/thread-self/schedstat)"
+)
+
+
+def _uncorrected(read: Markers, tasks: list[TaskEntry]) -> list[str]:
+    """Say that a budget of time was judged by the clock alone, where that is so."""
+    timed = any(budget.timed for budget in read.budgets)
+    unknown = any(span.runtime is not None and span.waited is None for entry in tasks for span in entry.spans)
+    return [_UNCORRECTED] if timed and unknown else []
 
 
 def _ratios(

@@ -14,6 +14,7 @@ from pytest_celerypool.agent import loading, publishing
 from pytest_celerypool.application import WaitWatch, eager_note, forget_tasks_of, locate
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, WorkerError
+from pytest_celerypool.floors import warm_up
 from pytest_celerypool.keys import (
     HANDLE,
     LATE,
@@ -131,7 +132,10 @@ def note_eager(config: pytest.Config, app: Any) -> None:
 def measure_before(handle: Handle, markers: Markers, observed: Observed) -> None:
     """Measure what the test's budgets compare its end with."""
     if any("memory" in budget.measures for budget in markers.budgets):
-        observed.memory_before = handle.memory()
+        if isinstance(handle, WorkerHandle):
+            for budget in markers.budgets:
+                warm_up(handle, budget)
+        observed.memory_before = handle.settled_memory()
 
 
 class _Borrower:

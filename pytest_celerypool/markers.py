@@ -142,6 +142,8 @@ class BudgetSpec:
     pools: tuple[Pool, ...] | None = None
     #: Name of a measure to its relative limit.
     ratios: Mapping[str, Ratio] = field(default_factory=dict)
+    #: How often at most a task that broke it, or came too close to tell, is sent again; None: as the run says.
+    confirm: int | None = None
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -242,7 +244,7 @@ def read_expect(mark: pytest.Mark) -> ExpectSpec:
 
 def read_budget(mark: pytest.Mark) -> BudgetSpec:
     """Read ``celery_budget``; raises MarkerError."""
-    given = _arguments(mark, (*MEASURES, "percentile", "tasks", "pools"))
+    given = _arguments(mark, (*MEASURES, "percentile", "tasks", "pools", "confirm"))
     _no_positional(mark, f"runtime={mark.args[0]!r}" if mark.args else "")
     wanted = {name: given[name] for name in MEASURES if given.get(name) is not None}
     limits = {name: _limit(mark, name, limit) for name, limit in wanted.items() if not isinstance(limit, dict)}
@@ -253,7 +255,8 @@ def read_budget(mark: pytest.Mark) -> BudgetSpec:
     percentile = given.get("percentile", 100)
     if not _is_number(percentile) or not 0 < percentile <= 100:
         raise _wrong(mark, "percentile", percentile, "a number above 0, at most 100")
-    return BudgetSpec(limits, float(percentile), _tasks(mark, given), pools, ratios)
+    confirm = _count(mark, "confirm", given.get("confirm"), least=0)
+    return BudgetSpec(limits, float(percentile), _tasks(mark, given), pools, ratios, confirm)
 
 
 def read_allow(mark: pytest.Mark, kinds: Collection[str]) -> AllowSpec:

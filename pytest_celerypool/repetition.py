@@ -1,7 +1,7 @@
 """Send tasks again in a pass of their own: to provoke what shows when tasks overlap, to confirm a verdict, to measure.
 
-What such a pass runs counts in no expectation, in no budget and not among the handle's spans, and its results are nobody's.
-What the agent found meanwhile is kept.
+What such a pass runs counts in no expectation, in no budget and not among the handle's spans, and its results are
+nobody's. What the agent found meanwhile is kept.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
 
 
 @contextmanager
-def apart(handle: WorkerHandle) -> Iterator[Ledger]:
+def apart(handle: WorkerHandle, *, logged: bool = False) -> Iterator[Ledger]:
     """Give a handle a ledger of the pass's own, until the end of the ``with`` block.
 
     What was found, and whether the worker can serve another test, is noted in the handle's own.
+
+    :param logged: whether the test's log goes on meanwhile.
     """
     own, sent = handle.ledger, list(handle.sent)
+    if not logged:
+        handle.end_log()
     handle.ledger = handle.new_ledger(own.test)
     try:
         yield handle.ledger

@@ -29,7 +29,7 @@ def repeat(handle: WorkerHandle, times: int, seed: str) -> str | None:
     copies = sent * times
     random.Random(seed).shuffle(copies)
     own = handle.ledger
-    with apart(handle) as repeated:
+    with apart(handle, logged=True) as repeated:
         originals = {send(handle, publication): publication.id for publication in copies}
         problem = wait(handle)
     handle.stressed = repeated.spans

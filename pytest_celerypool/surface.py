@@ -105,7 +105,7 @@ MARKERS: tuple[str, ...] = (
     "demand how the tasks of the test end, task by task; a bare marker demands SUCCESS. agree=True demands "
     "the same under every pool in which the test ran, worker='cpu' that this worker of its cluster ran them.",
     "celery_budget(runtime=..., queued=..., total=..., cpu=..., hold=..., memory=..., throughput=..., "
-    "overlap=..., makespan=..., percentile=100, tasks='*', pools=None): "
+    "overlap=..., makespan=..., percentile=100, tasks='*', pools=None, confirm=None): "
     'limit what the tasks of the test take: durations in seconds or as "200ms", sizes in bytes or as '
     '"20MiB", throughput in tasks a second, overlap in tasks in flight; {"ratio_to": "solo", "at_most": 1.2} is '
     "relative to another pool.",

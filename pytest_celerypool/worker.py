@@ -75,6 +75,12 @@ class Handle:
         self.pump()
         return [finding for member in self.members for finding in member.ledger.findings]
 
+    def settled_memory(self) -> int | None:
+        """Return :meth:`memory` once the workers have collected their garbage."""
+        for member in self.members:
+            member.launched.collect_garbage()
+        return self.memory()
+
     def memory(self) -> int | None:
         """Bytes that only the workers' processes use, ``None`` if the system does not tell."""
         found = [member.launched.memory() for member in self.members]
@@ -366,6 +372,7 @@ class WorkerHandle(Handle):
         super().__init__(app, broker, timeout, self.new_ledger(test))
         self.ended_by_test = False
         self._log_start = launched.log_size()
+        self._log_end: int | None = None
         self._asked_for: set[str] = set()
         # A worker of a cluster may have begun with what was published before it started, while others still started.
         written = launched.reader.remarks() if cluster is None else launched.reader.read()
@@ -448,7 +455,16 @@ class WorkerHandle(Handle):
     @property
     def log(self) -> str:
         """What the worker logged during this test."""
-        return self.launched.log(self._log_start)
+        text = self.launched.log(self._log_start)
+        return text if self._log_end is None else text[: self._log_end]
+
+    def begin_log(self) -> None:
+        """Begin :attr:`log` here: what the worker logged before is not of what the test did."""
+        self._log_start, self._log_end = self.launched.log_size(), None
+
+    def end_log(self) -> None:
+        """Leave what the worker logs from now on out of :attr:`log`: it is not of what the test did."""
+        self._log_end = len(self.log)
 
     # -- what it does with tasks
 

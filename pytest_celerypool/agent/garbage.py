@@ -1,11 +1,12 @@
 """Collect garbage when the test process asks for it by ``SIGWINCH``: before and after a test whose memory is judged.
 
-``SIGWINCH`` because its default is to be ignored, and no worker has a terminal. Where the user's code handles it, garbage
-is left alone.
+``SIGWINCH`` because its default is to be ignored, and no worker has a terminal. Where the user's code handles it,
+garbage is left alone.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -15,7 +16,7 @@ SIGNAL = signal.SIGWINCH
 
 
 class Collector:
-    """Collects the garbage of this process each time :data:`SIGNAL` arrives, and says so in ``FOLDER/collected-PID``."""
+    """Collects the garbage of this process at each :data:`SIGNAL`, and says so in ``FOLDER/collected-PID``."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -31,9 +32,20 @@ class Collector:
         signal.signal(SIGNAL, self._collect)
 
     def _collect(self, *_: Any) -> None:
-        gc.collect()
+        collect()
         with open(self._path, "ab") as file:
             file.write(b".")
+
+
+def collect() -> None:
+    """Collect the garbage of this process, and give back what the C library keeps of freed memory.
+
+    glibc keeps large blocks after a program has freed one of that size (``M_MMAP_THRESHOLD`` in ``mallopt(3)``).
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def answers(folder: str, pid: int) -> str:

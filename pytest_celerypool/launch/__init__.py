@@ -14,7 +14,6 @@ from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.pools import Pool
 from pytest_celerypool.trace import TraceReader
 
-
 #: How long processes may take to collect their garbage. The main thread does it: a task that keeps it keeps that too.
 _COLLECT_S = 2.0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import logging
 import os
 import sys
@@ -20,9 +19,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from pytest_celerypool.agent import embedded, install, publishing
+from pytest_celerypool.agent.garbage import Collector, collect
 from pytest_celerypool.agent.recorder import Recorder, Writer
 from pytest_celerypool.agent.redirect import Redirection
-from pytest_celerypool.agent.garbage import Collector
 from pytest_celerypool.agent.stacks import StackWriter, format_greenlets, shorten
 from pytest_celerypool.agent.watch import Watch
 from pytest_celerypool.errors import WorkerError
@@ -233,7 +232,7 @@ class InProcessWorker(WithLog):
 
     def collect_garbage(self) -> bool:
         """Collect the garbage of this process and of the pool's children; returns whether all have."""
-        gc.collect()
+        collect()
         return collect_garbage_of(self._folder, self.processes()[1:])
 
     def stacks(self) -> str:

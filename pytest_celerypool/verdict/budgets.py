@@ -22,6 +22,8 @@ _WORST = 5
 _MOST_NAMED = 5
 #: Where a lower bound is missed altogether, the share would be infinite, which no table and no JSON can show.
 _LARGEST_SHARE = 99.99
+#: The part of a measure by which its bounds may differ and still be shown as one value.
+_ALIKE = 0.05
 
 Verdict = Literal["kept", "broken", "inconclusive"]
 
@@ -87,8 +89,8 @@ _SUSPECTS: Mapping[str, Callable[[Span], float | None]] = {
     "makespan": best(PER_SPAN["total"]),
 }
 
-#: Results of repetitions that stand for those of the test: a measure and an execution to what it took when it ran alone,
-#: or a measure alone to what it was.
+#: Results of repetitions that stand for those of the test: a measure and an execution to what it took when it ran
+#: alone, or a measure alone to what it was.
 Instead = Mapping[tuple[str, str, int] | str, Range]
 
 
@@ -214,8 +216,11 @@ def _judge_limit(
 def _doubt(measure: str, found: Range) -> str:
     """Say why a measure cannot be told from its limit."""
     if found.told:
-        return f"it is within its noise of {_format(measure, found.noise)}"
-    return "other processes kept those it needed from the processors, and nobody can tell for how much of it"
+        return f"it is within its noise of {shown(measure, found.noise)}"
+    return (
+        f"it lies between {shown(measure, found.low)} and {shown(measure, found.high)}, and nobody can tell how much of "
+        "it others took, who waited for a processor meanwhile or stored the result"
+    )
 
 
 def _share(measure: str, taken: Range, limit: Limit) -> float:
@@ -237,9 +242,9 @@ def _few(measure: str, taken: _Taken, spans: Sequence[Span], percentile: float) 
         return []
     values = sorted(value for span in spans if (value := _SUSPECTS[measure](span)) is not None)
     low, high = interval(values, percentile)
-    above = f"and {_format(measure, high)}" if high < math.inf else "and more than the longest"
+    above = f"and {shown(measure, high)}" if high < math.inf else "and more than the longest"
     return [
-        f"{measure}: percentile {percentile:g} of {taken.count} executions lies between {_format(measure, low)} {above} "
+        f"{measure}: percentile {percentile:g} of {taken.count} executions lies between {shown(measure, low)} {above} "
         f"(each bound sure to 95 %); {needed} executions are needed to tell"
     ]
 
@@ -249,22 +254,23 @@ def _few(measure: str, taken: _Taken, spans: Sequence[Span], percentile: float) 
 
 def _shown(measure: str, taken: Range, limit: Limit) -> str:
     """Return what was measured: one value, or the two between which it lies."""
-    if taken.told:
+    if taken.high - taken.low <= max(taken.noise, _ALIKE * taken.high):
         return _show(measure, taken.best, limit)
-    return f"between {_format(measure, taken.low)} and {_format(measure, taken.high)}"
+    return f"between {shown(measure, taken.low)} and {shown(measure, taken.high)}"
 
 
 def _show(measure: str, value: float, limit: Limit) -> str:
     """Return a measured value; with more figures where rounding would make it look like its limit."""
-    text = _format(measure, value)
-    if value == limit.value or text != _format(measure, limit.value):
+    text = shown(measure, value)
+    if value == limit.value or text != shown(measure, limit.value):
         return text
     if measure in DURATIONS:
         return f"{value:.6f} s"
     return f"{value:.0f} B" if measure == "memory" else f"{value:.6f} tasks/s"
 
 
-def _format(measure: str, value: float) -> str:
+def shown(measure: str, value: float) -> str:
+    """Return a value of a measure as messages show it."""
     if measure in DURATIONS:
         return format_seconds(value)
     if measure == "memory":
@@ -308,6 +314,8 @@ def table(spans: Iterable[Span], suspicious: Callable[[Span], float | None]) -> 
 
 _COLUMNS: Mapping[str, Callable[[Span], float | None]] = {
     **{name: best(figure) for name, figure in PER_SPAN.items()},
+    "queued": lambda span: span.queued,
+    "total": lambda span: span.total,
     "waited": lambda span: span.waited,
     "memory": best(growth),
 }

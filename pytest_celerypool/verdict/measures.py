@@ -1,10 +1,10 @@
 """What the executions of tasks took, each measure as the range in which it lies.
 
-Other processes of the machine make a task take longer than it does. Linux tells how long a thread waited for a processor
-(second figure of ``/proc/PID/task/TID/schedstat``), and what the task itself waited is taken out. For what others waited
-(the hub while the task slept, the server that stored its result, who handed on its message) nobody can tell whether the
-task waited for them: the measure then lies between a lowest value, without all of that, and a highest, with it. On an idle
-machine the two are the same but for fractions of a millisecond.
+Other processes of the machine make a task take longer than it does. Linux tells how long a thread waited for a
+processor (second figure of ``/proc/PID/task/TID/schedstat``), and what the task itself waited is taken out. For what
+others waited (the hub while the task slept, the server that stored its result, who handed on its message) nobody can
+tell whether the task waited for them: the measure then lies between a lowest value, without all of that, and a highest,
+with it. On an idle machine the two are the same but for fractions of a millisecond.
 
 Times are seconds, sizes bytes.
 """
@@ -159,9 +159,9 @@ def makespan(spans: Iterable[Span]) -> float | None:
 def _uninterrupted(spans: Iterable[Span]) -> float:
     """Return the least that the makespan would have been if nobody had waited for a processor.
 
-    From its end backwards it is covered by executions: the one that ended last, that which ended last of those published
-    before it was, and so on. What each of them lost counts; between two, where nothing was under way, the test did what
-    it did, and may have waited for all of that, if anybody did.
+    From its end backwards it is covered by executions: the one that ended last, that which ended last of those
+    published before it was, and so on. What each of them lost counts; between two, where nothing was under way, the
+    test did what it did, and may have waited for all of that, if anybody did.
     """
     known = [
         (span.published, span.ended, span) for span in spans if span.published is not None and span.ended is not None

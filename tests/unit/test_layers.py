@@ -26,6 +26,8 @@ LAYERS = (
     ("broker", "application", "databases", "crossing"),
     ("launch",),
     ("worker",),
+    ("repetition",),
+    ("floors", "confirming"),
     ("workers",),
     ("variants",),
     ("lease",),

@@ -343,7 +343,7 @@ BYTES = 'Valid: bytes, or a string such as "100kB", "5MB", "20MiB" or "1GiB".'
         ({"runtime": None, "percentile": 95}, f"no limit is given. Valid limits: {MEASURES}."),
         (
             {"run_time": 1},
-            f"there is no argument 'run_time'. Valid arguments: {MEASURES}, percentile, tasks, pools. "
+            f"there is no argument 'run_time'. Valid arguments: {MEASURES}, percentile, tasks, pools, confirm. "
             "Did you mean 'runtime'?",
         ),
         ({"runtime": "200"}, f"runtime='200' is not valid. {SECONDS}"),
@@ -551,7 +551,7 @@ def test_marker_lines(pytester, monkeypatch):
             "options=()): run the test *",
             "@pytest.mark.celery_expect(state=None, retries=None, executions=None, agree=None, worker=None, "
             "tasks='?', pools=None): demand *",
-            "@pytest.mark.celery_budget(runtime=..., queued=..., *, percentile=100, tasks='?', pools=None): limit *",
+            "@pytest.mark.celery_budget(runtime=..., queued=..., *, percentile=100, *, confirm=None): limit *",
             "@pytest.mark.celery_allow(?kinds, pools=None, reason=...): *",
         ]
     )
