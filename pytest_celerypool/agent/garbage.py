@@ -24,7 +24,7 @@ class Collector:
 
     def register(self) -> None:
         """Begin to answer in this process; to be called anew in a forked child."""
-        if signal.getsignal(SIGNAL) not in (signal.SIG_DFL, signal.SIG_IGN, self._collect):
+        if signal.getsignal(SIGNAL) not in (signal.SIG_DFL, signal.SIG_IGN, None, self._collect):
             return
         self._path = answers(self._folder, os.getpid())
         with open(self._path, "ab"):
@@ -40,7 +40,8 @@ class Collector:
 def collect() -> None:
     """Collect the garbage of this process, and give back what the C library keeps of freed memory.
 
-    glibc keeps large blocks after a program has freed one of that size (``M_MMAP_THRESHOLD`` in ``mallopt(3)``).
+    glibc keeps large blocks after a program has freed one of that size (``M_MMAP_THRESHOLD`` in ``mallopt(3)``); those
+    of the threads but the main one it keeps even so.
     """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -199,14 +199,16 @@ class Run:
 class ThreadMeter(Run):
     """Measures one execution in a slot that is a thread, from :meth:`begin` to :meth:`stop`."""
 
-    __slots__ = ("_beside", "_clocks", "_cpu")
+    __slots__ = ("_alone", "_beside", "_clocks", "_cpu")
 
     def __init__(self, clocks: Clocks, task_id: str, task: Any, about: str) -> None:
         self.started = time.monotonic()
         self.delayed = clocks.delay()
         super().__init__(task_id, task, about)
         self._clocks = clocks
-        self._beside = clocks.delay_beside()
+        # The main thread waits for itself only once.
+        self._alone = originals.get_native_id() == clocks.pid
+        self._beside = 0.0 if self._alone else clocks.delay_beside()
         self.begin()
 
     def begin(self) -> None:
@@ -223,7 +225,8 @@ class ThreadMeter(Run):
         # The two side by side: what is waited between them would be in only one of them.
         ended = time.monotonic()
         wait = _since(self.delayed, self._clocks.delay())
-        delay = None if wait is None else wait + self._clocks.delay_beside() - self._beside
+        beside = 0.0 if self._alone else self._clocks.delay_beside() - self._beside
+        delay = None if wait is None else wait + beside
         return Cost(ended, cpu, wait, None, None, delay, self.stored)
 
 

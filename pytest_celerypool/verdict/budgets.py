@@ -218,8 +218,8 @@ def _doubt(measure: str, found: Range) -> str:
     if found.told:
         return f"it is within its noise of {shown(measure, found.noise)}"
     return (
-        f"it lies between {shown(measure, found.low)} and {shown(measure, found.high)}, and nobody can tell how much of "
-        "it others took, who waited for a processor meanwhile or stored the result"
+        f"it lies between {shown(measure, found.low)} and {shown(measure, found.high)}, and nobody can tell how much "
+        "of it others took, who waited for a processor meanwhile or stored the result"
     )
 
 

@@ -32,7 +32,7 @@ def keep(mib):
 
 @app.task
 def leave_a_cycle(mib):
-    cycle = [b"x" * (mib << 20)]
+    cycle = [b"x" * (64 << 10) for _ in range(mib << 4)]
     cycle.append(cycle)
 
 @app.task
