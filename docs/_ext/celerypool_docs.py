@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import csv
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -155,6 +157,48 @@ class Slots(Generated):
         return table(("pool", "2 processors", "8 processors", "8 processors, ``-n 4``"), rows)
 
 
+#: What the tests of ``tests/promises`` measured, written by ``--promises``.
+MEASURED = ROOT / "docs/promises.csv"
+
+
+def _measured() -> tuple[str, list[dict[str, str]]]:
+    """Return where the table of the promises was measured, and its rows."""
+    where, text = MEASURED.read_text(encoding="utf-8").split("\n", 1)
+    return where.removeprefix("# "), list(csv.DictReader(text.splitlines()))
+
+
+class Measured(Generated):
+    """The line that says where the promises were measured."""
+
+    def lines(self) -> Iterable[str]:
+        """Return the line."""
+        return [_measured()[0]]
+
+
+class Promises(Generated):
+    """What the tests of one module of ``tests/promises`` promise, each with a table of what was measured."""
+
+    required_arguments = 1
+
+    def lines(self) -> Iterable[str]:
+        """Return for each test its promise, and a table with a column a pool."""
+        rows = [row for row in _measured()[1] if row["test"].startswith(f"{self.arguments[0]}::")]
+        for _, group in itertools.groupby(rows, key=lambda row: row["test"]):
+            of_test = list(group)
+            yield from (of_test[0]["promise"], "")
+            yield from _by_pool(of_test)
+
+
+def _by_pool(rows: Sequence[dict[str, str]]) -> Iterator[str]:
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        found.setdefault(row["measured"], {})[row["pool"]] = f"{row['figure']} {row['unit']}"
+    there = [pool.name for pool in pools.POOLS if any(pool.name in figures for figures in found.values())]
+    there += sorted({row["pool"] for row in rows} - set(there))
+    cells = [(what, *(figures.get(pool, "") for pool in there)) for what, figures in found.items()]
+    return table(("", *there), cells)
+
+
 class Layers(Generated):
     """The layers in their order, with the first sentence of each module; the order is the one a test holds true."""
 
@@ -196,6 +240,6 @@ class Changelog(Generated):
 
 def setup(app: Any) -> dict[str, Any]:
     """Add the directives."""
-    for directive in (Options, Defaults, Markers, Kinds, Fixtures, Pools, Slots, Layers, Changelog):
+    for directive in (Options, Defaults, Markers, Kinds, Fixtures, Pools, Slots, Measured, Promises, Layers, Changelog):
         app.add_directive(f"celerypool-{directive.__name__.lower()}", directive)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
