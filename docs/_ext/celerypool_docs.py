@@ -193,8 +193,8 @@ def _by_pool(rows: Sequence[dict[str, str]]) -> Iterator[str]:
     found: dict[str, dict[str, str]] = {}
     for row in rows:
         found.setdefault(row["measured"], {})[row["pool"]] = f"{row['figure']} {row['unit']}"
-    there = [pool.name for pool in pools.POOLS if any(pool.name in figures for figures in found.values())]
-    there += sorted({row["pool"] for row in rows} - set(there))
+    order = {pool.name: number for number, pool in enumerate(pools.POOLS)}
+    there = sorted(dict.fromkeys(row["pool"] for row in rows), key=lambda name: order.get(name, len(order)))
     cells = [(what, *(figures.get(pool, "") for pool in there)) for what, figures in found.items()]
     return table(("", *there), cells)
 

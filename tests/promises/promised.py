@@ -10,9 +10,6 @@ app = Celery("promised")
 # By default each greenlet makes a result backend of its own, which costs more than all else together.
 app.conf.result_backend_thread_safe = True
 
-#: Additions that take about a millisecond of processor time.
-ADDITIONS_PER_MS = 14_000
-
 
 @app.task
 def nothing():
@@ -21,11 +18,10 @@ def nothing():
 
 @app.task
 def compute(milliseconds):
-    """Use about so much processor time."""
-    total = 0
-    for number in range(milliseconds * ADDITIONS_PER_MS):
-        total += number & 3
-    return total
+    """Use so much processor time, on a slow machine as on a fast one."""
+    end = time.thread_time() + milliseconds / 1000
+    while time.thread_time() < end:
+        pass
 
 
 @app.task
@@ -39,13 +35,6 @@ def wait_for(path):
     """Wait until a file exists, in short steps."""
     while not os.path.exists(path):
         time.sleep(0.01)
-
-
-@app.task
-def ask_and_compute(seconds, milliseconds):
-    """Wait for somebody's answer, then work on it."""
-    wait(seconds)
-    compute(milliseconds)
 
 
 @app.task(ignore_result=True)

@@ -27,14 +27,14 @@ def test_gevent_and_eventlet(celery_pool_cluster, slow_server, measured):
     def rate(pool, task, arguments, count):
         """The tasks a second that a worker does of a load; the other worker has nothing to do meanwhile."""
         worker = workers[pool]
-        before = len(worker.spans)
+        before = len(workers.spans)
         worker.app.control.cancel_consumer(pool, destination=[worker.hostname], reply=True)
         for _ in range(count):
             task.apply_async(tuple(url if each is None else each for each in arguments), queue=pool)
         began = time.monotonic()
         worker.app.control.add_consumer(pool, destination=[worker.hostname], reply=True)
         workers.drain(60)
-        return count / (max(span.ended for span in worker.spans[before:]) - began)
+        return count / (max(span.ended for span in workers.spans[before:]) - began)
 
     for load, (task, arguments, count) in LOADS.items():
         for pool in WORKERS:

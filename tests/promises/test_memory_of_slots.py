@@ -43,7 +43,7 @@ def test_memory_of_a_greenlet(celery_pool_worker, measured, compared, until):
     celery_pool_worker.map(wait, [0.1] * 10)  # what is imported late is nobody's
     idle, before = own_memory(celery_pool_worker.pid), len(celery_pool_worker.spans)
     for _ in range(GREENLETS):
-        celery_pool_worker.submit(wait, 3.0)
+        celery_pool_worker.submit(wait, 2.0)
     until(lambda: len(celery_pool_worker.spans) == before + GREENLETS)
     size = (own_memory(celery_pool_worker.pid) - idle) / GREENLETS
     measured("memory of a further slot", celery_pool_worker.pool, size / MIB, "MiB")

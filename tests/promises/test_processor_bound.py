@@ -10,7 +10,7 @@ from promised import compute
 PROCESSORS = os.cpu_count() or 1
 SIZES = [1, PROCESSORS, 2 * PROCESSORS]
 
-TASKS = 12 * PROCESSORS
+TASKS = 8 * PROCESSORS
 MILLISECONDS = 50
 
 
