@@ -57,8 +57,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Table(Path(file)))
 
 
+def read_table(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a table, none where there is no file; its first line says where it was measured."""
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()[1:])) if file.exists() else []
+
+
 class Table:
-    """Collects the rows of passed tests, from every process of the run, and writes them when it ends."""
+    """Collects the rows of passed tests, from every process of the run, and writes them when it ends.
+
+    Rows of other tests that are in the file stay as they are.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -69,12 +77,14 @@ class Table:
             self._rows += [value for name, value in report.user_properties if name == PROPERTY]
 
     def pytest_sessionfinish(self) -> None:
-        self._rows.sort(key=lambda row: row["test"])
+        measured = {row["test"] for row in self._rows}
+        kept = [row for row in read_table(self._file) if row["test"] not in measured]
+        rows = sorted((*kept, *self._rows), key=lambda row: row["test"])
         with self._file.open("w", encoding="utf-8", newline="") as file:
             file.write(f"# {self._where()}\n")
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(self._rows)
+            writer.writerows(rows)
 
     @staticmethod
     def _where() -> str:

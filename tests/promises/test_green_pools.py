@@ -21,7 +21,7 @@ LOADS = {
 @pytest.mark.benchmark
 @pytest.mark.celery_expect
 def test_gevent_and_eventlet(celery_pool_cluster, slow_server, measured):
-    """gevent and eventlet differ little, and either can win: it depends on what the tasks do."""
+    """gevent and eventlet differ little, and either can win."""
     workers, url = celery_pool_cluster(WORKERS), slow_server(0.2)
 
     def rate(pool, task, arguments, count):

@@ -1,7 +1,6 @@
 """What more processes are worth to tasks that compute."""
 
 import os
-from collections import Counter
 from statistics import median
 
 import pytest
@@ -10,7 +9,7 @@ from promised import compute
 PROCESSORS = os.cpu_count() or 1
 SIZES = [1, PROCESSORS, 2 * PROCESSORS]
 
-TASKS = 8 * PROCESSORS
+TASKS = 12 * PROCESSORS
 MILLISECONDS = 50
 
 
@@ -26,19 +25,18 @@ def processors_used(burst):
 
 @pytest.mark.celery_pools("prefork", concurrency=PROCESSORS, fresh=True)
 @pytest.mark.celery_budget(overlap=PROCESSORS)
-def test_children_share_the_work(celery_pool_worker, burst, measured):
-    """Processor-bound tasks gain from prefork: as many children as processors divide the work among them.
+def test_children_compute_at_once(celery_pool_worker, burst, measured):
+    """Processor-bound tasks gain from prefork: as many at once as there are processors, each as fast as alone.
 
-    The busiest child is compared with all the work, and the time in which other programs had the processors is left
-    out: so it holds on a busy machine too. The benchmark has the plain times.
+    The time in which other programs had the processors is left out: so it holds on a busy machine too.
     """
-    found = burst(compute, [(MILLISECONDS,)] * TASKS)
-    shares = Counter()
-    for span in found.spans:
-        shares[span.pid] += worked(span)
-    gain = sum(shares.values()) / max(shares.values())
-    measured(f"work of {TASKS} tasks over that of the busiest of {PROCESSORS} children", "prefork", gain)
-    assert gain >= 0.75 * PROCESSORS
+    spans = burst(compute, [(MILLISECONDS,)] * TASKS).spans
+    at_once = sum(span.runtime for span in spans) / (max(s.ended for s in spans) - min(s.started for s in spans))
+    slowed = median(worked(span) for span in spans) / (MILLISECONDS / 1000)
+    sides = f"{PROCESSORS} children on {PROCESSORS} processors"
+    measured(f"tasks at once, {sides}", "prefork", at_once)
+    measured(f"time that one took over its processor time, {sides}", "prefork", slowed)
+    assert at_once / slowed >= 0.75 * PROCESSORS
 
 
 @pytest.mark.celery_pools("prefork", concurrency=2 * PROCESSORS, fresh=True)
@@ -46,12 +44,12 @@ def test_children_share_the_work(celery_pool_worker, burst, measured):
 def test_more_children_than_processors(celery_pool_worker, burst, measured):
     """Beyond the number of processors nothing is gained: more tasks run at once, and each takes as much longer."""
     found = burst(compute, [(MILLISECONDS,)] * TASKS)
-    stretched = median(span.runtime / span.cpu for span in found.spans)
+    slowed = median(span.runtime / span.cpu for span in found.spans)
     sides = f"{2 * PROCESSORS} children on {PROCESSORS} processors"
     measured(f"processors at work for {sides}", "prefork", processors_used(found))
-    measured(f"time in the slot over processor time, {sides}", "prefork", stretched)
+    measured(f"time that one took over its processor time, {sides}", "prefork", slowed)
     assert processors_used(found) <= 1.05 * PROCESSORS
-    assert stretched >= 1.5
+    assert slowed >= 1.5
 
 
 @pytest.mark.benchmark
@@ -59,11 +57,11 @@ def test_more_children_than_processors(celery_pool_worker, burst, measured):
 @pytest.mark.celery_budget(makespan=120)
 def test_speed_up_by_processes(celery_pool_worker, burst, measured, compared):
     """Processor-bound tasks are done faster by as many children as there are processors, and no faster by more."""
-    seconds = min(burst(compute, [(MILLISECONDS,)] * TASKS).seconds for _ in range(5))
+    seconds = min(burst(compute, [(MILLISECONDS,)] * TASKS).seconds for _ in range(8))
     sides = compared(seconds)
     if sides:
         one, enough, too_many = (seconds for _, seconds in sorted(sides.items(), key=lambda side: side[0].slots))
         for slots, taken in zip(SIZES, (one, enough, too_many), strict=True):
             measured(f"speed-up over one child, {slots} children on {PROCESSORS} processors", "prefork", one / taken)
-        assert one / enough >= 0.75 * PROCESSORS
+        assert one / enough >= 0.6 * PROCESSORS
         assert enough / too_many <= 1.2
