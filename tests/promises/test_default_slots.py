@@ -15,13 +15,13 @@ PROCESSORS = os.cpu_count() or 1
 
 #: Run with ``--celery-concurrency=app``: Celery decides.
 SUITE = """
+from overlapping import at_once
 from promised import wait
-from pytest_celerypool.verdict.budgets import overlap
 
 def test_slots(celery_pool_worker, record_property):
     celery_pool_worker.map(wait, [0.3] * SLOTS * 2)
     record_property("said", celery_pool_worker.concurrency)
-    record_property("overlap", int(overlap(celery_pool_worker.spans)))
+    record_property("at_once", at_once(celery_pool_worker.spans))
 """
 
 
@@ -34,9 +34,11 @@ def environment():
 def left_to_celery(shared_project, environment):
     """A run under every pool in which nobody says how many slots there are."""
     shared_project.write(test_slots=SUITE.replace("SLOTS", str(PROCESSORS)))
-    return shared_project.run(
+    run = shared_project.run(
         "--celery-app=promised:app", "--celery-pools=all", "--celery-concurrency=app", environment=environment
     )
+    assert run.status == 0, run.output
+    return run
 
 
 def test_default_pool(measured, tmp_path, environment, until):
@@ -72,6 +74,6 @@ def test_default_concurrency(pool, left_to_celery, measured):
 @pytest.mark.parametrize("pool", [pool.name for pool in POOLS])
 def test_default_overlap(pool, left_to_celery, measured):
     """So many tasks run at once where nobody says how many, green pools included; under solo it is one."""
-    (overlap,) = left_to_celery.property(f"test_slots[{pool}]", "overlap")
-    measured(f"tasks at once, of {2 * PROCESSORS} that wait, on {PROCESSORS} processors", pool, overlap)
-    assert overlap == (1 if pool == "solo" else PROCESSORS)
+    (together,) = left_to_celery.property(f"test_slots[{pool}]", "at_once")
+    measured(f"tasks at once, of {2 * PROCESSORS} that wait, on {PROCESSORS} processors", pool, together)
+    assert together == (1 if pool == "solo" else PROCESSORS)
