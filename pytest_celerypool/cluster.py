@@ -69,7 +69,7 @@ class Cluster(Handle, Mapping[str, WorkerHandle]):
 
     def __init__(self, app: Any, broker: Broker, test: str, timeout: float) -> None:
         #: Of what the test publishes; each worker has its own for what it receives.
-        self._crossing = Crossing(None, broker.server_pid)
+        self._crossing = Crossing(None, True, broker.server_pid, {})
         super().__init__(app, broker, timeout, Ledger(test, self.place, reports_lost=False, clocks=self._crossing))
         self._by_name: dict[str, WorkerHandle] = {}
 

@@ -6,22 +6,25 @@ import os
 import threading
 
 from pytest_celerypool.agent.meters import ProcFile
-from pytest_celerypool.waiting import Waited
+from pytest_celerypool.waiting import Histories, Waited
 
 
 class Crossing:
     """The clocks of those whom a message of one test passes: a :class:`~pytest_celerypool.waiting.WaitClocks`.
 
-    :param main: the thread that receives messages in the worker, if it runs no task: process id and thread id.
+    :param main: the thread that receives messages in the worker: process id and thread id; ``None`` if it is not known
+        yet which worker that will be.
+    :param apart: whether tasks run in other threads than that.
     :param server: the process id of the broker's server, ``None`` if that is not known.
-    :ivar complete: whether everybody is known.
+    :param histories: what is known of the slots.
     """
 
-    def __init__(self, main: tuple[int, int] | None, server: int | None) -> None:
+    def __init__(self, main: tuple[int, int] | None, apart: bool, server: int | None, histories: Histories) -> None:
         here = (os.getpid(), threading.get_native_id())
-        self.complete = server is not None
-        self._others = [_schedstat(*here), *([] if server is None else [_schedstat(server, server)])]
-        self._main = None if main is None or main == here else _schedstat(*main)
+        self.complete, self.apart, self.histories = server is not None, apart, histories
+        others = [*([] if main == here else [here]), *([] if server is None else [(server, server)])]
+        self._others = [_schedstat(*thread) for thread in others]
+        self._main = None if main is None else _schedstat(*main)
 
     def read(self) -> Waited | None:
         """Return what they have waited so far, ``None`` if the system hides it."""

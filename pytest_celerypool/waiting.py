@@ -19,13 +19,24 @@ if TYPE_CHECKING:
 _ALONE_S = 0.001
 
 
+#: How many moments of one slot are remembered.
+_LONGEST_HISTORY = 2000
+
+#: By thread of a slot: moments at which it was known for how long it had waited for a processor, and how long; sorted.
+Histories = dict[object, list[tuple[float, float]]]
+
+
 class WaitClocks(Protocol):
     """How long those whom a message passes have waited for a processor so far, in seconds.
 
     :ivar complete: whether they are all known: a broker's server may run on another machine.
+    :ivar apart: whether the slots are other threads than the one that receives messages.
+    :ivar histories: what is known of the slots' threads, whatever test it is from.
     """
 
     complete: bool
+    apart: bool
+    histories: Histories
 
     def read(self) -> Waited | None:
         """Return what they have waited; ``None`` where the system does not tell."""
@@ -34,8 +45,8 @@ class WaitClocks(Protocol):
 class Waited(NamedTuple):
     """Seconds that threads have waited for a processor so far.
 
-    :ivar others: of the test and the broker's servers.
-    :ivar main: of the thread that receives messages in a worker; 0 if it runs the tasks too.
+    :ivar others: of the test and the broker's server.
+    :ivar main: of the thread that receives messages in a worker.
     """
 
     others: float
@@ -45,13 +56,15 @@ class Waited(NamedTuple):
 class Passage(NamedTuple):
     """How far a message has come.
 
-    :ivar since: what those whom it passes had waited at its last step.
-    :ivar clocks: which clocks said so.
+    :ivar clocks: who knows what those whom it passes have waited.
+    :ivar published: what they had waited when it was published.
+    :ivar since: what they had waited at its last step.
     :ivar passed: seconds that were waited before that step.
     """
 
-    since: Waited
     clocks: WaitClocks
+    published: Waited
+    since: Waited
     passed: float = 0.0
 
 
@@ -66,15 +79,13 @@ class QueueWaits:
 
     def __init__(self, clocks: WaitClocks | None) -> None:
         self._clocks = clocks
-        #: By thread of a slot: the moments at which it was known what it had waited, and how much that was; sorted.
-        self._slots: dict[object, list[tuple[float, float]]] = {}
         #: By execution that has begun: what its slot's thread had waited then.
         self._begun: dict[tuple[str, int], float] = {}
 
     def published(self, entry: TaskEntry) -> None:
         """A message is about to be published."""
         now = None if self._clocks is None else self._clocks.read()
-        entry.passage = None if now is None or self._clocks is None else Passage(now, self._clocks)
+        entry.passage = None if now is None or self._clocks is None else Passage(self._clocks, now, now)
 
     def received(self, entry: TaskEntry) -> None:
         """The worker has a message: from now on only its own threads count."""
@@ -83,40 +94,52 @@ class QueueWaits:
             return
         passed = before.passed + now.others - before.since.others
         if before.clocks is self._clocks:  # the worker of a cluster that has it need not have published it
-            passed += now.main - before.since.main
-        entry.passage = Passage(now, self._clocks, passed)
+            passed += now.main - before.since.main if self._clocks.apart else 0.0
+            entry.passage = before._replace(since=now, passed=passed)
+        else:
+            entry.passage = Passage(self._clocks, now, now, passed)
 
     def began(self, entry: TaskEntry, span: Span, delayed: float | None) -> float | None:
         """A slot has begun a task; returns the seconds, ``None`` where they are not known.
 
         :param delayed: seconds that the slot's thread has waited, ever.
         """
-        now, before = None if self._clocks is None else self._clocks.read(), entry.passage
+        clocks, before = self._clocks, entry.passage
         entry.passage = None
-        if span.started is None or delayed is None:
+        now = None if clocks is None else clocks.read()
+        if clocks is None or span.started is None or delayed is None:
             return None
-        history = self._slots.setdefault(_thread_of(span), [])
-        base = _last_before(history, span.published)
-        insort(history, (span.started, delayed))
         self._begun[span.id, span.retries] = delayed
-        if now is None or before is None or span.published is None or before.clocks is not self._clocks:
+        known = _last_before(clocks.histories.get(_thread_of(span), ()), span.published)
+        self._note(span, span.started, delayed)
+        if now is None or before is None or span.published is None or before.clocks is not clocks:
             return None
-        queued = span.started - span.published
-        waited = before.passed + now.main - before.since.main + min(delayed - base, queued)
-        if waited > _ALONE_S and not before.clocks.complete:
+        waited, queued = before.passed, span.started - span.published
+        if clocks.apart:
+            waited += now.main - before.since.main + min(delayed - known, queued)
+        else:
+            waited += delayed - before.published.main
+        if waited > _ALONE_S and not clocks.complete:
             return queued
-        return min(waited, queued)
+        return min(max(waited, 0.0), queued)
 
     def left_slot(self, span: Span) -> None:
         """A task has left its slot."""
         delayed = self._begun.pop((span.id, span.retries), None)
         if delayed is not None and span.ended is not None and span.slot_waited is not None:
-            insort(self._slots[_thread_of(span)], (span.ended, delayed + span.slot_waited))
+            self._note(span, span.ended, delayed + span.slot_waited)
+
+    def _note(self, span: Span, moment: float, waited: float) -> None:
+        if self._clocks is not None and self._clocks.apart:
+            history = self._clocks.histories.setdefault(_thread_of(span), [])
+            insort(history, (moment, waited))
+            if len(history) > _LONGEST_HISTORY:
+                del history[: _LONGEST_HISTORY // 2]
 
 
 def _thread_of(span: Span) -> object:
-    """Return what stands for the thread of a slot: all greenlets of a process share one."""
-    return span.pid if (span.slot or "").startswith("greenlet ") else (span.pid, span.slot)
+    """Return what stands for the thread of a slot."""
+    return span.pid, span.slot
 
 
 def _last_before(history: Sequence[tuple[float, float]], moment: float | None) -> float:

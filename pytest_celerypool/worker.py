@@ -368,7 +368,8 @@ class WorkerHandle(Handle):
         self.launch = launched.spec.launch
         self.name = launched.spec.name or self.hostname
         self._cluster = cluster
-        self._crossing = Crossing(launched.main_thread, broker.server_pid)
+        apart = self.pool.takes_concurrency and not self.pool.green
+        self._crossing = Crossing(launched.main_thread, apart, broker.server_pid, launched.slot_histories)
         super().__init__(app, broker, timeout, self.new_ledger(test))
         self.ended_by_test = False
         self._log_start = launched.log_size()

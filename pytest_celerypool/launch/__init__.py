@@ -13,6 +13,7 @@ from pytest_celerypool.agent.loading import Source
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.pools import Pool
 from pytest_celerypool.trace import TraceReader
+from pytest_celerypool.waiting import Histories
 
 #: How long processes may take to collect their garbage. The main thread does it: a task that keeps it keeps that too.
 _COLLECT_S = 2.0
@@ -70,6 +71,8 @@ class Launched(Protocol):
     #: What it recorded before it was ready, which is of its first test. After a restart, or in a cluster, tasks may be
     #: among it: a worker may run what was queued before Celery calls it ready (on RabbitMQ, under all but prefork).
     early: list[dict[str, Any]]
+    #: For how long its slots have waited for a processor.
+    slot_histories: Histories
     #: Whether the trace has the publications of the test itself.
     records_publications: bool
 
@@ -78,8 +81,8 @@ class Launched(Protocol):
         """The process id of the worker's main process."""
 
     @property
-    def main_thread(self) -> tuple[int, int] | None:
-        """Process id and thread id of the thread that receives messages; ``None`` if tasks run in it."""
+    def main_thread(self) -> tuple[int, int]:
+        """Process id and thread id of the thread that receives messages."""
 
     def poll_ready(self) -> bool:
         """Whether the worker is ready, without waiting."""
@@ -134,11 +137,6 @@ class Launched(Protocol):
 
     def end(self, grace: float) -> None:
         """Give the worker `grace` seconds to stop, then take it away with all its processes."""
-
-
-def tasks_elsewhere(pool: Pool) -> bool:
-    """Whether tasks run in other threads than the one that receives messages."""
-    return pool.takes_concurrency and not pool.green
 
 
 class WithLog:

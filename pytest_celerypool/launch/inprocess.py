@@ -33,9 +33,9 @@ from pytest_celerypool.launch import (
     collect_garbage_of,
     memory_of,
     stacks_of,
-    tasks_elsewhere,
 )
 from pytest_celerypool.trace import TraceReader
+from pytest_celerypool.waiting import Histories
 
 #: Seconds that a worker may take to end once its test is over; a task that goes on longer keeps its thread.
 END_S = 2.0
@@ -61,6 +61,7 @@ class InProcessWorker(WithLog):
         self.target = surroundings.target
         self.info: dict[str, Any] = {}
         self.early: list[dict[str, Any]] = []
+        self.slot_histories: Histories = {}
         self._app = app
         self._folder = surroundings.folder
         self._detection = surroundings.detection
@@ -84,10 +85,10 @@ class InProcessWorker(WithLog):
         return os.getpid()
 
     @property
-    def main_thread(self) -> tuple[int, int] | None:
-        """Process id and thread id of the thread that receives messages; ``None`` if tasks run in it."""
+    def main_thread(self) -> tuple[int, int]:
+        """Process id and thread id of the thread that receives messages; before it starts, this one."""
         thread = None if self._worker is None else self._worker.native_id
-        return (self.pid, thread) if thread is not None and tasks_elsewhere(self.spec.pool) else None
+        return self.pid, threading.get_native_id() if thread is None else thread
 
     def poll_ready(self) -> bool:
         """Whether it is ready."""

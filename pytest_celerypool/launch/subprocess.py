@@ -22,9 +22,9 @@ from pytest_celerypool.launch import (
     collect_garbage_of,
     memory_of,
     stacks_of,
-    tasks_elsewhere,
 )
 from pytest_celerypool.trace import TraceReader
+from pytest_celerypool.waiting import Histories
 
 if TYPE_CHECKING:
     from pytest_celerypool.reaper import Reaper
@@ -56,6 +56,7 @@ class SubprocessWorker(WithLog):
         self.target = surroundings.target
         self.info: dict[str, Any] = {}
         self.early: list[dict[str, Any]] = []
+        self.slot_histories: Histories = {}
         self._surroundings = surroundings
         self._hostname = hostname
         self._reaper = reaper
@@ -123,9 +124,9 @@ class SubprocessWorker(WithLog):
         return self._process.pid
 
     @property
-    def main_thread(self) -> tuple[int, int] | None:
-        """Process id and thread id of the thread that receives messages; ``None`` if tasks run in it."""
-        return (self.pid, self.pid) if tasks_elsewhere(self.spec.pool) else None
+    def main_thread(self) -> tuple[int, int]:
+        """Process id and thread id of the thread that receives messages."""
+        return self.pid, self.pid
 
     def poll_ready(self) -> bool:
         """Whether the worker is ready, without waiting; raises :exc:`WorkerError` if it never will be."""

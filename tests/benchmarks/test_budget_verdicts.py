@@ -2,7 +2,7 @@
 
 200 trials each of tasks of 50 ms, 200 ms and 1 s, half of which they compute and half of which they sleep; idle, and
 with every processor kept busy by two other processes. Every trial is judged against both limits: twice what a task
-takes on an idle machine by its own making, and half of it. A second task in the queue of a single slot shows the measures
+takes on an idle machine by its own making, and half of it. A second task in the queue of one slot shows the measures
 that cross processes.
 
     CELERYPOOL_TRIALS=20 python -m pytest -m benchmark -s tests/benchmarks/test_budget_verdicts.py
@@ -61,7 +61,7 @@ from pytest_celerypool.markers import BudgetSpec, Limit
 from pytest_celerypool.verdict.budgets import judge
 
 TRIALS, OUT = int(os.environ["TRIALS"]), os.environ["OUT"]
-#: What the measures are of a task of one second, in their own units; of two in a queue of one slot for those that cross.
+#: What the measures are of a task of one second, in their own units.
 ONE = {"runtime": 1.0, "cpu": 0.5, "hold": 0.5}
 MIB = 40
 
