@@ -1,6 +1,7 @@
 """The handles of a cluster know of their tasks what their workers have written down."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,8 @@ def launched(folder, name, records=(), early=()):
         early=list(early),
         reader=TraceReader(trace),
         records_publications=False,
-        main_thread=None,
+        main_thread=(os.getpid(), os.getpid()),
+        slot_histories={},
         pid=1,
         stacks=lambda: "",
         log_size=lambda: 0,
