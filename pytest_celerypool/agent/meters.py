@@ -235,9 +235,12 @@ def _since(before: float | None, now: float | None) -> float | None:
 
 
 class GreenMeter(Run):
-    """Measures one execution in a slot that is a greenlet; made and fed by :class:`SwitchTracer`."""
+    """Measures one execution in a slot that is a greenlet; made and fed by :class:`SwitchTracer`.
 
-    __slots__ = ("cpu", "greenlet", "hold", "kept", "since", "tracer", "wait")
+    :ivar idle: seconds in which it kept its hub and used no processor.
+    """
+
+    __slots__ = ("cpu", "greenlet", "hold", "idle", "since", "tracer", "wait")
 
     def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: str) -> None:
         self.started = tracer.look_again()
@@ -249,7 +252,7 @@ class GreenMeter(Run):
 
     def begin(self) -> None:
         """Begin to measure processor time and holds: the greenlet has the hub."""
-        self.cpu = self.hold = self.kept = 0.0
+        self.cpu = self.hold = self.idle = 0.0
         self.since = self.tracer.look_again()
         self.wait = _since(self.delayed, self.tracer.looked[1]) or 0.0
 
@@ -264,7 +267,7 @@ class GreenMeter(Run):
         ended = self.tracer.look_again()
         wait = self.wait if self.tracer.tells_delay else None
         return Cost(
-            ended, self.cpu, wait, self.hold, self.kept, _since(self.delayed, self.tracer.looked[1]), self.stored
+            ended, self.cpu, wait, self.hold, self.cpu + self.idle, _since(self.delayed, self.tracer.looked[1]), self.stored
         )
 
 
@@ -317,7 +320,7 @@ class SwitchTracer:
         self._install(greenlet.settrace)
 
     def _install(self, settrace: Any) -> None:
-        meter_of = self.meters.get
+        meter_of, slack = self.meters.get, SLACK_S
         monotonic, look, leave = time.monotonic, self.look, self.leave
 
         def switch(event: str, args: Any) -> None:
@@ -328,16 +331,15 @@ class SwitchTracer:
                 if leaving is not None:
                     now = monotonic()
                     held = now - leaving.since
-                    if held > SLACK_S:
+                    if held > slack:
                         leave(leaving, now)
                     else:
                         leaving.cpu += held
-                        leaving.kept += held
                         if held > leaving.hold:
                             leaving.hold = held
                 if entering is not None:
                     entering.since = now = monotonic()
-                    if now - self.asked_at > SLACK_S:
+                    if now - self.asked_at > slack:
                         look()
                         entering.since = self.asked_at
             if previous is not None:
@@ -392,7 +394,7 @@ class SwitchTracer:
             if held > self.long_hold_s and self.on_hold is not None:
                 self.on_hold(meter, held, used)
         meter.cpu += used
-        meter.kept += held
+        meter.idle += held - used
         if held > meter.hold:
             meter.hold = held
 
