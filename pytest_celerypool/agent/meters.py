@@ -267,7 +267,13 @@ class GreenMeter(Run):
         ended = self.tracer.look_again()
         wait = self.wait if self.tracer.tells_delay else None
         return Cost(
-            ended, self.cpu, wait, self.hold, self.cpu + self.idle, _since(self.delayed, self.tracer.looked[1]), self.stored
+            ended,
+            self.cpu,
+            wait,
+            self.hold,
+            self.cpu + self.idle,
+            _since(self.delayed, self.tracer.looked[1]),
+            self.stored,
         )
 
 
