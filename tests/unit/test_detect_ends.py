@@ -2,7 +2,7 @@
 
 import json
 
-from pytest_celerypool.agent.detectors.exceptions import _lost, _same_class
+from pytest_celerypool.agent.detectors.ends.exceptions import _lost, _same_class
 
 
 class ProblemError(Exception):

@@ -9,9 +9,10 @@ import types
 
 import pytest
 
-from pytest_celerypool.agent.detectors import fork_locks, fork_threads
-from pytest_celerypool.agent.detectors.fork_bound import _REFUSALS
-from pytest_celerypool.agent.detectors.fork_random import PythonStream
+from pytest_celerypool.agent.detectors.fork import locks as fork_locks
+from pytest_celerypool.agent.detectors.fork import threads as fork_threads
+from pytest_celerypool.agent.detectors.fork.bound import _REFUSALS
+from pytest_celerypool.agent.detectors.fork.random_streams import PythonStream
 from pytest_celerypool.agent.detectors.holders import Reached
 
 
@@ -102,7 +103,7 @@ def test_a_held_lock_is_told_from_a_free_one():
 
 
 def test_descriptors_are_listed_with_what_they_are():
-    from pytest_celerypool.agent.detectors.fork import Inherited, descriptors, is_same
+    from pytest_celerypool.agent.detectors.fork.connections import Inherited, descriptors, is_same
 
     reading, writing = os.pipe()
     try:

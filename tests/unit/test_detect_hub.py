@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 
 from pytest_celerypool.agent import originals
-from pytest_celerypool.agent.detectors.hub_samples import Hold, Sample, Watchdog, sample
+from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, sample
 from pytest_celerypool.agent.frames import Frames
 
 LINE, OTHER = ("/proj/tasks.py", 3, "slow"), ("/proj/tasks.py", 9, "quick")
@@ -98,7 +98,7 @@ def threads_of_the_system():
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
 def test_the_thread_ends_also_while_it_sleeps_for_want_of_tasks(monkeypatch):
-    monkeypatch.setattr("pytest_celerypool.agent.detectors.hub_samples.IDLE_S", 0.01)
+    monkeypatch.setattr("pytest_celerypool.agent.detectors.hub.samples.IDLE_S", 0.01)
     failures = []
     dog = watchdog(Tracer(), [], failures)
     before = threads_of_the_system()
@@ -115,7 +115,7 @@ def test_the_thread_ends_also_while_it_sleeps_for_want_of_tasks(monkeypatch):
 
 
 def test_a_thread_that_sleeps_is_woken_by_a_task(monkeypatch):
-    monkeypatch.setattr("pytest_celerypool.agent.detectors.hub_samples.IDLE_S", 0.01)
+    monkeypatch.setattr("pytest_celerypool.agent.detectors.hub.samples.IDLE_S", 0.01)
     tracer, reports = Tracer(), []
     dog = watchdog(tracer, reports, [])
     dog.start()
@@ -163,7 +163,7 @@ CHILDREN = """
 import types
 from pytest_celerypool.agent import originals
 {patch}
-from pytest_celerypool.agent.detectors.hub import HubKept
+from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.meters import ChildMeter, Clocks, SwitchTracer
 import threading, time, {name}
 

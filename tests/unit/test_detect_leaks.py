@@ -9,8 +9,8 @@ import types
 import pytest
 
 from pytest_celerypool.agent.detectors import holders
-from pytest_celerypool.agent.detectors.endless import endless, endless_loop
-from pytest_celerypool.agent.detectors.leaks_processes import state_of
+from pytest_celerypool.agent.detectors.code.endless import endless, endless_loop
+from pytest_celerypool.agent.detectors.leaks.processes import state_of
 from pytest_celerypool.agent.frames import Frames
 
 

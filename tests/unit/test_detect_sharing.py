@@ -9,12 +9,12 @@ import types
 
 import pytest
 
-from pytest_celerypool.agent.detectors.before_fork import made_at_import
-from pytest_celerypool.agent.detectors.changes import fingerprint, items_of, text_of
-from pytest_celerypool.agent.detectors.explained_sharing import SIGNS, chain
-from pytest_celerypool.agent.detectors.flow import Flow, scope_of
-from pytest_celerypool.agent.detectors.places import FRESH, UNKNOWN, Place, Sources, differ, same
-from pytest_celerypool.agent.detectors.standing import Reader, Standing
+from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
+from pytest_celerypool.agent.detectors.code.places import FRESH, UNKNOWN, Place, Sources, differ, same
+from pytest_celerypool.agent.detectors.code.standing import Reader, Standing
+from pytest_celerypool.agent.detectors.sharing.before_fork import made_at_import
+from pytest_celerypool.agent.detectors.sharing.changes import fingerprint, items_of, text_of
+from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 

@@ -13,12 +13,12 @@ from unittest import mock
 
 import pytest
 
-from pytest_celerypool.agent.detectors import state_sources
-from pytest_celerypool.agent.detectors.state import State, WatchedPath
-from pytest_celerypool.agent.detectors.state_changes import Subject
-from pytest_celerypool.agent.detectors.state_ledger import Ledger
-from pytest_celerypool.agent.detectors.state_slot import SlotState
-from pytest_celerypool.agent.detectors.state_threads import Threads
+from pytest_celerypool.agent.detectors.state import sources as state_sources
+from pytest_celerypool.agent.detectors.state.changes import Subject
+from pytest_celerypool.agent.detectors.state.ledger import Ledger
+from pytest_celerypool.agent.detectors.state.process import State, WatchedPath
+from pytest_celerypool.agent.detectors.state.slot import SlotState
+from pytest_celerypool.agent.detectors.state.threads import Threads
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 

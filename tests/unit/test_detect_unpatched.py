@@ -7,9 +7,9 @@ import types
 
 import pytest
 
-from pytest_celerypool.agent.detectors import explained
-from pytest_celerypool.agent.detectors.explained import Removed, removed_by
-from pytest_celerypool.agent.detectors.unpatched_types import telling
+from pytest_celerypool.agent.detectors.hub import explained
+from pytest_celerypool.agent.detectors.hub.explained import Removed, removed_by
+from pytest_celerypool.agent.detectors.hub.unpatched_types import telling
 from pytest_celerypool.agent.meters import Run
 
 

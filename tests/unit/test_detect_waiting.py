@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_celerypool.agent.detectors import waiting
+from pytest_celerypool.agent.detectors.ends import waiting
 
 
 class Watching:

@@ -1,0 +1,1 @@
+"""What the user's code does, read without running it."""

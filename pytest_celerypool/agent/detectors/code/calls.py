@@ -1,0 +1,36 @@
+"""The steps of a task before it begins, with what is known of its arguments."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
+from pytest_celerypool.agent.detectors.code.standing import Reader
+from pytest_celerypool.agent.frames import Frames
+
+
+def function_of(task: Any, frames: Frames) -> types.FunctionType | None:
+    """Return the function of a task, ``None`` if it is not in a file of the user's."""
+    function = getattr(task.run, "__func__", task.run)
+    if isinstance(function, types.FunctionType) and frames.is_user(function.__code__.co_filename):
+        return function
+    return None
+
+
+def flow_of_task(
+    reader: Reader, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> Flow | None:
+    """Return the steps of a task, ``None`` if its source is not known.
+
+    :param args: its arguments, if they are known.
+    """
+    function = function_of(task, reader.frames)
+    if function is None:
+        return None
+    code = function.__code__
+    given = [task.run.__self__, *args] if isinstance(task.run, types.MethodType) else list(args)
+    names = dict(zip(code.co_varnames[: code.co_argcount], given, strict=False))
+    names |= {name: value for name, value in (kwargs or {}).items() if name in code.co_varnames}
+    return reader.flow_of(function, scope_of(function, names))

@@ -1,0 +1,242 @@
+"""Where a running task stands: what it has written and checked, and what it must read and write from there on."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pytest_celerypool.agent.detectors.code.flow import Flow, Label, Step, reads_of
+from pytest_celerypool.agent.detectors.code.places import ALL, Place, Scope, Sources
+from pytest_celerypool.agent.frames import TRACER, Frames
+from pytest_celerypool.agent.meters import Run
+
+#: The identity of a place.
+Identity = tuple[int, bool, Any]
+
+#: Frames of the user's that are looked at in one slot.
+_MOST_FRAMES = 8
+
+
+class Reader:
+    """Makes the steps of the user's functions.
+
+    :param frames: tells the user's files.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self.sources = Sources()
+
+    def flow_of(self, function: types.FunctionType, scope: Scope) -> Flow | None:
+        """Return the steps of a function that is not entered yet."""
+        flow = Flow(self.sources, self.frames.is_user)
+        return flow if flow.run(function.__code__, scope, live=False) else None
+
+    def flow_in(self, frame: types.FrameType) -> Flow | None:
+        """Return the steps of the function of a frame, known by the values of its names."""
+        flow = Flow(self.sources, self.frames.is_user)
+        known = flow.run(frame.f_code, Scope(frame.f_locals, frame.f_globals), live=True)
+        return flow if known else None
+
+    def place(self, step: Step) -> str:
+        """Return the line of a step as findings show it."""
+        return self.frames.place_of(step.code.co_filename, step.line, step.code.co_name)
+
+    def user_frames(self, frame: types.FrameType | None) -> list[types.FrameType]:
+        """Return the user's frames of a slot, the outermost first."""
+        found: list[types.FrameType] = []
+        while frame is not None and not frame.f_code.co_filename.endswith(TRACER):
+            if self.frames.is_user(frame.f_code.co_filename):
+                found.append(frame)
+            frame = frame.f_back
+        return found[:_MOST_FRAMES][::-1]
+
+
+def split(flow: Flow, code: types.CodeType, lasti: int) -> tuple[int, int] | None:
+    """Find the step that a function is at.
+
+    :param lasti: the offset of the instruction.
+    :returns: the first step that is not done yet, and the first that follows what is being done.
+    """
+    position = next(itertools.islice(code.co_positions(), lasti // 2, None), None)
+    if position is None:
+        return None
+    line, end_line, column, end_column = position
+    best: int | None = None
+    for number, step in enumerate(flow.steps):
+        node: Any = step.node
+        if step.kind != "enter" or step.code is not code:
+            continue
+        if (getattr(node, "end_lineno", None), getattr(node, "end_col_offset", None)) != (end_line, end_column):
+            continue
+        if best is None or (node.lineno, node.col_offset) == (line, column):
+            best = number
+    if best is None:
+        return None
+    node = flow.steps[best].node
+    for number in range(best + 1, len(flow.steps)):
+        if flow.steps[number].kind == "leave" and flow.steps[number].node is node:
+            return best, number + 1
+    return None
+
+
+class Standing:
+    """What is known of one running task at one moment.
+
+    :ivar wrote: the last write of a place, where it is certain that the task came by it.
+    :ivar awaits: the next read of a place that it has written; nothing can keep it from that but an exception.
+    :ivar updates: the read and the write of a place that is to be written from what was read.
+    :ivar builds: the test of a place and the write that is to follow it.
+    :ivar copies: local values that are what a place held.
+    """
+
+    def __init__(self, run: Run, reader: Reader, frames: list[types.FrameType]) -> None:
+        self.run = run
+        self._reader = reader
+        self._frames = frames
+        self.at = [(frame, frame.f_lasti) for frame in frames]
+        self.wrote: dict[Identity, Step] = {}
+        self.awaits: dict[Identity, Step] = {}
+        self.updates: dict[Identity, tuple[Step, Step]] = {}
+        self.builds: dict[Identity, tuple[Step, Step]] = {}
+        self.copies: dict[Identity, Any] = {}
+        self._before: list[tuple[Step, bool]] = []
+        self._ahead: list[tuple[Step, bool]] = []
+        self._tests: dict[Identity, Step] = {}
+        self.known = bool(frames) and all(self._frame(frame, lasti) for frame, lasti in self.at)
+        if self.known:
+            self._conclude()
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Tells the point where it stands from others."""
+        frame, lasti = self.at[-1]
+        return id(frame), lasti
+
+    def still(self) -> bool:
+        """Whether the task has not gone on since."""
+        return all(frame.f_lasti == lasti for frame, lasti in self.at)
+
+    def is_past(self, step: Step) -> bool:
+        """Whether the task stands behind the line of a step; one that waits for the lock around it does not."""
+        return all(frame.f_lineno >= step.line for frame in self._frames if frame.f_code is step.code)
+
+    def waits_at(self) -> str:
+        """Return the line at which the task stands."""
+        return self._reader.frames.place(self._frames[-1])
+
+    def stack(self) -> list[str]:
+        """Return the lines of the user's frames, the innermost first."""
+        return [self._reader.frames.place(frame) for frame in reversed(self._frames)]
+
+    def _frame(self, frame: types.FrameType, lasti: int) -> bool:
+        flow = self._reader.flow_in(frame)
+        where = split(flow, frame.f_code, lasti) if flow is not None else None
+        if flow is None or where is None:
+            return False
+        path = flow.steps[where[0]].path
+        self._before += [(step, step.within(path)) for step in flow.steps[: where[0]]]
+        self._ahead = [(step, step.within(path)) for step in flow.steps[where[1] :]] + self._ahead
+        self._remember_tests(flow, path, where[0])
+        for name, read in flow.copies.items():
+            if name in frame.f_locals and read.place is not None and read in flow.steps[: where[0]]:
+                self.copies[read.place.identity] = frame.f_locals[name]
+        return True
+
+    def _remember_tests(self, flow: Flow, path: tuple[Label, ...], end: int) -> None:
+        done = flow.steps[:end]
+        for label in path:
+            for read in flow.tests.get(label, ()):
+                if read.place is not None and read in done:
+                    self._tests[read.place.identity] = read
+
+    def _conclude(self) -> None:
+        last_read: dict[Identity, Step] = {}
+        for step, certain in self._before:
+            place = step.place
+            if place is None:
+                continue
+            if step.kind == "read" and certain:
+                last_read[place.identity] = step
+            elif step.kind == "write":
+                last_read.pop(place.identity, None)
+                self.wrote.pop(place.identity, None)
+                self._tests.pop(place.identity, None)
+                if certain and (step.how in ("=", "update") or (place.key is ALL and step.how == "clear")):
+                    self.wrote[place.identity] = step
+        touched: set[Identity] = set()
+        for step, certain in self._ahead:
+            if step.kind in ("read", "use") and certain:
+                self._reading(step, touched)
+            place = step.place
+            if place is None or place.identity in touched:
+                continue
+            touched.add(place.identity)
+            if step.kind == "write" and certain:
+                read, test = last_read.get(place.identity), self._tests.get(place.identity)
+                if read is not None and place.identity in step.sources:
+                    self.updates[place.identity] = read, step
+                elif test is not None and step.how != "del":
+                    self.builds[place.identity] = test, step
+
+    def _reading(self, step: Step, touched: set[Identity]) -> None:
+        for identity, write in self.wrote.items():
+            place = write.place
+            if place is None or identity in touched or identity in self.awaits:
+                continue
+            if step.kind == "use":
+                read = reads_of(step.value, place)
+            else:
+                other: Place = step.place  # type: ignore[assignment]
+                read = other.identity == identity or (place.key is ALL and other.owner is place.owner)
+            if read:
+                self.awaits[identity] = step
+
+
+def frames_of(running: dict[Any, Run], runs: list[Run]) -> Iterator[tuple[Run, types.FrameType]]:
+    """Yield the innermost frames of running tasks that are in a thread, or in a greenlet that waits.
+
+    :param running: as :attr:`Recorder.running`.
+    """
+    current = sys._current_frames()
+    wanted = {id(run) for run in runs}
+    for slot, run in list(running.items()):
+        if id(run) in wanted:
+            frame = current.get(slot) if isinstance(slot, int) else slot.gr_frame
+            if frame is not None:
+                yield run, frame
+
+
+def name_of(step: Step) -> str:
+    """Return the text of the place that a step concerns, as the code writes it."""
+    node = step.node
+    if isinstance(node, ast.AugAssign):
+        node = node.target
+    if isinstance(node, ast.Delete):
+        node = node.targets[0]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        node = node.func.value
+    return ast.unparse(node)
+
+
+#: Starts a native thread, whatever has been patched.
+Starter = Callable[[Callable[[], None], tuple[Any, ...]], int]
+
+
+def native_starter() -> Starter:
+    """Return the function that starts a thread of the system even where gevent or eventlet has replaced it."""
+    if "gevent.monkey" in sys.modules:
+        from gevent.monkey import get_original
+
+        return get_original("_thread", "start_new_thread")  # type: ignore[no-any-return]
+    if "eventlet.patcher" in sys.modules:
+        from eventlet.patcher import original
+
+        return original("_thread").start_new_thread  # type: ignore[no-any-return]
+    import _thread
+
+    return _thread.start_new_thread

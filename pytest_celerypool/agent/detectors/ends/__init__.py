@@ -1,0 +1,1 @@
+"""How tasks and workers end, and tasks that wait for one another."""

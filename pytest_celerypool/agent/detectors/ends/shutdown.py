@@ -1,0 +1,181 @@
+"""A worker that is told to stop, and does not: what keeps it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.code.endless import endless
+from pytest_celerypool.trace import Kind
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.watch import Watch
+
+_POLL_S = 0.1
+
+#: A thread that may end by itself is waited for so long, in seconds, before it is said to keep the worker.
+_PATIENCE_S = 3.5
+
+
+class Started:
+    """A thread that a task started.
+
+    :ivar place: the user's line.
+    """
+
+    def __init__(self, thread: threading.Thread, task: str, run: str, place: str, stack: list[str]) -> None:
+        self.thread = weakref.ref(thread)
+        self.task, self.run, self.place, self.stack = task, run, place, stack
+
+
+class Shutdown(Detector):
+    """Sees what keeps the process of a worker that has stopped.
+
+    Python waits at its end for every thread that is not a daemon. A child of prefork does not, and greenlets are none.
+    """
+
+    kinds: ClassVar[Sequence[Kind]] = (
+        Kind("shutdown-hangs", "fail", "the process of the worker does not end after a warm shutdown", 1.0, "s"),
+    )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._threads: list[Started] = []
+        self._told = False
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Whether the tasks run in the process that has to end, and threads are threads."""
+        return not watch.pool.forks and not watch.pool.green
+
+    def install(self) -> None:
+        """Hear of every thread that a task starts."""
+        self.after(threading.Thread, "start", self._started)
+
+    def _started(self, _: None, thread: threading.Thread) -> None:
+        run = self.watch.current()
+        if run is None or thread.daemon:
+            return
+        frames = self.watch.frames
+        frame = frames.user_frame(sys._getframe())
+        if frame is not None:
+            self._threads = [each for each in self._threads if _alive(each) is not None]
+            self._threads.append(Started(thread, run.task.name, run.id, frames.place(frame), frames.stack(frame)[1:]))
+
+    def stopping(self) -> None:
+        """Begin to look what keeps the process."""
+        if self._told:
+            return
+        self._told = True
+        if self.watch.launch == "subprocess":
+            originals.start_new_thread(self._look, ())
+        else:
+            self._look_inside()
+
+    # -- a process of the worker's own
+
+    def _look(self) -> None:
+        try:
+            self._watch_exit()
+        except Exception as exc:  # noqa: BLE001 - nobody else would hear of it in this thread
+            self.watch.switch_off(self, exc)
+
+    def _watch_exit(self) -> None:
+        main = threading.main_thread().ident
+        waits_since: float | None = None
+        limit = self.watch.limit("shutdown-hangs")
+        while True:
+            originals.sleep(_POLL_S)
+            frame = sys._current_frames().get(main or 0)
+            if not _is_leaving(frame):
+                waits_since = None
+                continue
+            now = time.monotonic()
+            waits_since = waits_since or now
+            waited = now - waits_since
+            if waited < limit:
+                continue
+            alive = [each for each in self._threads if _alive(each) is not None]
+            frames = sys._current_frames()
+            for each in alive:
+                thread = _alive(each)
+                where = frames.get(thread.ident or 0) if thread is not None else None
+                why = endless(where)
+                if thread is not None and (why is not None or waited > _PATIENCE_S):
+                    self._report(
+                        each, thread, where, why, f"the main thread has waited for it {waited:.1f} s at its end"
+                    )
+            if waited > _PATIENCE_S or not alive:
+                return
+
+    def _report(
+        self, each: Started, thread: threading.Thread, where: FrameType | None, why: str | None, seen: str
+    ) -> None:
+        frames = self.watch.frames
+        own = frames.user_frame(where)
+        self.watch.report(
+            "shutdown-hangs",
+            None,
+            f"a thread that the task started {why or 'is still running'} and is no daemon: under "
+            f"{self.watch.pool.name} the worker has stopped, but its process waits for that thread for ever",
+            [
+                each.place,
+                *(f"  called from {line}" for line in each.stack),
+                f"the thread {thread.name!r} is here: {frames.place(own if own is not None else where)}",
+                f"started by {each.run}; process {os.getpid()}; {seen}",
+            ],
+            "end the thread before the task ends, or at worker_shutdown, or start it with daemon=True",
+            key=each.place,
+            task=each.task,
+        )
+
+    # -- the process of the tests
+
+    def _look_inside(self) -> None:
+        """The process goes on; a thread that nothing can end would keep it at its end."""
+        from celery import signals
+
+        if _has_users(self.watch.frames, signals.worker_shutdown, signals.worker_shutting_down):
+            return  # they may end it
+        frames = sys._current_frames()
+        for each in self._threads:
+            thread = _alive(each)
+            where = frames.get(thread.ident or 0) if thread is not None else None
+            why = endless(where)
+            if thread is not None and why is not None:
+                self._report(each, thread, where, why, "the worker stops, and no receiver of its shutdown could end it")
+
+
+def _alive(each: Started) -> threading.Thread | None:
+    thread = each.thread()
+    return thread if thread is not None and thread.is_alive() else None
+
+
+def _is_leaving(frame: FrameType | None) -> bool:
+    """Whether the main thread waits for other threads at the end of the interpreter."""
+    while frame is not None:
+        if frame.f_code.co_name in ("_shutdown", "_python_exit") and frame.f_code.co_filename.endswith(
+            ("threading.py", "concurrent/futures/thread.py")
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _has_users(frames: Any, *signals: Any) -> bool:
+    """Whether a receiver of a signal is the user's."""
+    for signal in signals:
+        for _, receiver in signal.receivers or ():
+            function = receiver() if isinstance(receiver, weakref.ref) else receiver
+            code = getattr(getattr(function, "__func__", function), "__code__", None)
+            if code is not None and frames.is_user(code.co_filename):
+                return True
+    return False

@@ -1,0 +1,1 @@
+"""What the children of a prefork pool inherit, and must not use."""

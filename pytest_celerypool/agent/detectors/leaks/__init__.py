@@ -1,0 +1,1 @@
+"""What tasks leave behind in their worker."""

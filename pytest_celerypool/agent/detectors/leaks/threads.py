@@ -1,0 +1,167 @@
+"""Threads and greenlets that tasks leave running, and threads whose work is lost with their child."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, ClassVar
+
+from pytest_celerypool.agent.detectors.code.endless import endless, queue_of_executor
+from pytest_celerypool.agent.detectors.leaks.remains import Left, Remains
+from pytest_celerypool.trace import Kind
+
+#: What billiard's child exits with when it is replaced after so many tasks.
+_RECYCLED = 0x9B
+
+
+def _is_alive(thread: threading.Thread | None) -> bool:
+    return thread is not None and thread.is_alive()
+
+
+def _goes_on(greenlet: Any) -> bool:
+    return greenlet is not None and not greenlet.dead
+
+
+class Threads(Remains):
+    """Threads and greenlets that tasks start and nobody ends."""
+
+    kinds: ClassVar[Sequence[Kind]] = (
+        Kind(
+            "leaked-thread",
+            "fail",
+            "each execution of a task leaves a thread running that does not end",
+            3,
+            "executions",
+        ),
+        Kind(
+            "leaked-greenlet",
+            "fail",
+            "each execution of a task leaves a greenlet running that does not end",
+            3,
+            "executions",
+        ),
+        Kind("thread-lost", "fail", "a child was replaced while a thread of a task had not finished its work"),
+    )
+
+    def install(self) -> None:
+        """Hear of every thread, or under a green pool of every greenlet."""
+        if not self.watch.pool.green:
+            self.after(threading.Thread, "start", self._started_thread)
+        elif self.watch.pool.name == "eventlet":
+            self._hear_of_eventlet()
+        else:
+            self._hear_of_gevent()
+
+    def remove(self) -> None:
+        """End."""
+        if self.watch.pool.green and self.watch.pool.name != "eventlet":
+            import gevent
+
+            gevent.Greenlet.remove_spawn_callback(self._spawned)
+        super().remove()
+
+    # -- threads
+
+    def _started_thread(self, _: None, thread: threading.Thread) -> None:
+        if self.watch.current() is not None:
+            alive = weakref.ref(thread)
+            self.made("leaked-thread", sys._getframe(), thread.name, lambda: _is_alive(alive()), alive)
+
+    # -- greenlets
+
+    def _hear_of_gevent(self) -> None:
+        import gevent
+
+        self._spawned = self.watch.guarded(self, self._made_greenlet)
+        gevent.Greenlet.add_spawn_callback(self._spawned)
+
+    def _hear_of_eventlet(self) -> None:
+        from eventlet import greenthread
+
+        self.after(
+            greenthread.GreenThread, "__init__", lambda _, thread, *__: self._made_greenlet(thread), in_task=True
+        )
+        # A thread of eventlet's is a bare greenlet.
+        self.after(greenthread, "_spawn_n", lambda made, *_: self._made_greenlet(made[1]))
+
+    def _made_greenlet(self, greenlet: Any) -> None:
+        if self.watch.current() is not None:
+            alive = weakref.ref(greenlet)
+            self.made("leaked-greenlet", sys._getframe(), type(greenlet).__name__, lambda: _goes_on(alive()), alive)
+
+    # -- judging
+
+    def grows(self, kind: str, task: str, left: list[Left], *, last: bool) -> tuple[str, list[str], str] | None:
+        """Those that may still end by themselves are no leak yet."""
+        things = [thing for each in left if (thing := each.made.get()) is not None]
+        frames = sys._current_frames() if kind == "leaked-thread" else {}
+        whys: list[tuple[FrameType | None, str | None]] = []
+        for thing in things:
+            frame = frames.get(thing.ident) if kind == "leaked-thread" else getattr(thing, "gr_frame", None)
+            whys.append((frame, endless(frame)))
+        # The newest has perhaps not come to its loop yet.
+        sure = [(frame, why) for frame, why in whys if why is not None]
+        if len(sure) < len(things) - 1 or len(sure) < 2 or self.is_registry(self.holder_of(left), left):
+            return None
+        # An executor makes threads until it has as many as it may: all of them are one thing.
+        queues = [queue_of_executor(frame) for frame, _ in whys]
+        owners = {id(thing if queue is None else queue) for thing, queue in zip(things, queues, strict=True)}
+        if len(owners) < self.needed(task, left, self.watch.limit(kind)):
+            return None
+        frame, why = sure[-1]
+        what = "thread" if kind == "leaked-thread" else "greenlet"
+        count = len(things)
+        harm = (
+            f"under {self.watch.pool.name} the process keeps each with its stack until no thread can be started"
+            if what == "thread"
+            else f"under {self.watch.pool.name} the hub serves each of them for ever, and their memory is never freed"
+        )
+        return (
+            f"each of {len({each.run for each in left})} executions left a {what} running that {why}: "
+            f"{count} by now, and {harm}",
+            [f"the {what} is here: {place}" for place in self._where(frame)],
+            f"end the {what} before the task ends (a flag that the task sets, join, a with block), or start one for "
+            "all executions when it is first needed",
+        )
+
+    def _where(self, frame: FrameType | None) -> list[str]:
+        frames = self.watch.frames
+        own = frames.user_frame(frame) if frame is not None else None
+        return [frames.place(own if own is not None else frame)]
+
+    # -- work that is lost
+
+    def child_ends(self, exitcode: int | None) -> None:
+        """Look for threads that have not finished; a child that is replaced takes them with it."""
+        super().child_ends(exitcode)
+        if exitcode != _RECYCLED:
+            return
+        frames = sys._current_frames()
+        for (kind, task, place), left in self._left.items():
+            for each in left:
+                thread = each.made.get()
+                if kind != "leaked-thread" or not each.made.there() or thread is None:
+                    continue
+                frame = frames.get(thread.ident)
+                if frame is None or endless(frame) is not None or self.watch.frames.user_frame(frame) is None:
+                    continue
+                self.watch.report(
+                    "thread-lost",
+                    None,
+                    "the child was replaced (worker_max_tasks_per_child) while a thread that the task had started was "
+                    "not finished: prefork ends the process without waiting, and what the thread had to do is lost",
+                    [
+                        place,
+                        *(f"  called from {line}" for line in each.made.stack[1:]),
+                        *(f"the thread was here: {line}" for line in self._where(frame)),
+                        f"started by {each.run}; process {os.getpid()}",
+                    ],
+                    "wait for the thread before the task ends, or publish a task for that work",
+                    key=place,
+                    task=task,
+                )
+                break

@@ -1,0 +1,1 @@
+"""What a project relies on, and its pool does not do."""

@@ -1,0 +1,1 @@
+"""What tasks share, or believe they share, of the user's own modules."""

@@ -1,0 +1,325 @@
+"""State of the user's modules that only the parent of prefork's children has: made before the fork, or after it.
+
+What was made at import is the same in every child, the parent's process id included. What a receiver of
+``worker_ready`` sets is set after the fork, in the parent; a control command runs there too.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+import os
+import re
+import time
+import types
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.code.calls import function_of
+from pytest_celerypool.agent.detectors.code.flow import Flow, Step, scope_of
+from pytest_celerypool.agent.detectors.code.places import ALL, Scope, place_of
+from pytest_celerypool.agent.detectors.code.standing import name_of
+from pytest_celerypool.agent.detectors.sharing.changes import Change, items_of, text_of
+from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.syntax import tree_of
+from pytest_celerypool.agent.watch import Watch
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.detectors.sharing.children import Children
+
+#: Seconds after which the receivers of ``worker_ready`` have been called.
+_AFTER_READY_S = 0.05
+
+#: Functions whose results are taken to tell one process from another.
+_UNIQUE = {"getpid", "uuid1", "uuid4", "token_hex", "token_urlsafe", "urandom"}
+
+
+class MadeBeforeFork(Detector):
+    """Looks at what tasks read for values that were to tell one process from another and were made at import."""
+
+    kinds = (Kind("made-before-fork", "warn", "what was to tell processes apart was made at import, before the fork"),)
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Only where slots are processes."""
+        return watch.pool.forks
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._parent = os.getpid()
+        self._known: dict[str, list[tuple[str, int, str, str, str]]] = {}
+
+    def begin(self) -> None:
+        """The application is imported, in this process."""
+        self._parent = os.getpid()
+
+    def started(self, run: Run) -> None:
+        """Look once at each task, in each child; report each execution that uses such a value."""
+        found = self._known.get(run.task.name)
+        if found is None:
+            found = self._known[run.task.name] = self._look(run)
+        for name, line, function, filename, what in found:
+            self._report(run, name, line, function, filename, what)
+
+    def forked(self) -> None:
+        """Go on in a child."""
+        self._known = {}
+
+    def _look(self, run: Run) -> list[tuple[str, int, str, str, str]]:
+        function = function_of(run.task, self.watch.frames)
+        if function is None or os.getpid() == self._parent:
+            return []
+        module = function.__globals__
+        filename = function.__code__.co_filename
+        made = made_at_import(filename)
+        if not made:
+            return []
+        found = []
+        for name, (line, maker) in made.items():
+            if name in _names(function, module):
+                value = module.get(name)
+                inside = self._of_parent(value) if maker == "getpid" else _is_part_of_text(function, name)
+                if inside:
+                    what = f"{name} is {text_of(value)}, made by {maker}() "
+                    found.append((name, line, function.__code__.co_name, filename, what))
+        return found
+
+    def _of_parent(self, value: Any) -> bool:
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+        return any(
+            each == self._parent if isinstance(each, int) else re.search(rf"(?<!\d){self._parent}(?!\d)", each)
+            for each in values
+            if isinstance(each, int | str)
+        )
+
+    def _report(self, run: Run, name: str, line: int, function: str, filename: str, what: str) -> None:
+        self.watch.report(
+            "made-before-fork",
+            run,
+            f"{what}when the module was imported: the parent ({self._parent}) did that before the fork, and under "
+            f"prefork {name} is the same in every child",
+            [
+                self.watch.frames.place_of(filename, line, "<module>"),
+                f"used in {function} in child {os.getpid()}, a child of {self._parent}",
+            ],
+            "make it when it is first used and again if os.getpid() has changed, or in a receiver of "
+            "worker_process_init",
+            key=name,
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def made_at_import(filename: str) -> dict[str, tuple[int, str]]:
+    """Return the global names that a file assigns from a function like ``os.getpid``: line, name of the function."""
+    # Most files name none of them, and need not be parsed.
+    named = any(name in line for line in linecache.getlines(filename) for name in _UNIQUE)
+    tree = tree_of(filename) if named else None
+    if tree is None:
+        return {}
+    found: dict[str, tuple[int, str]] = {}
+    for node in tree.body:
+        pairs = _pairs(node)
+        for target, value in pairs:
+            maker = next((name for name in map(_called, ast.walk(value)) if name in _UNIQUE), None)
+            if isinstance(target, ast.Name) and maker is not None:
+                found[target.id] = node.lineno, maker
+            elif isinstance(target, ast.Name) and _names_in(value) & set(found):
+                # made from another that was made so
+                origin = sorted(_names_in(value) & set(found))[0]
+                found[target.id] = node.lineno, found[origin][1]
+    return found
+
+
+def _pairs(node: ast.stmt) -> list[tuple[ast.expr, ast.expr]]:
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        return [(node.target, node.value)]
+    if not isinstance(node, ast.Assign):
+        return []
+    target = node.targets[0]
+    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+        return list(zip(target.elts, node.value.elts, strict=False))
+    return [(target, node.value)]
+
+
+def _called(node: ast.AST) -> str:
+    if not isinstance(node, ast.Call):
+        return ""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _names(function: types.FunctionType, module: dict[str, Any], depth: int = 3) -> set[str]:
+    """Return the global names that a function uses, and those functions of its module that it calls."""
+    found: set[str] = set()
+    todo = [(function.__code__, depth)]
+    while todo:
+        code, left = todo.pop()
+        for name in code.co_names:
+            if name in found:
+                continue
+            found.add(name)
+            value = module.get(name)
+            if left and isinstance(value, types.FunctionType) and value.__globals__ is module:
+                todo.append((value.__code__, left - 1))
+    return found
+
+
+def _is_part_of_text(function: types.FunctionType, name: str) -> bool:
+    """Whether a function, or one of its module that it calls, makes a text or a key of a global name and another value.
+
+    A name that stands for a run or a deployment is rightly the same everywhere; the first part of an id is not.
+    """
+    functions = [function, *(function.__globals__.get(each) for each in function.__code__.co_names)]
+    for each in functions:
+        if not isinstance(each, types.FunctionType) or each.__globals__ is not function.__globals__:
+            continue
+        tree = tree_of(each.__code__.co_filename)
+        for node in () if tree is None else ast.walk(tree):
+            if isinstance(node, ast.JoinedStr | ast.BinOp) and _inside(node, each.__code__):
+                made = name in _names_in(node)
+                steps = any(_called(part) in ("next", "count") for part in ast.walk(node))
+                if made and steps:
+                    return True
+    return False
+
+
+def _inside(node: ast.expr, code: types.CodeType) -> bool:
+    lines = [line for _, _, line in code.co_lines() if line is not None]
+    return bool(lines) and code.co_firstlineno <= node.lineno <= max(lines)
+
+
+class Parent:
+    """What the parent of the children does to its copy of the user's modules, for :class:`Children`."""
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._held: list[tuple[Step, str]] = []
+        self._commands: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+
+    def begin(self) -> None:
+        """Note what the receivers of ``worker_ready`` are going to set."""
+        from celery import signals
+
+        for function in _receivers(signals.worker_ready):
+            if self._children.watch.frames.is_user(function.__code__.co_filename):
+                for step in self._steps(function):
+                    if step.kind == "write" and step.place is not None and step.place.key is not ALL:
+                        self._held.append((step, text_of(step.place.value())))
+
+    def ready(self, controller: Any) -> None:
+        """Write down what they have set, once they have; watch control commands."""
+        if self._held:
+            controller.timer.call_after(_AFTER_READY_S, self._publish)
+        from celery.worker.control import Panel
+
+        for name, function in list(Panel.data.items()):
+            code = getattr(function, "__code__", None)
+            if code is not None and self._children.watch.frames.is_user(code.co_filename):
+                watched = self._watched(function, self._children.watch.guarded(self._children, self._answered))
+                self._commands[name] = function, watched
+                Panel.data[name] = watched
+
+    def remove(self) -> None:
+        """Put the control commands back."""
+        if self._commands:
+            from celery.worker.control import Panel
+
+            for name, (function, watched) in self._commands.items():
+                if Panel.data.get(name) is watched:
+                    Panel.data[name] = function
+            self._commands.clear()
+
+    def _steps(self, function: types.FunctionType) -> list[Step]:
+        flow: Flow | None = self._children.reader.flow_of(function, scope_of(function, _defaults(function)))
+        return flow.steps if flow is not None else []
+
+    def _publish(self) -> None:
+        now = time.monotonic()
+        changes = []
+        for step, before in self._held:
+            after = text_of(step.place.value())  # type: ignore[union-attr]
+            if after != before:
+                place: Any = step.place
+                line = self._children.line(step)
+                about = (os.getpid(), f"{step.code.co_name}, a receiver of worker_ready,", "")
+                changes.append(Change(*about, id(place.owner), repr(place.key), before, after, 0.0, now, line))
+        self._children.publish(changes)
+
+    @staticmethod
+    def _watched(function: Any, answered: Callable[..., None]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            answered(function)
+            return result
+
+        return command
+
+    def _answered(self, function: types.FunctionType) -> None:
+        """A control command has looked at this process's copy: tell if tasks have changed theirs."""
+        self._children.catch_up()
+        scope = Scope({}, function.__globals__)
+        node = self._children.reader.sources.node(function.__code__)
+        if node is None:
+            return
+        for each in ast.walk(node):
+            if not isinstance(each, ast.Name | ast.Attribute | ast.Subscript) or not isinstance(each.ctx, ast.Load):
+                continue
+            place = place_of(each, scope)
+            value = place.value() if place is not None else None
+            change = self._changed(place, value) if place is not None else None
+            if change is not None:
+                step = Step("read", each, (), function.__code__)
+                self._children.tell(
+                    "cache-differs",
+                    None,
+                    step,
+                    change,
+                    f"the control command {function.__name__} reads {name_of(step)}, which {change.task} changes: "
+                    "under prefork commands run in the parent and tasks in its children, so it never sees what they do",
+                    "keep what commands tell in Redis or the database, or count by Celery's signals and events in the "
+                    "parent",
+                )
+                return
+
+    def _changed(self, place: Any, value: Any) -> Change | None:
+        """Return what a child changed of a value, or of the container that it is, and is not so here."""
+        others = self._children.others(id(place.owner), repr(place.key))
+        if others and others[-1].after != text_of(value):
+            return others[-1]
+        if isinstance(value, dict | list | set):
+            for change in self._children.of_owner(id(value)):
+                now = str(items_of(value)[0]) if not change.key else None
+                if now != change.after and (change.key == "" or _lacks(value, change)):
+                    return change
+        return None
+
+
+def _lacks(value: Any, change: Change) -> bool:
+    if isinstance(value, dict):
+        return all(repr(key) != change.key or text_of(held) != change.after for key, held in value.items())
+    return all(repr(each) != change.key for each in value)
+
+
+def _receivers(signal: Any) -> list[types.FunctionType]:
+    """Return the plain functions that are connected to one of Celery's signals."""
+    found = []
+    for _, receiver in signal.receivers or ():
+        function = receiver() if isinstance(receiver, weakref.ref) else receiver
+        function = getattr(function, "__func__", function)
+        function = getattr(function, "__wrapped__", function)
+        if isinstance(function, types.FunctionType):
+            found.append(function)
+    return found
+
+
+def _defaults(function: types.FunctionType) -> dict[str, Any]:
+    code = function.__code__
+    values = function.__defaults__ or ()
+    return dict(zip(code.co_varnames[code.co_argcount - len(values) : code.co_argcount], values, strict=False))

@@ -1,0 +1,79 @@
+"""What a task of prefork changed of its child's copy of the user's modules, as other children can compare it."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+import types
+from typing import Any, NamedTuple
+
+from pytest_celerypool.agent.detectors.code.flow import Flow, Step
+from pytest_celerypool.agent.detectors.code.places import ABSENT, PLAIN, show
+
+#: Items of a container that are compared, and characters of the text of a generator.
+MOST_ITEMS = 200
+
+SEMAPHORES = (threading.Semaphore,)
+QUEUES = (queue.Queue, queue.SimpleQueue)
+
+
+class Change(NamedTuple):
+    """What a task of some child changed.
+
+    :ivar owner: the address of the object, and the key as text (``""`` for all of it).
+    :ivar before: what was there, as text; so is `after`.
+    :ivar began: monotonic seconds at which the task began; `ended` at which it ended.
+    """
+
+    pid: int
+    task: str
+    id: str
+    owner: int
+    key: str
+    before: str
+    after: str
+    began: float
+    ended: float
+    line: str
+
+
+class Execution:
+    """What is known of one execution: its steps, and what the places that it may change held when it began."""
+
+    __slots__ = ("before", "began", "steps", "uses")
+
+    def __init__(self, flow: Flow) -> None:
+        self.began = time.monotonic()
+        self.steps = flow.steps
+        self.before: dict[tuple[int, str], tuple[Step, Any, str]] = {}
+        self.uses: dict[int, tuple[Step, str]] = {}
+
+
+def fingerprint(value: Any) -> str | None:
+    """Return the state of an object that tasks hand things over with, ``None`` of any other."""
+    if isinstance(value, threading.Event):
+        return "set" if value.is_set() else "not set"
+    if isinstance(value, QUEUES):
+        return str(value.qsize())
+    if isinstance(value, itertools.count):
+        return repr(value)
+    if isinstance(value, types.GeneratorType) and value.gi_frame is not None:
+        names = {name: each for name, each in value.gi_frame.f_locals.items() if isinstance(each, PLAIN)}
+        return repr(sorted(names.items()))[:MOST_ITEMS]
+    return "free" if isinstance(value, SEMAPHORES) else None
+
+
+def text_of(value: Any) -> str:
+    """Return a value as it is compared between processes."""
+    if value is ABSENT:
+        return "nothing"
+    return show(value) if isinstance(value, (*PLAIN, tuple)) else "object"
+
+
+def items_of(owner: Any) -> tuple[int, Any]:
+    """Return how many items a container has, and which, if they are few and plain."""
+    size = len(owner)
+    small = isinstance(owner, dict | set | list) and size <= MOST_ITEMS
+    return size, {each for each in owner if isinstance(each, PLAIN)} if small else None

@@ -1,0 +1,254 @@
+"""Exceptions that say that an object, or a function, is used where the pool does not let it be used.
+
+The library that raised it says what is forbidden; what is added here is why the task does so under this pool, and which
+task was in its way.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import NamedTuple
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.code.flow import Step
+from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, resolve
+from pytest_celerypool.agent.detectors.code.standing import Reader, split
+from pytest_celerypool.agent.frames import Entry, chain
+from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.watch import Watch
+
+
+class Sign(NamedTuple):
+    """What an exception says, and what that means.
+
+    :ivar exceptions: names of classes, of which the exception has one among its bases.
+    :ivar text: what its text must have.
+    :ivar overlapping: whether it is raised only while another task uses the object.
+    """
+
+    kind: str
+    exceptions: tuple[str, ...]
+    text: str
+    overlapping: bool
+    means: str
+    remedy: str
+
+
+_ONE_EACH = "make one for each task, or for each thread and greenlet (threading.local), or take it from a pool"
+_CHILD_ONLY = (
+    "take what tells workers apart from outside (a setting, an environment variable, the worker's hostname), or from a "
+    "pool of resources in Redis; that is there under every pool"
+)
+
+#: In the order in which they are tried.
+SIGNS = (
+    Sign(
+        "bound-object",
+        ("ProgrammingError",),
+        r"SQLite objects created in a thread can only be used in that same thread",
+        False,
+        "the connection belongs to the thread that opened it, and {pool} runs tasks in other threads",
+        "open the connection in the task, or one for each thread (threading.local)",
+    ),
+    Sign(
+        "bound-object",
+        ("ValueError",),
+        r"(generator|coroutine) already executing",
+        True,
+        "the generator is one for the process, and another task is inside it: {pool} runs tasks of a process at once",
+        "give each task a generator of its own; take numbers from itertools.count() or from Redis",
+    ),
+    Sign(
+        "bound-object",
+        ("error", "GreenletError"),
+        r"[Cc]annot switch to a different thread",
+        False,
+        "what it waits on belongs to the hub of another thread; under {pool} each thread has a hub of its own",
+        "use it only in the thread that made it, and hand results over by gevent's threadpool or a queue",
+    ),
+    Sign(
+        "bound-object",
+        ("LoopExit", "BlockingSwitchOutError", "RuntimeError"),
+        r"This operation would block forever|Cannot switch to .*different thread|Impossible to call blocking function",
+        False,
+        "it waits on an object of another hub, that no greenlet of this thread will ever wake",
+        "make locks, events and queues in the process and thread that use them",
+    ),
+    Sign(
+        "bound-object",
+        ("RuntimeError", "ConcurrentObjectUseError", "AssertionError"),
+        r"Second simultaneous (read|write)|This socket is already used by another greenlet|already used by another "
+        r"greenlet",
+        True,
+        "two tasks use one socket at once: {pool} runs the tasks of a process at once, and they share the connection",
+        _ONE_EACH,
+    ),
+    Sign(
+        "bound-object",
+        ("InvalidRequestError", "IllegalStateChangeError", "InterfaceError", "ProgrammingError", "OperationalError"),
+        r"concurrent (operation|operations)|another operation is in progress|already in progress|"
+        r"execute cannot be used while an asynchronous query is underway|"
+        r"This session is provisioning a new connection|can't be called here|Packet sequence number wrong|"
+        r"Commands out of sync",
+        True,
+        "one connection or session is used by two tasks at once: {pool} runs the tasks of a process at once",
+        _ONE_EACH,
+    ),
+    Sign(
+        "changed-meanwhile",
+        ("RuntimeError",),
+        r"(dictionary|Set|OrderedDict|deque|dict) (changed size|keys changed|mutated) during iteration",
+        True,
+        "another task changed the container while this one went through it: {pool} runs tasks of a process at once",
+        "go through a copy (list(container)), or hold a lock on both sides",
+    ),
+    Sign(
+        "pool-bound",
+        ("AttributeError",),
+        r"'_MainProcess' object has no attribute 'index'",
+        False,
+        "only the children of prefork have an index; under {pool} tasks run in the main process",
+        _CHILD_ONLY,
+    ),
+    Sign(
+        "pool-bound",
+        ("AssertionError",),
+        r"daemonic processes are not allowed to have children",
+        False,
+        "the children of {pool} are daemonic, and multiprocessing lets none of those start processes",
+        "use threads in the task, billiard in place of multiprocessing, or a pool that does not fork",
+    ),
+)
+
+
+class ExplainedSharing(Detector):
+    """Looks at the exceptions of tasks that failed; one that succeeds costs nothing."""
+
+    kinds = (
+        Kind("bound-object", "fail", "an object is used by a thread, greenlet or task that it does not belong to"),
+        Kind("changed-meanwhile", "fail", "what a task checked, or goes through, was changed by another"),
+        Kind("pool-bound", "fail", "code that works under one pool only"),
+    )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._reader = Reader(watch.frames)
+
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Explain what a task failed with."""
+        if exc is None:
+            return
+        overlapped = self.watch.overlapped(run)
+        for each in chain(exc):
+            if each.__traceback__ is not None:
+                self._explain(run, each, overlapped=overlapped)
+
+    def _explain(self, run: Run, exc: BaseException, *, overlapped: bool) -> None:
+        places = self.watch.frames.raised_at(exc)
+        if not places:
+            return
+        names = {cls.__name__ for cls in type(exc).__mro__}
+        text = str(exc)
+        for sign in SIGNS:
+            if names.isdisjoint(sign.exceptions) or not re.search(sign.text, text):
+                continue
+            if sign.overlapping and not overlapped:
+                return
+            others = [each for each in self.watch.running() if each is not run]
+            self._tell(sign.kind, run, text, sign.means, sign.remedy, places, others if sign.overlapping else [])
+            return
+        if overlapped and isinstance(exc, KeyError | IndexError | ValueError | AttributeError):
+            self._outdated(run, exc, places)
+
+    def _lines(self, places: list[Entry]) -> list[str]:
+        return [
+            self.watch.frames.place_of(frame.f_code.co_filename, line, frame.f_code.co_name)
+            for frame, line, _ in places
+        ]
+
+    def _tell(
+        self,
+        kind: str,
+        run: Run,
+        text: str,
+        means: str,
+        remedy: str,
+        places: list[Entry],
+        others: list[Run],
+    ) -> None:
+        self.watch.report(
+            kind,
+            run,
+            f"{text.rstrip('.')}: {means.format(pool=self.watch.pool.name)}",
+            [
+                *self._lines(places),
+                *(f"runs at the same time: {other.task.name} ({other.id})" for other in others[:4]),
+            ],
+            remedy,
+            others=others[:4],
+        )
+
+    def _outdated(self, run: Run, exc: BaseException, places: list[Entry]) -> None:
+        """Tell of a check that was true when it was made, and is not any more.
+
+        Celery has cleared the frames: local names are not known, so keys are compared as the code writes them.
+        """
+        frame, _, lasti = places[0]
+        flow = self._reader.flow_in(frame)
+        where = split(flow, frame.f_code, lasti) if flow is not None else None
+        if flow is None or where is None:
+            return
+        at = flow.steps[where[0]]
+        scope = Scope({}, frame.f_globals)
+        container, key = _failed(at.node)
+        held = resolve(container, scope)
+        for test in (read for label in at.path for read in flow.tests.get(label, ())):
+            if test not in flow.steps[: where[0]] or test.place is None:
+                continue
+            if isinstance(exc, AttributeError):
+                checked = held is None and "'NoneType'" in str(exc) and _same(test.node, container)
+            elif test.how == "in":
+                checked = test.place.owner is held and _same(getattr(test.node, "left", None), key)
+            else:
+                checked = test.place.value() is held and held is not UNKNOWN and key is None
+            if checked:
+                self._changed(run, exc, ast.unparse(at.node), test, places)
+                return
+
+    def _changed(
+        self,
+        run: Run,
+        exc: BaseException,
+        what: str,
+        test: Step,
+        places: list[Entry],
+    ) -> None:
+        others = [each for each in self.watch.running() if each is not run]
+        self.watch.report(
+            "changed-meanwhile",
+            run,
+            f"what {what} needs was there when it was checked and gone when it was used ({type(exc).__name__}: {exc}): "
+            f"under {self.watch.pool.name} another task of the process took it in between",
+            [
+                *self._lines(places[:1]),
+                f"checked at {self._reader.place(test)}",
+                *self._lines(places[1:]),
+                *(f"runs at the same time: {other.task.name} ({other.id})" for other in others[:4]),
+            ],
+            "hold a lock from the check to the use, or use it and catch the exception (dict.pop(key, None))",
+            others=others[:4],
+        )
+
+
+def _failed(node: ast.AST) -> tuple[ast.expr | None, ast.expr | None]:
+    """Return the container and the key of what failed."""
+    if isinstance(node, ast.Subscript):
+        return node.value, node.slice
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.value, node.args[0] if node.args else None
+    return (node.value, None) if isinstance(node, ast.Attribute) else (None, None)
+
+
+def _same(one: ast.AST | None, other: ast.AST | None) -> bool:
+    return one is not None and other is not None and ast.unparse(one) == ast.unparse(other)

@@ -1,0 +1,389 @@
+"""Tasks that overlap in one process and use the same global or attribute as if each had it alone.
+
+A task that may write such a place is looked at while another one runs beside it, from a native thread, a few times: not
+while it runs alone, and not any more once its kind of task has been looked at often enough. What is reported was seen
+at one moment: where each task stood, what the place held, and what each of them must do from there on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.code.calls import flow_of_task
+from pytest_celerypool.agent.detectors.code.flow import Step
+from pytest_celerypool.agent.detectors.code.places import (
+    ABSENT,
+    FRESH,
+    PLAIN,
+    UNKNOWN,
+    Place,
+    differ,
+    same,
+    show,
+)
+from pytest_celerypool.agent.detectors.code.standing import (
+    Identity,
+    Reader,
+    Standing,
+    frames_of,
+    name_of,
+    native_starter,
+)
+from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.watch import Watch
+
+#: Looks at tasks of one name, and how many tasks are looked at at once.
+MOST_LOOKS = 300
+MOST_AT_ONCE = 6
+
+#: Tasks of one name that the same is reported of, so that each test that it strikes hears of it.
+MOST_REPORTS = 50
+
+#: Seconds between looks: the first, and the longest.
+FIRST_WAIT_S = 0.002
+LONGEST_WAIT_S = 0.064
+
+#: Values of which two are as good as one.
+_CHEAP = (*PLAIN, list, dict, set, tuple)
+
+
+class Neighbour:
+    """A task that may write what others share.
+
+    :ivar writes: the places that it may write, known when it overlaps with another.
+    :ivar beside: the tasks that have overlapped with it.
+    """
+
+    __slots__ = ("beside", "request", "run", "seen", "writes")
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.request: Any = run.task.request_stack.top
+        self.writes: frozenset[Identity] | None = None
+        self.beside: list[Neighbour] = []
+        self.seen: tuple[tuple[int, int], dict[Identity, Any]] | None = None
+
+
+class Sharing(Detector):
+    """Watches tasks that overlap in one process."""
+
+    kinds = (
+        Kind("lost-update", "fail", "a task goes on with what another wrote over its own value, or overwrites it"),
+        Kind("done-twice", "fail", "two tasks passed the same check before either had noted that it did"),
+        Kind("built-twice", "warn", "two tasks built what was to be there once"),
+    )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._reader = Reader(watch.frames)
+        self._touches: dict[str, bool] = {}
+        self._looked: Counter[str] = Counter()
+        self._alive: dict[int, Neighbour] = {}
+        self._looking = False
+        self._wait_s = FIRST_WAIT_S
+        self._reported: dict[tuple[str, str, str], set[str]] = {}
+        self._suspects: list[tuple[Place, Step, Step, Neighbour, list[str]]] = []
+        self._start: Any = None
+
+    # -- what runs for every task
+
+    def started(self, run: Run) -> None:
+        """Remember a task that may write what others share, and look if there is another."""
+        task = run.task
+        touches = self._touches.get(task.name)
+        if touches is None:
+            touches = self._touches[task.name] = self._may_write(task)
+        if not touches:
+            return
+        alive = self._alive
+        neighbour = Neighbour(run)
+        if alive and self._looked[task.name] < MOST_LOOKS:
+            for other in list(alive.values())[-MOST_AT_ONCE:]:
+                other.beside.append(neighbour)
+                neighbour.beside.append(other)
+            alive[id(run)] = neighbour
+            self._wait_s = FIRST_WAIT_S
+            if not self._looking:
+                self._looking = True
+                self._start = self._start or native_starter()
+                self._start(self._look_on, ())
+        else:
+            alive[id(run)] = neighbour
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Forget a task; what was suspected to be built twice is there by now."""
+        neighbour = self._alive.pop(id(run), None)
+        if neighbour is not None:
+            neighbour.beside = []  # else each would keep all before it
+            if self._suspects:
+                self._judge_suspects()
+
+    def forked(self) -> None:
+        """Go on in a child, where nothing runs yet."""
+        self._alive, self._suspects, self._looking = {}, [], False
+
+    def remove(self) -> None:
+        """End; the thread ends when it finds nothing to look at."""
+        self._alive = {}
+        super().remove()
+
+    # -- what a task may write
+
+    def _may_write(self, task: Any) -> bool:
+        flow = flow_of_task(self._reader, task)
+        return flow is not None and (flow.unknown_writes > 0 or any(step.kind == "write" for step in flow.steps))
+
+    def _writes(self, neighbour: Neighbour) -> frozenset[Identity]:
+        if neighbour.writes is None:
+            request = neighbour.request
+            flow = flow_of_task(self._reader, neighbour.run.task, request.args or (), request.kwargs or {})
+            steps = flow.steps if flow is not None else ()
+            neighbour.writes = frozenset(
+                step.place.identity for step in steps if step.kind == "write" and step.place is not None
+            )
+        return neighbour.writes
+
+    # -- looking
+
+    def _look_on(self) -> None:
+        """Look as long as tasks overlap; runs in a native thread of its own."""
+        try:
+            while len(self._alive) > 1:
+                originals.sleep(self._wait_s)
+                self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+                self._look()
+        except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+            self.watch.switch_off(self, exc)
+        finally:
+            self._looking = False
+
+    def _look(self) -> None:
+        standings = []
+        chosen = [each for each in list(self._alive.values()) if self._looked[each.run.task.name] < MOST_LOOKS]
+        by_run = {id(each.run): each for each in chosen[-MOST_AT_ONCE:]}
+        runs = [each.run for each in by_run.values()]
+        for run, frame in frames_of(self.watch.recorder.running, runs):
+            self._looked[run.task.name] += 1
+            neighbour = by_run[id(run)]
+            standing = Standing(run, self._reader, self._reader.user_frames(frame))
+            if standing.known:
+                standings.append((neighbour, standing))
+        for neighbour, standing in standings:
+            others = [(each, other) for each, other in standings if each is not neighbour]
+            self._compare(neighbour, standing, others)
+            self._alone(neighbour, standing)
+
+    def _compare(self, neighbour: Neighbour, standing: Standing, others: list[tuple[Neighbour, Standing]]) -> None:
+        """Look for what two tasks that stand still do to each other."""
+        for _, other in others:
+            for identity, (read, write) in standing.updates.items():
+                if identity in other.updates and _immutable(write.place) and both_still(standing, other):
+                    self._stale(standing, other.run, read, write, "both have read it before either wrote")
+            for identity, (test, write) in standing.builds.items():
+                passed = standing.is_past(test) and other.is_past(test)
+                if passed and identity in other.builds and both_still(standing, other):
+                    self._both_passed(neighbour, standing, other, test, write)
+            for identity, write in standing.wrote.items():
+                theirs = other.wrote.get(identity)
+                if theirs is not None and identity in standing.awaits:
+                    self._both_wrote(standing, other, write, theirs)
+
+    def _both_wrote(self, standing: Standing, other: Standing, mine: Step, theirs: Step) -> None:
+        place = mine.place
+        assert place is not None
+        now = place.value()
+        if mine.value is FRESH and theirs.value is FRESH:
+            # Each has made its own; one of the two is gone, and both are going to read.
+            lost = place.identity in other.awaits and id(standing.run) < id(other.run)
+        else:
+            lost = mine.value is FRESH and same(now, self._value(theirs))
+        if lost and both_still(standing, other):
+            self._overwritten(standing, other.run, mine, show(mine.value), now, other.stack())
+
+    def _alone(self, neighbour: Neighbour, standing: Standing) -> None:
+        """Look for what was done to a task by one that may be gone by now."""
+        for identity, write in standing.wrote.items():
+            if write.place is not None and identity in standing.awaits:
+                mine, now = self._value(write), write.place.value()
+                if differ(now, mine):
+                    self._by_another(neighbour, standing, identity, write, mine, now)
+        for identity, (read, write) in standing.updates.items():
+            copy = standing.copies.get(identity, UNKNOWN)
+            if copy is not UNKNOWN and _immutable(write.place) and differ(write.place.value(), copy):  # type: ignore[union-attr]
+                self._stale_by_another(neighbour, standing, identity, read, write)
+        self._since_last_time(neighbour, standing)
+
+    def _since_last_time(self, neighbour: Neighbour, standing: Standing) -> None:
+        """Compare with the last look, if the task has not gone on since."""
+        watched: dict[Identity, Step] = {key: standing.wrote[key] for key in standing.awaits}
+        watched |= {key: write for key, (_, write) in standing.updates.items()}
+        watched |= {key: write for key, (_, write) in standing.builds.items()}
+        values = {key: step.place.value() for key, step in watched.items()}  # type: ignore[union-attr]
+        last, neighbour.seen = neighbour.seen, (standing.key, values)
+        if last is None or last[0] != standing.key:
+            return
+        for identity, value in values.items():
+            before = last[1].get(identity, value)
+            if not differ(before, value):
+                continue
+            if identity in standing.awaits:
+                self._by_another(neighbour, standing, identity, standing.wrote[identity], before, value)
+            elif identity in standing.updates:
+                self._stale_by_another(neighbour, standing, identity, *standing.updates[identity])
+            elif not isinstance(value, _CHEAP):
+                test, write = standing.builds[identity]
+                culprit = self._culprit(neighbour, identity)
+                if culprit is not None:
+                    self._built(standing.run, culprit, test, write, value, standing.stack())
+
+    def _value(self, write: Step) -> Any:
+        """Return what a task has written, :data:`UNKNOWN` if that was made of what tasks change."""
+        changed = any(not write.sources.isdisjoint(self._writes(each)) for each in list(self._alive.values()))
+        return UNKNOWN if changed else write.value
+
+    def _culprit(self, neighbour: Neighbour, identity: Identity) -> Run | None:
+        """Return a task that has overlapped with another one and writes the place."""
+        return next((each.run for each in neighbour.beside if identity in self._writes(each)), None)
+
+    def _by_another(
+        self, neighbour: Neighbour, standing: Standing, identity: Identity, write: Step, mine: Any, now: Any
+    ) -> None:
+        culprit = self._culprit(neighbour, identity)
+        if culprit is not None and standing.still():
+            self._overwritten(standing, culprit, write, show(mine), now, [])
+
+    def _stale_by_another(
+        self, neighbour: Neighbour, standing: Standing, identity: Identity, read: Step, write: Step
+    ) -> None:
+        culprit = self._culprit(neighbour, identity)
+        if culprit is not None and standing.still():
+            now = show(write.place.value())  # type: ignore[union-attr]
+            self._stale(standing, culprit, read, write, f"it holds {now} by now")
+
+    # -- verdicts
+
+    def _once(self, kind: str, run: Run, name: str) -> bool:
+        """Whether this is new of a task, and its kind of task has not been reported often enough."""
+        known = self._reported.setdefault((kind, run.task.name, name), set())
+        new = run.id not in known and len(known) < MOST_REPORTS
+        if new:
+            known.add(run.id)
+        return new
+
+    def _overwritten(
+        self, standing: Standing, culprit: Run, write: Step, mine: str, now: Any, theirs: list[str]
+    ) -> None:
+        assert write.place is not None
+        name, read = name_of(write), standing.awaits[write.place.identity]
+        if not self._once("lost-update", standing.run, name):
+            return
+        written = "a new object" if write.value is FRESH else mine
+        self.watch.report(
+            "lost-update",
+            standing.run,
+            f"{name} was set to {written}, then by a task that ran beside it to {show(now)}, and this task goes on "
+            f"with that: under {self.watch.pool.name} the tasks of a process share it",
+            [
+                self._reader.place(write),
+                f"waits at {standing.waits_at()}",
+                f"reads it next at {self._reader.place(read)}",
+                f"overwritten by {culprit.task.name} ({culprit.id}) while {standing.run.id} waited",
+                *(f"there at {line}" for line in theirs[:3]),
+                *standing.stack(),
+            ],
+            "keep it in a local variable or pass it as an argument; what must be global per task belongs into a "
+            "contextvars.ContextVar, or the object into one for each task",
+            key=f"{name} {self._reader.frames.shown(write.code.co_filename)}",
+            others=[culprit],
+        )
+
+    def _stale(self, standing: Standing, culprit: Run, read: Step, write: Step, why: str) -> None:
+        name = name_of(write)
+        if not self._once("lost-update", standing.run, name):
+            return
+        self.watch.report(
+            "lost-update",
+            standing.run,
+            f"{name} is read, waited, and then written from what was read, while another task does the same ({why}): "
+            f"under {self.watch.pool.name} one of the two updates is lost",
+            [
+                self._reader.place(write),
+                f"read at {self._reader.place(read)}",
+                f"waits at {standing.waits_at()}",
+                f"the other task: {culprit.task.name} ({culprit.id})",
+                *standing.stack(),
+            ],
+            "hold a lock from the read to the write, or let the database or Redis count (INCR, UPDATE … SET n = n + 1)",
+            key=f"{name} {self._reader.frames.shown(write.code.co_filename)}",
+            others=[culprit],
+        )
+
+    def _both_passed(self, neighbour: Neighbour, standing: Standing, other: Standing, test: Step, write: Step) -> None:
+        place = write.place
+        assert place is not None
+        evidence = [*standing.stack(), *(f"there at {line}" for line in other.stack()[:3])]
+        if write.how == "add" and isinstance(place.owner, set):
+            name = name_of(write)
+            if self._once("done-twice", standing.run, name):
+                self.watch.report(
+                    "done-twice",
+                    standing.run,
+                    f"two tasks have found {show(place.key)} missing in {name}, and neither has added it yet: under "
+                    f"{self.watch.pool.name} both do what is to be done once",
+                    [
+                        self._reader.place(test),
+                        f"added only at {self._reader.place(write)}",
+                        f"waits at {standing.waits_at()}",
+                        f"the other task: {other.run.task.name} ({other.run.id})",
+                        *evidence,
+                    ],
+                    "add it before the work and under a lock, or better, where other workers see it too: a unique key "
+                    "in the database, SET NX in Redis",
+                    key=name,
+                    others=[other.run],
+                )
+        elif not any(each[1] is test or each[0].identity == place.identity for each in self._suspects):
+            suspect = next((each for each in neighbour.beside if each.run is other.run), neighbour)
+            self._suspects.append((place, test, write, suspect, evidence))
+
+    def _judge_suspects(self) -> None:
+        for suspect in list(self._suspects):
+            place, test, write, neighbour, evidence = suspect
+            value = place.value()
+            if value is not ABSENT and value is not UNKNOWN and value is not None:
+                self._suspects.remove(suspect)
+                if not isinstance(value, _CHEAP):
+                    self._built(neighbour.run, None, test, write, value, evidence)
+
+    def _built(self, run: Run, other: Run | None, test: Step, write: Step, value: Any, evidence: list[str]) -> None:
+        name = name_of(write)
+        if not self._once("built-twice", run, name):
+            return
+        self.watch.report(
+            "built-twice",
+            run,
+            f"two tasks found {name} missing and each builds its own {type(value).__name__}; under "
+            f"{self.watch.pool.name} one of them is dropped while its task may still use it",
+            [
+                self._reader.place(test),
+                f"built and kept at {self._reader.place(write)}",
+                *([f"the other task: {other.task.name} ({other.id})"] if other is not None else []),
+                *evidence,
+            ],
+            "check again under a lock before you build, or build it when the worker or child starts",
+            key=f"{name} {self._reader.frames.shown(write.code.co_filename)}",
+            others=[] if other is None else [other],
+        )
+
+
+def both_still(one: Standing, other: Standing) -> bool:
+    """Whether neither task has gone on since it was looked at."""
+    return one.still() and other.still()
+
+
+def _immutable(place: Place | None) -> bool:
+    """Whether a place holds a value that cannot be changed in place."""
+    return place is not None and isinstance(place.value(), (*PLAIN, tuple))

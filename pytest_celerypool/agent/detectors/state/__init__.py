@@ -1,0 +1,1 @@
+"""State of a process or a slot that tasks change for others."""

@@ -1,0 +1,261 @@
+"""The functions that change what Python's modules, Celery and Django keep for the whole process."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytest_celerypool.agent.detectors.state.changes import Subject, text_of
+from pytest_celerypool.agent.detectors.state.mutator import Item, Mutator, constant
+
+
+def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
+    """Return those of the standard library.
+
+    :param is_shared_logger: whether a logger existed before the current task.
+    """
+    return [
+        *_warnings(),
+        *_logging(is_shared_logger),
+        *_random(),
+        *_streams(),
+    ]
+
+
+def mutators_of_imported() -> list[Mutator]:
+    """Return those of modules that the application has imported by now; Celery is among them."""
+    found = [*_application(), *_logging_configuration(), *_django()]
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        found += _numpy(numpy_random)
+    return found
+
+
+# -- warnings and logging
+
+_WARNINGS = "Set the filters once when the worker starts, or handle the warning where it is raised."
+
+
+def _warnings() -> list[Mutator]:
+    if getattr(sys.flags, "context_aware_warnings", False):  # there the filters are of a context
+        return []
+
+    def read() -> Any:
+        return tuple(warnings.filters), warnings.showwarning, getattr(warnings, "_showwarnmsg_impl", None)
+
+    def show(value: Any) -> str:
+        filters = value[0]
+        first = f", first {filters[0][0]}::{getattr(filters[0][2], '__name__', '')}" if filters else ""
+        return f"{len(filters)} filters{first}"
+
+    filters = constant("the warnings filters", read, _WARNINGS, show=show)
+    caught = warnings.catch_warnings
+    return [
+        *(Mutator(warnings, name, filters) for name in ("simplefilter", "filterwarnings", "resetwarnings")),
+        *(Mutator(caught, name, filters) for name in ("__enter__", "__exit__")),
+    ]
+
+
+_LOGGING = (
+    "Configure logging once at setup_logging; tell the lines of one task apart by extra=, or by a filter on the id."
+)
+
+
+def _logging(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
+    def level(logger: Any, *_: Any, **__: Any) -> list[Item]:
+        if not is_shared_logger(logger):
+            return []
+        subject = Subject(
+            ("level", logger.name), f"the level of logger {logger.name!r}", _LOGGING, show=logging.getLevelName
+        )
+        return [Item(subject, lambda: logger.level)]
+
+    def member(of: str, where: str) -> Callable[..., list[Item]]:
+        def items(owner: Any, one: Any, *_: Any, **__: Any) -> list[Item]:
+            if isinstance(owner, logging.Logger):
+                if not is_shared_logger(owner):
+                    return []
+                name = f"logger {owner.name!r}"
+            elif _is_attached(owner):
+                name = f"handler {type(owner).__name__}"
+            else:
+                return []
+            subject = Subject(
+                (where, id(owner), id(one)),
+                f"the {where} of {name} ({type(one).__name__})",
+                _LOGGING,
+                show=lambda value: "present" if value else "absent",
+                group=(where, id(owner)),
+            )
+            return [Item(subject, lambda: one in getattr(owner, where))]
+
+        return items
+
+    disabled = constant(
+        "logging.disable",
+        lambda: logging.root.manager.disable,
+        "Set the level of the logger that is too loud, once when the worker starts.",
+        "strict",
+        show=lambda value: "off" if not value else logging.getLevelName(value),
+    )
+    handlers, filters = member("addHandler", "handlers"), member("addFilter", "filters")
+    return [
+        Mutator(logging, "disable", disabled),
+        Mutator(logging.Logger, "setLevel", level),
+        Mutator(logging.Logger, "addHandler", handlers),
+        Mutator(logging.Logger, "removeHandler", handlers),
+        Mutator(logging.Filterer, "addFilter", filters),
+        Mutator(logging.Filterer, "removeFilter", filters),
+    ]
+
+
+def _logging_configuration() -> list[Mutator]:
+    """Return those of ``logging.config``, if it is imported: they disable loggers by an assignment."""
+    config = sys.modules.get("logging.config")
+    if config is None:
+        return []
+
+    def read() -> Any:
+        loggers = list(logging.root.manager.loggerDict.items())
+        disabled = tuple(sorted(name for name, logger in loggers if getattr(logger, "disabled", False)))
+        return disabled, logging.root.level, tuple(map(id, logging.root.handlers))
+
+    def show(value: Any) -> str:
+        return (
+            f"root at {logging.getLevelName(value[1])} with {len(value[2])} handlers, {len(value[0])} loggers disabled"
+        )
+
+    items = constant("the set-up of logging", read, _LOGGING, show=show)
+    return [Mutator(config, name, items) for name in ("dictConfig", "fileConfig")]
+
+
+def _is_attached(handler: Any) -> bool:
+    """Whether a handler is that of any logger."""
+    loggers = [logging.root, *list(logging.root.manager.loggerDict.values())]
+    return any(handler in getattr(logger, "handlers", ()) for logger in loggers)
+
+
+# -- random numbers
+
+
+def _random() -> list[Mutator]:
+    import random
+
+    return _seeding(
+        random,
+        "random",
+        lambda: hash(random.getstate()),
+        "Use a generator of the task's own: random.Random(seed).",
+        "setstate",
+    )
+
+
+def _numpy(numpy_random: Any) -> list[Mutator]:
+    """Return those of ``numpy.random``, which is imported."""
+
+    def read() -> int:
+        state = numpy_random.get_state()
+        return hash((state[1].tobytes(), state[2]))
+
+    remedy = "Use a generator of the task's own: numpy.random.default_rng(seed)."
+    return _seeding(numpy_random, "numpy.random", read, remedy, "set_state")
+
+
+def _seeding(module: Any, name: str, read: Callable[[], int], remedy: str, restore: str) -> list[Mutator]:
+    """Return the mutators of a module's own generator.
+
+    :param read: returns a digest of its state.
+    :param restore: the function that puts a state back.
+    """
+    counter = itertools.count()
+
+    def show(value: Any) -> str:
+        return f"that of seed {value[0]}" if isinstance(value, tuple) else "its own"
+
+    # Tasks that draw nothing from it do not mind; those that seed it themselves do.
+    subject = Subject(name, f"the state of {name}'s generator", remedy, grade="own", show=show)
+
+    def seeds(value: Any = None, *_: Any, **__: Any) -> list[Item]:
+        if value is None:  # it takes one from the system: that takes nothing from anybody
+            return []
+        # The same seed again is a change: another task that draws begins from there too.
+        values = iter((read(), (text_of(value), next(counter))))
+        return [Item(subject, lambda: next(values))]
+
+    found = [Mutator(module, "seed", seeds), Mutator(module, restore, lambda *_: [Item(subject, read)])]
+    return [mutator for mutator in found if mutator.name in vars(module)]
+
+
+# -- standard streams
+
+STREAM = "Hand the stream on: print(..., file=out), or a logger of its own."
+
+
+def stream(name: str) -> Subject:
+    """Return ``sys.stdout`` or another of the standard streams as a subject."""
+    return Subject(
+        ("stream", name), f"sys.{name}", STREAM, grade="strict", show=lambda value: f"<{type(value).__name__}>"
+    )
+
+
+def _streams() -> list[Mutator]:
+    import contextlib
+
+    def items(redirection: Any, *_: Any) -> list[Item]:
+        name = redirection._stream
+        return [Item(stream(name), lambda: getattr(sys, name))]
+
+    redirect = contextlib._RedirectStream
+    return [Mutator(redirect, name, items) for name in ("__enter__", "__exit__")]
+
+
+# -- the application, and Django
+
+
+def _application() -> list[Mutator]:
+    """Return those of the configuration of Celery's applications; Celery is imported."""
+    from celery.app.utils import Settings
+    from celery.utils.collections import ChainMap, ConfigurationView
+
+    def item(conf: Any, key: Any) -> Item:
+        remedy = "Give it to the call: apply_async(...), or configure the application once at import."
+        return Item(Subject(("conf", id(conf), key), f"app.conf.{key}", remedy), lambda: conf.get(key))
+
+    def one(conf: Any, key: Any, *_: Any) -> list[Item]:
+        return [item(conf, key)] if isinstance(conf, Settings) and isinstance(key, str) else []
+
+    def several(conf: Any, *args: Any, **kwargs: Any) -> list[Item]:
+        keys = list(kwargs)
+        for argument in args:
+            keys += list(argument) if isinstance(argument, Mapping) else []
+        return [each for key in keys for each in one(conf, key)]
+
+    return [
+        Mutator(ConfigurationView, "__setitem__", one),
+        Mutator(ChainMap, "__delitem__", one),
+        Mutator(ChainMap, "update", several),
+    ]
+
+
+def _django() -> list[Mutator]:
+    """Return those of Django's language and time zone, if the application uses them."""
+    found = []
+    translation, timezone = (sys.modules.get(f"django.utils.{name}") for name in ("translation", "timezone"))
+    if translation is not None:
+        language = constant(
+            "Django's active language", translation.get_language, "Use translation.override(...).", scope="slot"
+        )
+        found += [Mutator(translation, name, language) for name in ("activate", "deactivate", "deactivate_all")]
+    if timezone is not None:
+        zone = constant(
+            "Django's current time zone",
+            timezone.get_current_timezone_name,
+            "Use timezone.override(...).",
+            scope="slot",
+        )
+        found += [Mutator(timezone, name, zone) for name in ("activate", "deactivate")]
+    return found

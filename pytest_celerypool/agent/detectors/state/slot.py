@@ -1,0 +1,326 @@
+"""State of one slot that a task leaves to the next one: context variables, the decimal context, thread locals, loops.
+
+Each thread has a context, thread locals and a current event loop of its own, which live as long as the thread, that is
+for many tasks. Every greenlet of gevent and eventlet begins with fresh ones: nothing is left there.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.state import sources as state_sources
+from pytest_celerypool.agent.detectors.state.changes import LEFT, Subject, report_left, same, text_of
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+_MARK = "state-slot"
+_MISSING: Any = type("missing", (), {"__repr__": lambda self: "unset"})()
+
+#: What a request or a tenant is told by. Other things in a thread local are mostly kept on purpose: clients, caches.
+_PLAIN = (str, bytes, int, float, complex, tuple, list, dict, set, frozenset)
+
+_RESET = "Reset it in a finally: token = VAR.set(...), VAR.reset(token); or begin each task with a value of its own."
+_DECIMAL = "Use decimal.localcontext(), or a decimal.Context of the task's own."
+_LOCAL = "Delete the attribute in a finally, or hand the value on as an argument."
+_LOOP = "Use asyncio.run(...), or asyncio.Runner, which put it back."
+
+
+class Left(NamedTuple):
+    """Something that a task left in its slot.
+
+    :ivar old: the text of what was there before.
+    :ivar new: the text of what it left.
+    :ivar stack: the place of the user's line.
+    :ivar still: tells from a snapshot of the slot whether that is there.
+    """
+
+    run: Run
+    subject: Subject
+    old: str
+    new: str
+    stack: list[str]
+    still: Callable[[Snapshot], bool]
+
+
+class Snapshot(NamedTuple):
+    """What a slot holds: its context, its decimal context and a copy of that, the contents of thread locals."""
+
+    context: contextvars.Context
+    decimal: Any
+    decimal_copy: Any
+    local: list[dict[str, Any]]
+
+
+class SlotState(Detector):
+    """Compares what is in a slot at the end of a task with what was there at its start."""
+
+    kinds = (LEFT,)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._decimal = _decimal_variable()
+        self._names: dict[contextvars.ContextVar[Any], tuple[str, str]] = {}
+        self._locals: list[tuple[str, str, Any]] = []
+        self._modules = 0
+        self._left: dict[int, list[Left]] = {}
+        self._loops: dict[str, Any] = {}
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Where slots are greenlets each task has fresh ones."""
+        return not watch.pool.green
+
+    def install(self) -> None:
+        """Hear of loops that are closed."""
+        import asyncio.base_events
+
+        self.after(asyncio.base_events.BaseEventLoop, "close", self._on_close)
+
+    def begin(self) -> None:
+        """Look for thread locals of the application."""
+        self._scan()
+
+    def forked(self) -> None:
+        """Forget the parent's slot."""
+        self._left.clear()
+
+    # -- a task
+
+    def started(self, run: Run) -> None:
+        """Note what is in the slot."""
+        run.marks[_MARK] = self._snapshot()
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Compare."""
+        before: Snapshot = run.marks.pop(_MARK)
+        after = self._snapshot()
+        slot = originals.get_ident()
+        if self._left:
+            for left in self._left.pop(slot, ()):
+                # Still the same value: it was there when this task began, and it set nothing of its own.
+                if left.still(before) and left.still(after):
+                    self._report(left, run)
+        if after.context != before.context or after.local != before.local or self._decimal_changed(before, after):
+            self._compare(run, before, after, slot)
+        if self._loops:
+            self._compare_loop(run)
+        if len(sys.modules) != self._modules:
+            self._scan()
+
+    def _snapshot(self) -> Snapshot:
+        context = contextvars.copy_context()
+        decimal = context.get(self._decimal)
+        return Snapshot(
+            context,
+            decimal,
+            None if decimal is None else decimal.copy(),
+            [dict(each[2].__dict__) for each in self._locals] if self._locals else [],
+        )
+
+    def _decimal_changed(self, before: Snapshot, after: Snapshot) -> bool:
+        if after.decimal is None or (before.decimal is None and after.decimal is None):
+            return False
+        one, other = before.decimal_copy or _default_decimal(), after.decimal_copy
+        return (
+            one.prec != other.prec
+            or one.rounding != other.rounding
+            or (one.Emin, one.Emax, one.capitals, one.clamp) != (other.Emin, other.Emax, other.capitals, other.clamp)
+            or one.traps != other.traps
+        )
+
+    def _compare(self, run: Run, before: Snapshot, after: Snapshot, slot: int) -> None:
+        found = [*self._variables(run, before, after), *self._locals_left(run, before, after)]
+        if self._decimal_changed(before, after):
+            found.append(self._decimal_left(run, before, after))
+        if not found:
+            return
+        self._left[slot] = found
+        if not self._users_receivers():
+            for left in found:
+                self._report(left, None)
+
+    def _report(self, left: Left, heir: Run | None) -> None:
+        report_left(self.watch, left.run, left.subject, left.old, left.new, left.stack, heir)
+
+    def _users_receivers(self) -> bool:
+        """Whether the user hears of the starts and ends of tasks: he may put things back there, later than this."""
+        from celery import signals
+
+        for signal in (signals.task_prerun, signals.task_postrun):
+            for _key, reference in signal.receivers or ():
+                receiver = reference() if isinstance(reference, weakref.ReferenceType) else reference
+                code = getattr(receiver, "__code__", None)
+                if code is not None and self.watch.frames.is_user(code.co_filename):
+                    return True
+        return False
+
+    # -- context variables
+
+    def _variables(self, run: Run, before: Snapshot, after: Snapshot) -> Iterator[Left]:
+        for variable, value in after.context.items():
+            old = before.context.get(variable, _MISSING)
+            if value is old or variable is self._decimal or value is None or same(value, old):
+                continue
+            if same(value, _default_of(variable)):  # as good as a reset
+                continue
+            owner = self._owner(variable)
+            if owner is None:  # a library's: that knows what it does
+                continue
+            module, name = owner
+            line = state_sources.find(
+                run.task, self._files(module), state_sources.calls_method(name.rpartition(".")[2], "set")
+            )
+            subject = Subject(("context", name), f"the context variable {name}", _RESET, "slot")
+            yield Left(run, subject, text_of(old), text_of(value), self._stack(run, line), _holds(variable, value))
+
+    def _owner(self, variable: contextvars.ContextVar[Any]) -> tuple[str, str] | None:
+        """Return the user's module and the name there of a context variable."""
+        if variable not in self._names:
+            for module, name, value in self._globals():
+                if isinstance(value, contextvars.ContextVar):
+                    self._names[value] = module, name
+        return self._names.get(variable)
+
+    # -- thread locals
+
+    def _scan(self) -> None:
+        self._modules = len(sys.modules)
+        # Asking a subclass for its contents would run the user's __init__ in this thread.
+        self._locals = [each for each in self._globals() if type(each[2]) is threading.local]
+
+    def _locals_left(self, run: Run, before: Snapshot, after: Snapshot) -> Iterator[Left]:
+        for index, (module, name, local) in enumerate(self._locals):
+            if index >= len(before.local) or index >= len(after.local):
+                return
+            old, new = before.local[index], after.local[index]
+            for attribute, value in new.items():
+                was = old.get(attribute, _MISSING)
+                if value is was or not value or not isinstance(value, _PLAIN) or same(value, was):
+                    continue
+                matches = state_sources.assigns_attribute(name.rpartition(".")[2], attribute)
+                line = state_sources.find(run.task, self._files(module), matches)
+                label = f"the thread local {name}.{attribute}"
+                subject = Subject(("local", id(local), attribute), label, _LOCAL, "slot")
+                still = _local_holds(index, attribute, value)
+                yield Left(run, subject, text_of(was), text_of(value), self._stack(run, line), still)
+
+    # -- decimal
+
+    def _decimal_left(self, run: Run, before: Snapshot, after: Snapshot) -> Left:
+        old, new = _decimal_values(before.decimal_copy), _decimal_values(after.decimal_copy)
+        names = (*state_sources.DECIMAL_FIELDS, "traps")
+        differing = [index for index, value in enumerate(new) if value != old[index]]
+        label = "the decimal context (" + ", ".join(names[index] for index in differing) + ")"
+        line = state_sources.find(run.task, (), state_sources.sets_decimal_context)
+        was, shown = (", ".join(text_of(values[index]) for index in differing) for values in (old, new))
+        return Left(
+            run,
+            Subject("decimal", label, _DECIMAL, "slot"),
+            was,
+            shown,
+            self._stack(run, line),
+            lambda snapshot: snapshot.decimal is not None and _decimal_values(snapshot.decimal_copy) == new,
+        )
+
+    # -- loops
+
+    def _on_close(self, _result: None, loop: Any) -> None:
+        run = self.watch.current()
+        frame: FrameType | None = sys._getframe(2)
+        # The wrapper of the guard, that of close(), and what asyncio has around it.
+        while frame is not None and not self.watch.frames.is_user(frame.f_code.co_filename):
+            if frame.f_code.co_filename.endswith("runners.py"):
+                return
+            frame = frame.f_back
+        if run is not None and frame is not None:
+            self._loops[run.id] = loop, self.watch.frames.stack(frame, 4)
+
+    def _compare_loop(self, run: Run) -> None:
+        loop, stack = self._loops.pop(run.id, (None, []))
+        if loop is not None and _current_loop() is loop:
+            subject = Subject("loop", "asyncio's current event loop", _LOOP, "slot")
+            report_left(self.watch, run, subject, "an open one", "a closed one", stack, None)
+
+    # -- the user's modules
+
+    def _globals(self) -> Iterator[tuple[str, str, Any]]:
+        """Return module, name and value of what the user's modules and their classes hold."""
+        frames = self.watch.frames
+        for name, module in list(sys.modules.items()):
+            filename = getattr(module, "__file__", None)
+            if not isinstance(filename, str) or not frames.is_user(filename):
+                continue
+            for attribute, value in list(vars(module).items()):
+                yield name, attribute, value
+                if isinstance(value, type) and value.__module__ == name:
+                    for inner, member in list(vars(value).items()):
+                        yield name, f"{attribute}.{inner}", member
+
+    def _files(self, module: str) -> list[str]:
+        """Return the files where a name of a module may be set: its own, and then all of the user's."""
+        frames = self.watch.frames
+        files = [getattr(each, "__file__", None) for each in [sys.modules.get(module), *sys.modules.values()]]
+        return [file for file in files if isinstance(file, str) and file.endswith(".py") and frames.is_user(file)]
+
+    def _stack(self, run: Run, line: state_sources.Line | None) -> list[str]:
+        return [self.watch.frames.place_of(*(line or state_sources.task_line(run.task)))]
+
+
+def _holds(variable: contextvars.ContextVar[Any], value: Any) -> Callable[[Snapshot], bool]:
+    return lambda snapshot: snapshot.context.get(variable, _MISSING) is value
+
+
+def _local_holds(index: int, attribute: str, value: Any) -> Callable[[Snapshot], bool]:
+    return lambda snapshot: index < len(snapshot.local) and snapshot.local[index].get(attribute) is value
+
+
+def _default_of(variable: contextvars.ContextVar[Any]) -> Any:
+    try:
+        return contextvars.Context().run(variable.get)
+    except LookupError:
+        return _MISSING
+
+
+def _decimal_variable() -> contextvars.ContextVar[Any]:
+    """Return the context variable in which ``decimal`` keeps the current context; none is made in this thread."""
+    import decimal
+
+    def find() -> contextvars.ContextVar[Any]:
+        mine = decimal.getcontext()
+        return next(each for each, value in contextvars.copy_context().items() if value is mine)
+
+    return contextvars.Context().run(find)
+
+
+def _default_decimal() -> Any:
+    """Return what the decimal context of a new thread is a copy of."""
+    import decimal
+
+    return decimal.DefaultContext
+
+
+def _decimal_values(context: Any) -> tuple[Any, ...]:
+    """Return what of a decimal context changes results; of none, what a new thread begins with."""
+    context = context or _default_decimal()
+    return (
+        *(getattr(context, name) for name in state_sources.DECIMAL_FIELDS),
+        tuple(sorted(signal.__name__ for signal, on in context.traps.items() if on)),
+    )
+
+
+def _current_loop() -> Any:
+    """Return the current event loop of this thread without making one."""
+    import asyncio.events
+
+    policy = getattr(asyncio.events, "_event_loop_policy", None)
+    return getattr(getattr(policy, "_local", None), "_loop", None)
