@@ -215,13 +215,27 @@ def throughput(spans: Sequence[Span]) -> float | None:
 def overlap_range(spans: Iterable[Span]) -> Range | None:
     """Return how many executions were in their slots at once when they were most; None if none began.
 
-    Who was kept from starting by other processes might have overlapped with those that ended meanwhile.
+    Who was kept from starting by other processes might have overlapped with those that ended meanwhile; not where they
+    share a thread: what keeps that keeps both.
     """
     spans = list(spans)
     low = overlap(spans)
     if low is None:
         return None
-    return Range(low, max(low, overlap(spans, lambda span: span.queue_waited or 0.0) or 0.0))
+    earliest = _earliest(spans)
+    return Range(low, max(low, overlap(spans, lambda span: earliest[id(span)]) or 0.0))
+
+
+def _earliest(spans: Iterable[Span]) -> dict[int, float]:
+    """Return by the identity of an execution by how many seconds sooner it might have started."""
+    free: dict[object, float] = {}
+    found: dict[int, float] = {}
+    for span in sorted(spans, key=lambda span: span.started or 0.0):
+        slot = (span.pid, span.slot)
+        since = (span.started or 0.0) - free.get(slot, 0.0)
+        found[id(span)] = 0.0 if span.hold is not None else max(0.0, min(span.queue_waited or 0.0, since))
+        free[slot] = span.ended or 0.0
+    return found
 
 
 def overlap(spans: Iterable[Span], earlier: Callable[[Span], float] = lambda span: 0.0) -> float | None:

@@ -122,6 +122,15 @@ def test_the_throughput_lies_between_those_of_both_makespans():
     assert bounds(throughput_range(spans)) == (1.0, 2.0)
 
 
+@pytest.mark.parametrize("shared", [{"slot": "MainThread"}, {"hold": 0.0}])
+def test_who_shares_a_thread_would_not_have_overlapped_either(shared):
+    spans = [
+        span(started=0.0, ended=1.0, number=1, **shared),
+        span(started=1.001, ended=2.0, number=2, queue_waited=0.9, **shared),
+    ]
+    assert bounds(overlap_range(spans)) == (1.0, 1.0)
+
+
 def test_who_was_kept_from_starting_might_have_overlapped():
     spans = [span(started=0.0, ended=1.0, number=1), span(started=1.1, ended=2.0, number=2, queue_waited=0.5)]
     assert bounds(overlap_range(spans)) == (1.0, 2.0)
