@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from figures import processor_time
 
 from pytest_celerypool.trace import Span
 
@@ -195,13 +196,6 @@ def burst(celery_pool_worker: Any) -> Callable[..., Burst]:
         return Burst(spans, max(span.ended for span in spans) - began, cpu_after - cpu, own_after - own)
 
     return run
-
-
-def processor_time(pid: int) -> tuple[float, float]:
-    """Return the seconds of processor time that a process and its children have used, and the process alone."""
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    used = [sum(process.cpu_times()[:2]) for process in processes]
-    return sum(used), used[0]
 
 
 class SlowServer:

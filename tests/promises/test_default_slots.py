@@ -2,12 +2,12 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import kill_group
 
 from pytest_celerypool.pools import POOLS
 
@@ -15,7 +15,7 @@ PROCESSORS = os.cpu_count() or 1
 
 #: Run with ``--celery-concurrency=app``: Celery decides.
 SUITE = """
-from overlapping import at_once
+from figures import at_once
 from promised import wait
 
 def test_slots(celery_pool_worker, record_property):
@@ -57,7 +57,7 @@ def test_default_pool(measured, tmp_path, environment, until):
         said = until(lambda: re.search(r"concurrency: (\d+) \((\w+)\)", banner.read_text(errors="replace")))
         assert said, banner.read_text()
     finally:
-        kill_group(worker.pid)
+        os.killpg(worker.pid, signal.SIGKILL)
         worker.wait(10)
     measured(f"slots of `celery worker` on {PROCESSORS} processors", said[2], int(said[1]))
     assert (said[2], int(said[1])) == ("prefork", PROCESSORS)

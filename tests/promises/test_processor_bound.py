@@ -3,6 +3,7 @@
 import os
 from statistics import median
 
+import psutil
 import pytest
 from promised import compute
 
@@ -56,7 +57,13 @@ def test_more_children_than_processors(celery_pool_worker, burst, measured):
 @pytest.mark.celery_pools("prefork", concurrency=SIZES, fresh=True)
 @pytest.mark.celery_budget(makespan=120)
 def test_speed_up_by_processes(celery_pool_worker, burst, measured, compared):
-    """Processor-bound tasks are done faster by as many children as there are processors, and no faster by more."""
+    """Processor-bound tasks are done faster by as many children as there are processors, and no faster by more.
+
+    Plain times tell nothing where other programs have the processors: then it is skipped.
+    """
+    others = psutil.cpu_percent(interval=1.0)
+    if others > 25:
+        pytest.skip(f"other programs use {others:.0f} % of the processors")
     seconds = min(burst(compute, [(MILLISECONDS,)] * TASKS).seconds for _ in range(8))
     sides = compared(seconds)
     if sides:

@@ -9,7 +9,7 @@ from pytest_celerypool.pools import POOLS
 
 #: Run with four slots, which solo is told of.
 SUITE = """
-from overlapping import at_once
+from figures import at_once
 from promised import wait
 
 def test_slots(celery_pool_worker, record_property):
