@@ -5,6 +5,7 @@ from statistics import median
 
 import psutil
 import pytest
+from figures import average_at_once, slowed
 from promised import compute
 
 PROCESSORS = os.cpu_count() or 1
@@ -12,11 +13,6 @@ SIZES = [1, PROCESSORS, 2 * PROCESSORS]
 
 TASKS = 12 * PROCESSORS
 MILLISECONDS = 50
-
-
-def worked(span):
-    """The seconds that a task was in its slot, less those in which other processes had the processors."""
-    return span.runtime - (span.waited or 0.0)
 
 
 def processors_used(burst):
@@ -32,12 +28,11 @@ def test_children_compute_at_once(celery_pool_worker, burst, measured):
     The time in which other programs had the processors is left out: so it holds on a busy machine too.
     """
     spans = burst(compute, [(MILLISECONDS,)] * TASKS).spans
-    at_once = sum(span.runtime for span in spans) / (max(s.ended for s in spans) - min(s.started for s in spans))
-    slowed = median(worked(span) for span in spans) / (MILLISECONDS / 1000)
+    together, longer = average_at_once(spans), slowed(spans, MILLISECONDS / 1000)
     sides = f"{PROCESSORS} children on {PROCESSORS} processors"
-    measured(f"tasks at once, {sides}", "prefork", at_once)
-    measured(f"time that one took over its processor time, {sides}", "prefork", slowed)
-    assert at_once / slowed >= 0.75 * PROCESSORS
+    measured(f"tasks at once, {sides}", "prefork", together)
+    measured(f"time that one took over its processor time, {sides}", "prefork", longer)
+    assert together / longer >= 0.75 * PROCESSORS
 
 
 @pytest.mark.celery_pools("prefork", concurrency=2 * PROCESSORS, fresh=True)
@@ -45,12 +40,12 @@ def test_children_compute_at_once(celery_pool_worker, burst, measured):
 def test_more_children_than_processors(celery_pool_worker, burst, measured):
     """Beyond the number of processors nothing is gained: more tasks run at once, and each takes as much longer."""
     found = burst(compute, [(MILLISECONDS,)] * TASKS)
-    slowed = median(span.runtime / span.cpu for span in found.spans)
+    longer = median(span.runtime / span.cpu for span in found.spans)
     sides = f"{2 * PROCESSORS} children on {PROCESSORS} processors"
     measured(f"processors at work for {sides}", "prefork", processors_used(found))
-    measured(f"time that one took over its processor time, {sides}", "prefork", slowed)
+    measured(f"time that one took over its processor time, {sides}", "prefork", longer)
     assert processors_used(found) <= 1.05 * PROCESSORS
-    assert slowed >= 1.5
+    assert longer >= 1.5
 
 
 @pytest.mark.benchmark

@@ -1,15 +1,18 @@
 """Several workers of one slot each, against one worker with as many."""
 
 import os
-import time
 
+from figures import average_at_once, slowed
 from promised import compute, wait
 
 PROCESSORS = os.cpu_count() or 1
 SOLOS = max(2, PROCESSORS)
 
-#: What a task is, and how many there are for each slot.
-LOADS = {"waits of 100 ms": (wait, 0.1, 8), "computations of 30 ms": (compute, 30, 8)}
+#: What a task is, and how many seconds one takes in a slot that has a processor.
+LOADS = {"waits of 100 ms": (wait, 0.1, 0.1), "computations of 30 ms": (compute, 30, 0.03)}
+
+#: Tasks for each slot.
+SHARE = 8
 
 ROUNDS = 2
 
@@ -27,25 +30,25 @@ def test_several_solos(celery_pool_cluster, measured):
     """Several solo workers on one queue do as much as one worker of prefork with as many children."""
     workers = celery_pool_cluster(WORKERS)
 
-    def run(task, argument, count, queue):
-        """The tasks a second of the workers of a queue."""
-        before, began = len(workers.spans), time.monotonic()
-        for _ in range(count):
+    def run(queue, task, argument):
+        """The executions of a load by the workers of a queue."""
+        before = len(workers.spans)
+        for _ in range(SHARE * SOLOS):
             task.apply_async((argument,), queue=queue)
         workers.drain(60)
         spans = workers.spans[before:]
         assert {span.worker for span in spans} == {name for name, each in WORKERS.items() if each["queues"] == [queue]}
-        return count / (max(span.ended for span in spans) - began)
+        return spans
 
-    for load, (task, argument, share) in LOADS.items():
-        rounds = [
-            {queue: run(task, argument, share * SOLOS, queue) for queue in ("one", "several", "prefork")}
-            for _ in range(ROUNDS)
-        ]
-        rates = {queue: max(each[queue] for each in rounds) for queue in ("one", "several", "prefork")}
-        measured(f"{load}, one solo worker", "solo", rates["one"], "a second")
-        measured(f"{load}, {SOLOS} solo workers, or children", "solo", rates["several"], "a second")
-        measured(f"{load}, {SOLOS} solo workers, or children", "prefork", rates["prefork"], "a second")
-        assert rates["several"] >= 0.7 * rates["prefork"]
-        if task is wait:
-            assert rates["several"] >= 0.7 * SOLOS * rates["one"]
+    def gain(queue, task, argument, seconds):
+        """How many times faster than one slot the workers of a queue are where nobody else needs the processors."""
+        rounds = [run(queue, task, argument) for _ in range(ROUNDS)]
+        return max(average_at_once(spans) / slowed(spans, seconds) for spans in rounds)
+
+    for load, (task, argument, seconds) in LOADS.items():
+        gains = {queue: gain(queue, task, argument, seconds) for queue in ("one", "several", "prefork")}
+        measured(f"{load}, one solo worker: times faster than one slot", "solo", gains["one"])
+        measured(f"{load}, {SOLOS} solo workers, or children: times faster than one slot", "solo", gains["several"])
+        measured(f"{load}, {SOLOS} solo workers, or children: times faster than one slot", "prefork", gains["prefork"])
+        assert gains["several"] >= 0.7 * gains["prefork"]
+        assert gains["several"] >= 0.7 * SOLOS * gains["one"]
