@@ -32,26 +32,26 @@ _WARM_UP = 4 << 20
 _floors: WeakKeyDictionary[Launched, Mapping[str, float]] = WeakKeyDictionary()
 
 
-def refused(handle: WorkerHandle, spec: BudgetSpec) -> list[Failure]:
-    """Return failures for the limits that are below what a task takes that does nothing.
+def refused(handle: WorkerHandle, spec: BudgetSpec) -> dict[str, Failure]:
+    """Return the measures whose limits are below what a task takes that does nothing, each with a failure.
 
     :param handle: all of whose tasks have ended; tasks of Celery's own are sent to its worker if a limit is so low that
         it has to be looked at.
     """
     if not applies(spec.pools, handle.pool.name):
-        return []
+        return {}
     low = {name: limit for name, limit in spec.limits.items() if limit.value < _HIGH.get(name, 0.0)}
     floors = _floors_of(handle) if low else {}
     told = {name: floors[name] for name, limit in low.items() if limit.value < floors.get(name, 0.0)}
     if "memory" in spec.limits and spec.limits["memory"].value < MEMORY_NOISE:
         told["memory"] = MEMORY_NOISE
-    return [
-        Failure(
+    return {
+        name: Failure(
             f"celery_budget({name}={spec.limits[name].text}) under {handle.pool}: it is below the noise floor of "
             f"{shown(name, floor)}, {_what(name)}: nothing could be told by it. Give a limit above that"
         )
         for name, floor in told.items()
-    ]
+    }
 
 
 def _what(measure: str) -> str:

@@ -14,6 +14,7 @@ from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.floors import growth_range, refused
 from pytest_celerypool.keys import HANDLE, MARKERS, NOTES, OBSERVED, PLACE, POLICIES, RESULT, SETTINGS
+from pytest_celerypool.launch import growth as growth_between
 from pytest_celerypool.lease import Observed
 from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
 from pytest_celerypool.policies import Policies
@@ -92,6 +93,7 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
         **_swept(item, handle, failed),
     }
     item.user_properties += _properties(item, handle)
+    item.user_properties += [("celery_budget", each) for outcome in outcomes for each in outcome.standings]
     item.user_properties += [("celery_finding", findings.headline(finding)) for finding, _ in judged.findings]
     return [] if failed else [*failures, *judged.failures]
 
@@ -196,7 +198,7 @@ def _growth(observed: Observed, handle: Handle) -> int | None:
     if observed.memory_before is None or any(member.ended_by_test for member in handle.members):
         return None
     after = handle.settled_memory()
-    return None if after is None else after - observed.memory_before
+    return None if after is None else growth_between(observed.memory_before, after)
 
 
 def _judge_budgets(
@@ -227,7 +229,8 @@ def _judge_budget(
     times = settings.budget_confirm if spec.confirm is None else spec.confirm
     if times:
         outcome = confirm(handle, spec, outcome, times, judge_with)
-    return replace(outcome, failures=(*outcome.failures, *refused(handle, spec)))
+    low = refused(handle, spec)
+    return replace(outcome, refused=tuple(low), other_failures=(*outcome.other_failures, *low.values()))
 
 
 _UNCORRECTED = (

@@ -28,7 +28,7 @@ from pytest_celerypool.keys import (
     TOLD,
     WORKERS,
 )
-from pytest_celerypool.launch import WorkerSpec, same_server
+from pytest_celerypool.launch import Memory, WorkerSpec, same_server
 from pytest_celerypool.markers import Markers, PoolsSpec
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.surface import AXIS, CLUSTER, WORKER
@@ -48,7 +48,7 @@ class Observed:
     def __init__(self) -> None:
         self.eager: list[str] = []
         self.awaited: set[str] = set()
-        self.memory_before: int | None = None
+        self.memory_before: Memory | None = None
 
 
 def workers_of(config: pytest.Config) -> Workers:

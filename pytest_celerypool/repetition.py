@@ -6,8 +6,10 @@ nobody's. What the agent found meanwhile is kept.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from pytest_celerypool.agent.publishing import Publication
@@ -41,8 +43,11 @@ def apart(handle: WorkerHandle, *, logged: bool = False) -> Iterator[Ledger]:
             own.find(finding)
 
 
-def send(handle: WorkerHandle, publication: Publication) -> str:
-    """Publish a task as the test did, without what was to follow it; returns its new id."""
+def send(handle: WorkerHandle, publication: Publication, countdown: float | None = None) -> str:
+    """Publish a task as the test did, without what was to follow it; returns its new id.
+
+    :param countdown: seconds before which it may not start; of an ETA in the test nothing is known here.
+    """
     task = handle.app.tasks.get(publication.task)
     hard, soft = publication.time_limits
     place: dict[str, Any] = {"queue": publication.queue}
@@ -55,6 +60,7 @@ def send(handle: WorkerHandle, publication: Publication) -> str:
         kwargs=kwargs,
         time_limit=hard,
         soft_time_limit=soft,
+        countdown=countdown,
         ignore_result=getattr(task, "ignore_result", None),
         serializer=getattr(task, "serializer", None),
         **place,
@@ -62,10 +68,22 @@ def send(handle: WorkerHandle, publication: Publication) -> str:
     return str(result.id)
 
 
-def wait(handle: WorkerHandle) -> str | None:
-    """Wait until all of a pass has ended; returns what did not, ``None`` if all has."""
+def countdown_of(publication: Publication) -> float | None:
+    """Return the seconds from the publication of a task to its ETA, ``None`` if it had none."""
+    if publication.eta is None:
+        return None
+    eta = datetime.fromisoformat(publication.eta)
+    published = time.time() - (time.monotonic() - publication.published)
+    return max(0.0, eta.timestamp() - published)
+
+
+def wait(handle: WorkerHandle, timeout: float | None = None) -> str | None:
+    """Wait until all of a pass has ended; returns what did not, ``None`` if all has.
+
+    :param timeout: seconds; ``--celery-timeout`` if not given.
+    """
     try:
-        handle.drain()
+        handle.drain(timeout)
     except (TaskTimeoutError, WorkerError) as exc:
         return f"not all repetitions ended: {str(exc).partition('Its log:')[0].strip()}"
     return None

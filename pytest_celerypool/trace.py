@@ -330,6 +330,10 @@ class Ledger:
             known.tests.append(self.test)
         known.ids += [each for each in finding.ids if each not in known.ids]
 
+    def ask(self, clocks: WaitClocks) -> None:
+        """From now on ask others for how long they have waited: the worker has started anew."""
+        self._waits = QueueWaits(clocks)
+
     def outstanding(self) -> list[TaskEntry]:
         """The tasks that have not ended."""
         return [entry for entry in self.tasks.values() if entry.outstanding]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.crossing import Crossing
 from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.launch import Launched, Memory
 from pytest_celerypool.trace import Finding, Ledger, Span, TaskEntry, in_order, spans_of_all
 from pytest_celerypool.units import format_seconds
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.publishing import Publication
     from pytest_celerypool.broker import Broker
-    from pytest_celerypool.launch import Launched
     from pytest_celerypool.pools import Pool
 
 #: Seconds that a warm shutdown may take before the worker is killed.
@@ -75,16 +75,21 @@ class Handle:
         self.pump()
         return [finding for member in self.members for finding in member.ledger.findings]
 
-    def settled_memory(self) -> int | None:
-        """Return :meth:`memory` once the workers have collected their garbage."""
+    def settled_memory(self) -> Memory | None:
+        """Return what the workers' processes use once they have collected their garbage.
+
+        ``None`` if the system does not tell.
+        """
+        used: dict[int, int] = {}
+        own: frozenset[int] = frozenset()
         for member in self.members:
             member.launched.collect_garbage()
-        return self.memory()
-
-    def memory(self) -> int | None:
-        """Bytes that only the workers' processes use, ``None`` if the system does not tell."""
-        found = [member.launched.memory() for member in self.members]
-        return None if None in found else sum(each or 0 for each in found)
+            found = member.launched.memory_by_process()
+            if found is None:
+                return None
+            used.update(found.used)
+            own |= found.own
+        return Memory(used, own)
 
     # -- publishing
 
@@ -368,8 +373,8 @@ class WorkerHandle(Handle):
         self.launch = launched.spec.launch
         self.name = launched.spec.name or self.hostname
         self._cluster = cluster
-        apart = self.pool.takes_concurrency and not self.pool.green
-        self._crossing = Crossing(launched.main_thread, apart, broker.server_pid, launched.slot_histories)
+        self._broker = broker
+        self._crossing = self._cross()
         super().__init__(app, broker, timeout, self.new_ledger(test))
         self.ended_by_test = False
         self._log_start = launched.log_size()
@@ -394,6 +399,11 @@ class WorkerHandle(Handle):
             tasks=None if self._cluster is None else self._cluster.ledger.tasks,
             clocks=self._crossing,
         )
+
+    def _cross(self) -> Crossing:
+        """Return the clocks of those whom a message to the worker passes, as it lives now."""
+        apart = self.pool.takes_concurrency and not self.pool.green
+        return Crossing(self.launched.main_thread, apart, self._broker.server_pid, self.launched.slot_histories)
 
     def close(self) -> None:
         """Let go of what the handle has opened; the worker lives on."""
@@ -606,6 +616,9 @@ class WorkerHandle(Handle):
         """
         self.stop()
         self.launched.restart()
+        self._crossing.close()
+        self._crossing = self._cross()
+        self.ledger.ask(self._crossing)
         self.ended_by_test = False
         self._asked_for.clear()
         for record in self.launched.early:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pytest_celerypool.agent.loading import Source
 from pytest_celerypool.errors import WorkerError
@@ -111,6 +111,9 @@ class Launched(Protocol):
     def memory(self) -> int | None:
         """Bytes that only the worker's processes use, ``None`` if the system does not tell."""
 
+    def memory_by_process(self) -> Memory | None:
+        """The same, process by process."""
+
     def collect_garbage(self) -> bool:
         """Have the worker's processes collect their garbage; returns whether all have."""
 
@@ -196,19 +199,44 @@ def _server(url: str) -> tuple[str, int | None, str]:
     return parts.hostname or "localhost", parts.port or _PORTS.get(scheme), unquote(parts.path).strip("/") or default
 
 
-def memory_of(pids: Iterable[int]) -> int | None:
-    """Return the bytes that only these processes use (unique set size), ``None`` if the system does not tell."""
+class Memory(NamedTuple):
+    """What processes of workers use.
+
+    :ivar used: process id to the bytes that only this process uses (unique set size).
+    :ivar own: the processes that are Celery's: main ones and children of pools. Others were started by tasks.
+    """
+
+    used: Mapping[int, int]
+    own: frozenset[int]
+
+
+def memory_of(pids: Iterable[int], is_own: Callable[[int], bool]) -> Memory | None:
+    """Return what these processes use, ``None`` if the system does not tell.
+
+    :param is_own: whether a process is one of Celery's.
+    """
     import psutil
 
-    total = 0
+    used = {}
     for pid in pids:
         try:
-            total += psutil.Process(pid).memory_full_info().uss
+            used[pid] = int(psutil.Process(pid).memory_full_info().uss)
         except psutil.NoSuchProcess:
             continue
         except (psutil.AccessDenied, AttributeError):
             return None
-    return total or None
+    return Memory(used, frozenset(filter(is_own, used))) if used else None
+
+
+def growth(before: Memory, after: Memory) -> int | None:
+    """Return by how many bytes more is used, ``None`` where nobody can tell.
+
+    That is where a process of a pool has ended, which took with it what it had grown by, or has begun, which brought
+    with it what any has. What a task started and left running counts in full, what has ended is no gain.
+    """
+    if before.own != after.own:
+        return None
+    return sum(after.used.values()) - sum(used for pid, used in before.used.items() if pid in after.used)
 
 
 def collect_garbage_of(folder: Path, pids: Iterable[int]) -> bool:

@@ -26,6 +26,7 @@ from pytest_celerypool.agent.stacks import StackWriter, format_greenlets, shorte
 from pytest_celerypool.agent.watch import Watch
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.launch import (
+    Memory,
     Surroundings,
     WithLog,
     WorkerSpec,
@@ -229,7 +230,12 @@ class InProcessWorker(WithLog):
 
     def memory(self) -> int | None:
         """Bytes that only this process and the children of the pool use, ``None`` if the system does not tell."""
-        return memory_of(self.processes())
+        found = self.memory_by_process()
+        return None if found is None else sum(found.used.values())
+
+    def memory_by_process(self) -> Memory | None:
+        """The same, process by process."""
+        return memory_of(self.processes(), lambda _: True)
 
     def collect_garbage(self) -> bool:
         """Collect the garbage of this process and of the pool's children; returns whether all have."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_celerypool.agent.loading import spell
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.launch import (
+    Memory,
     Surroundings,
     WithLog,
     WorkerSpec,
@@ -227,7 +228,21 @@ class SubprocessWorker(WithLog):
 
     def memory(self) -> int | None:
         """Bytes that only this worker's processes use (unique set size), ``None`` if the system does not tell."""
-        return memory_of(self.processes())
+        found = self.memory_by_process()
+        return None if found is None else sum(found.used.values())
+
+    def memory_by_process(self) -> Memory | None:
+        """The same, process by process."""
+        return memory_of(self.processes(), self._is_own)
+
+    def _is_own(self, pid: int) -> bool:
+        """Whether a process is the worker's main one, or a child of its pool: tasks run in these, not in the main one."""
+        import psutil
+
+        try:
+            return pid == self.pid or (self.spec.pool.forks and psutil.Process(pid).ppid() == self.pid)
+        except psutil.NoSuchProcess:
+            return False
 
     def collect_garbage(self) -> bool:
         """Have all processes of the worker collect their garbage; returns whether they have."""

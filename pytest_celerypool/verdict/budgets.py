@@ -25,7 +25,8 @@ _LARGEST_SHARE = 99.99
 #: The part of a measure by which its bounds may differ and still be shown as one value.
 _ALIKE = 0.05
 
-Verdict = Literal["kept", "broken", "inconclusive"]
+#: The last two are of limits that were measured again: broken for sure, and not broken.
+Verdict = Literal["kept", "broken", "inconclusive", "confirmed", "noise"]
 
 
 @dataclass(frozen=True)
@@ -45,29 +46,76 @@ class Judged:
     """One limit of a budget, judged.
 
     :ivar verdict: ``"inconclusive"`` where the measure is too close to the limit, or known too badly, to tell.
+    :ivar range: what was measured.
     :ivar span: the one execution that decides, if there is one.
-    :ivar text: what to say of a limit that was not kept.
-    :ivar detail: further lines of it.
+    :ivar text: what to say of a limit that was not kept, one line.
+    :ivar reason: why it is inconclusive.
+    :ivar detail: further lines on one that is broken.
+    :ivar again: what came out when tasks were sent again.
     """
 
     measure: str
     verdict: Verdict
     nearest: Nearest
+    range: Range
     span: Span | None = None
     text: str = ""
+    reason: str = ""
     detail: str = ""
+    again: str = ""
+
+    def failure(self) -> Failure | None:
+        """Return the failure that it is, if it is one."""
+        if self.verdict not in ("broken", "confirmed"):
+            return None
+        return Failure(self.text, "\n".join(filter(None, (self.again, self.detail))))
+
+    def note(self) -> str:
+        """Return what to say of it although it fails nothing; empty if there is nothing to say."""
+        if self.verdict not in ("inconclusive", "noise"):
+            return ""
+        return f"{self.text}: {'; '.join(filter(None, (self.reason, self.again)))}"
 
 
 @dataclass(frozen=True)
 class BudgetOutcome:
-    """What became of one ``celery_budget``."""
+    """What became of one ``celery_budget``.
 
-    failures: tuple[Failure, ...] = ()
-    #: None where nothing was measured.
-    nearest: Nearest | None = None
-    #: Limits that could not be judged or are inconclusive, and why; each one line.
-    notes: tuple[str, ...] = ()
+    :ivar judged: its limits; those are left out of which nothing was measured.
+    :ivar unjudged: the measures of these.
+    :ivar refused: the measures whose limits nothing could be told by.
+    :ivar other_failures: what fails beside the limits, :attr:`other_notes` what is to be said beside them.
+    """
+
     judged: tuple[Judged, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    other_failures: tuple[Failure, ...] = ()
+    other_notes: tuple[str, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """What fails the test."""
+        return (*self.other_failures, *(found for each in self.judged if (found := each.failure()) is not None))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be judged, is inconclusive or was noise, and why; each one line."""
+        return (*self.other_notes, *(note for each in self.judged if (note := each.note())))
+
+    @property
+    def nearest(self) -> Nearest | None:
+        """The limit that was nearest to being broken; None where nothing was measured."""
+        return max((each.nearest for each in self.judged), key=lambda each: each.share, default=None)
+
+    @property
+    def standings(self) -> list[str]:
+        """What became of the limits that were not simply kept, for machines: ``runtime inconclusive``."""
+        return [
+            *(f"{each.measure} {each.verdict}" for each in self.judged if each.verdict != "kept"),
+            *(f"{measure} unjudged" for measure in self.unjudged),
+            *(f"{measure} refused" for measure in self.refused),
+        ]
 
 
 @dataclass(frozen=True)
@@ -116,22 +164,25 @@ def judge(
         return BudgetOutcome()
     selected = select(spec.tasks, tasks)
     if not selected:
-        return BudgetOutcome((no_match("celery_budget", spec.tasks, tasks, pool),))
+        return BudgetOutcome(other_failures=(no_match("celery_budget", spec.tasks, tasks, pool),))
     spans = spans_of(spec.tasks, selected)
-    failures, notes, judged = _without_figures(selected, pool), [], []
+    notes, judged, unjudged = [], [], []
     for measure, limit in spec.limits.items() if spans else ():
         if measure == "hold" and not green:
             continue
         taken = _take(measure, spans, spec.percentile, memory_growth, instead or {})
         if taken is None:
+            unjudged.append(measure)
             notes.append(f"{measure} was not judged under {pool}: {_unknown(measure, spans)}")
             continue
         judged.append(_judge_limit(measure, limit, taken, spans, spec.percentile, pool))
         notes += _few(measure, taken, spans, spec.percentile)
-    failures += [Failure(each.text, each.detail) for each in judged if each.verdict == "broken"]
-    notes += [each.text for each in judged if each.verdict == "inconclusive"]
-    nearest = max((each.nearest for each in judged), key=lambda each: each.share, default=None)
-    return BudgetOutcome(tuple(failures), nearest, tuple(notes), tuple(judged))
+    return BudgetOutcome(
+        tuple(judged),
+        tuple(unjudged),
+        other_failures=tuple(_without_figures(selected, pool)),
+        other_notes=tuple(notes),
+    )
 
 
 def _without_figures(selected: Iterable[TaskEntry], pool: str) -> list[Failure]:
@@ -186,7 +237,10 @@ def _percentile(measure: str, spans: Iterable[Span], percentile: float, instead:
 
 def _unknown(measure: str, spans: Sequence[Span]) -> str:
     if measure == "memory":
-        return "the system does not tell how much memory the worker uses, or the test ended the worker"
+        return (
+            "the system does not tell how much memory the worker uses, the test ended the worker, or a process of its "
+            "pool ended or began meanwhile"
+        )
     if not any(span.started is not None and span.ended is not None for span in spans):
         return "no task began and ended in a slot"
     return "the system does not tell"
@@ -202,15 +256,16 @@ def _judge_limit(
     broken = taken.range.falls_short(limit.value) if lower else taken.range.exceeds(limit.value)
     nearest = Nearest(measure, _shown(measure, taken.range, limit), limit.text, _share(measure, taken.range, limit))
     if broken is False:
-        return Judged(measure, "kept", nearest, taken.span)
+        return Judged(measure, "kept", nearest, taken.range, taken.span)
     ranked = f" (percentile {percentile:g} of {taken.count} executions)" if taken.span and percentile < 100 else ""
     named = f"{span_label(taken.span) if taken.span else _together(spans)} under {pool}"
+    told = f"{named}: {measure} {nearest.value}{ranked} is"
     if broken:
-        side = "below" if lower else "above"
-        text = f"{named}: {measure} {nearest.value}{ranked} is {side} the limit of {limit.text}"
-        return Judged(measure, "broken", nearest, taken.span, text, table(spans, _SUSPECTS[measure]))
-    text = f"{named}: {measure} {nearest.value}{ranked} is inconclusive against the limit of {limit.text}: "
-    return Judged(measure, "inconclusive", nearest, taken.span, text + _doubt(measure, taken.range))
+        text = f"{told} {'below' if lower else 'above'} the limit of {limit.text}"
+        suspects = table(spans, _SUSPECTS[measure])
+        return Judged(measure, "broken", nearest, taken.range, taken.span, text, detail=suspects)
+    text = f"{told} inconclusive against the limit of {limit.text}"
+    return Judged(measure, "inconclusive", nearest, taken.range, taken.span, text, _doubt(measure, taken.range))
 
 
 def _doubt(measure: str, found: Range) -> str:
@@ -253,9 +308,17 @@ def _few(measure: str, taken: _Taken, spans: Sequence[Span], percentile: float) 
 
 
 def _shown(measure: str, taken: Range, limit: Limit) -> str:
+    return _show(measure, taken.best, limit) if _is_one(taken) else shown_range(measure, taken)
+
+
+def _is_one(taken: Range) -> bool:
+    return taken.high - taken.low <= max(taken.noise, _ALIKE * taken.high)
+
+
+def shown_range(measure: str, taken: Range) -> str:
     """Return what was measured: one value, or the two between which it lies."""
-    if taken.high - taken.low <= max(taken.noise, _ALIKE * taken.high):
-        return _show(measure, taken.best, limit)
+    if _is_one(taken):
+        return shown(measure, taken.best)
     return f"between {shown(measure, taken.low)} and {shown(measure, taken.high)}"
 
 

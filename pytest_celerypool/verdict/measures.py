@@ -34,6 +34,11 @@ class Range(NamedTuple):
         """Whether it is known to within its noise."""
         return self.high - self.low <= self.noise
 
+    @property
+    def settled(self) -> Range:
+        """The same without its noise where it is told: what the lowest of several measurements of one thing took."""
+        return Range(self.best, self.best) if self.told else self
+
     def exceeds(self, limit: float) -> bool | None:
         """Whether the measure is above `limit`; ``None`` if it cannot be told."""
         if self.low - self.noise > limit:

@@ -222,7 +222,8 @@ def test_nothing_measured():
         (
             [span()],
             "memory",
-            "the system does not tell how much memory the worker uses, or the test ended the worker",
+            "the system does not tell how much memory the worker uses, the test ended the worker, or a process of its "
+            "pool ended or began meanwhile",
         ),
         ([span()], "cpu", "the system does not tell"),
         ([span(None, 1.0)], "runtime", "no task began and ended in a slot"),

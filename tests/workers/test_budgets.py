@@ -31,6 +31,12 @@ def keep(mib):
     KEPT.append(b"x" * (mib << 20))
 
 @app.task
+def keep_once(path, mib):
+    if not os.path.exists(path):
+        keep(mib)
+    open(path, "a").close()
+
+@app.task
 def leave_a_cycle(mib):
     cycle = [b"x" * (64 << 10) for _ in range(mib << 4)]
     cycle.append(cycle)
@@ -42,7 +48,7 @@ def nap_later(seconds):
 
 SUITE = """
 import pytest
-from proj import keep, leave_a_cycle, nap, nap_later, nothing, slow_once
+from proj import keep, keep_once, leave_a_cycle, nap, nap_later, nothing, slow_once
 
 @pytest.mark.celery_budget(runtime="100ms", confirm=3)
 def test_always(celery_pool_worker):
@@ -85,6 +91,24 @@ def test_few(celery_pool_worker):
 def test_memory(celery_pool_worker):
     celery_pool_worker.run(keep, 30)
 
+@pytest.mark.celery_budget(makespan="150ms", confirm=1)
+def test_chain(celery_pool_worker):
+    celery_pool_worker.run(nap.si(0.05) | nap.si(0.2))
+
+@pytest.mark.celery_budget(queued="150ms", confirm=1)
+def test_countdown(celery_pool_worker):
+    nap.apply_async((0.01,), countdown=0.4).get()
+
+@pytest.mark.celery_budget(memory="10MiB", confirm=1)
+def test_grows_once(celery_pool_worker, tmp_path):
+    celery_pool_worker.run(keep_once, str(tmp_path / "file"), 30)
+
+@pytest.mark.celery_budget(queued="9s")
+def test_restart(celery_pool_worker):
+    celery_pool_worker.restart()
+    celery_pool_worker.run(nothing)
+    assert [span.queue_waited is None for span in celery_pool_worker.spans] == [False]
+
 @pytest.mark.celery_budget(memory="10MiB")
 def test_garbage(celery_pool_worker):
     celery_pool_worker.run(leave_a_cycle, 30)
@@ -120,6 +144,10 @@ def said(run):
         ("few", "passed"),
         ("memory", "failed"),
         ("garbage", "passed"),
+        ("chain", "failed"),
+        ("countdown", "failed"),
+        ("grows_once", "passed"),
+        ("restart", "passed"),
     ],
 )
 def test_outcomes(run, pool, test, outcome):
@@ -138,6 +166,31 @@ def test_what_was_slow_once_is_noise_and_said_to_be(run):
     assert re.search(
         r"::test_once\[gevent\]: proj\.slow_once\S* under gevent: runtime .* noise, sent again alone", said(run)
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("test", "word"),
+    [
+        ("always", "runtime confirmed"),
+        ("once", "runtime noise"),
+        ("not_again", "runtime broken"),
+        ("low", "cpu refused"),
+        ("grows_once", "memory inconclusive"),
+    ],
+)
+def test_machines_are_told_what_became_of_a_limit(run, test, word):
+    assert word in run.property(f"test_{test}[prefork]", "celery_budget")
+
+
+@pytest.mark.slow
+def test_machines_are_told_nothing_of_limits_that_were_kept(run):
+    assert run.property("test_restart[prefork]", "celery_budget") == []
+
+
+@pytest.mark.slow
+def test_a_chain_is_not_excused_by_its_first_task(run):
+    assert "what followed a task" in run.failure("test_chain[threads]")
 
 
 @pytest.mark.slow
