@@ -236,7 +236,7 @@ class SubprocessWorker(WithLog):
         return memory_of(self.processes(), self._is_own)
 
     def _is_own(self, pid: int) -> bool:
-        """Whether a process is the worker's main one, or a child of its pool: tasks run in these, not in the main one."""
+        """Whether a process is the main one, or a child of the pool; others were started by tasks."""
         import psutil
 
         try:

@@ -5,15 +5,16 @@ import itertools
 import sys
 import textwrap
 import threading
+import tracemalloc
 import types
 
 import pytest
 
 from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
-from pytest_celerypool.agent.detectors.code.places import FRESH, UNKNOWN, Place, Sources, differ, same
+from pytest_celerypool.agent.detectors.code.places import FRESH, UNKNOWN, Place, Sources, differ, same, show
 from pytest_celerypool.agent.detectors.code.standing import Reader, Standing
 from pytest_celerypool.agent.detectors.sharing.before_fork import made_at_import
-from pytest_celerypool.agent.detectors.sharing.changes import fingerprint, items_of, text_of
+from pytest_celerypool.agent.detectors.sharing.changes import fingerprint, items_of, key_of, text_of
 from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
@@ -256,3 +257,20 @@ def test_causes_of_an_exception_are_looked_at_once():
 
 def test_each_sign_says_what_it_means():
     assert all(sign.means and sign.remedy and sign.exceptions for sign in SIGNS)
+
+
+@pytest.mark.parametrize("value", ["x" * (8 << 20), b"x" * (8 << 20)])
+@pytest.mark.parametrize("text", [key_of, text_of, show])
+def test_no_long_text_is_made_of_what_a_task_keeps(text, value):
+    """A task may keep many megabytes: the agent must neither copy nor write them."""
+    tracemalloc.start()
+    try:
+        assert len(text(value)) < 300
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_long_items_are_told_apart():
+    """Also where only their ends differ."""
+    assert key_of("x" * 1000 + "a") != key_of("x" * 1000 + "b")

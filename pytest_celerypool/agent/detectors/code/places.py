@@ -133,6 +133,8 @@ def show(value: Any, most: int = 60) -> str:
     if value is ABSENT:
         return "nothing"
     try:
+        if isinstance(value, str | bytes):
+            value = value[:most]  # the text of all of it may be long
         plain = isinstance(value, (*PLAIN, list, dict, set, tuple))
         text = repr(value) if plain else f"<{type(value).__module__}.{type(value).__qualname__} at {id(value):#x}>"
     except Exception:  # noqa: BLE001 - an item may have a repr of the user's own

@@ -22,7 +22,7 @@ from pytest_celerypool.agent.detectors.code.calls import function_of
 from pytest_celerypool.agent.detectors.code.flow import Flow, Step, scope_of
 from pytest_celerypool.agent.detectors.code.places import ALL, Scope, place_of
 from pytest_celerypool.agent.detectors.code.standing import name_of
-from pytest_celerypool.agent.detectors.sharing.changes import Change, items_of, text_of
+from pytest_celerypool.agent.detectors.sharing.changes import Change, items_of, key_of, text_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.syntax import tree_of
 from pytest_celerypool.agent.watch import Watch
@@ -248,7 +248,7 @@ class Parent:
                 place: Any = step.place
                 line = self._children.line(step)
                 about = (os.getpid(), f"{step.code.co_name}, a receiver of worker_ready,", "")
-                changes.append(Change(*about, id(place.owner), repr(place.key), before, after, 0.0, now, line))
+                changes.append(Change(*about, id(place.owner), key_of(place.key), before, after, 0.0, now, line))
         self._children.publish(changes)
 
     @staticmethod
@@ -290,7 +290,7 @@ class Parent:
 
     def _changed(self, place: Any, value: Any) -> Change | None:
         """Return what a child changed of a value, or of the container that it is, and is not so here."""
-        others = self._children.others(id(place.owner), repr(place.key))
+        others = self._children.others(id(place.owner), key_of(place.key))
         if others and others[-1].after != text_of(value):
             return others[-1]
         if isinstance(value, dict | list | set):
@@ -303,8 +303,8 @@ class Parent:
 
 def _lacks(value: Any, change: Change) -> bool:
     if isinstance(value, dict):
-        return all(repr(key) != change.key or text_of(held) != change.after for key, held in value.items())
-    return all(repr(each) != change.key for each in value)
+        return all(key_of(key) != change.key or text_of(held) != change.after for key, held in value.items())
+    return all(key_of(each) != change.key for each in value)
 
 
 def _receivers(signal: Any) -> list[types.FunctionType]:

@@ -65,6 +65,17 @@ def fingerprint(value: Any) -> str | None:
     return "free" if isinstance(value, SEMAPHORES) else None
 
 
+def key_of(value: Any) -> str:
+    """Return a key or an item as it is told from others, in all children: of a long text, its hash.
+
+    Their texts would be kept, written and read by all children, as long as they are. A hash is the same in all of them,
+    since they are forked from one process.
+    """
+    if isinstance(value, str | bytes) and len(value) > MOST_ITEMS:
+        return f"{type(value).__name__} of {len(value)}: {hash(value):x}"
+    return repr(value)
+
+
 def text_of(value: Any) -> str:
     """Return a value as it is compared between processes."""
     if value is ABSENT:

@@ -27,6 +27,7 @@ from pytest_celerypool.agent.detectors.sharing.changes import (
     Execution,
     fingerprint,
     items_of,
+    key_of,
     text_of,
 )
 from pytest_celerypool.agent.detectors.sharing.children_judge import Judge
@@ -103,7 +104,7 @@ class Children(Detector):
             held = items_of(owner)
             execution.before[id(owner), ""] = step, held, ""
         else:
-            execution.before[id(owner), repr(place.key)] = step, None, text_of(place.value())
+            execution.before[id(owner), key_of(place.key)] = step, None, text_of(place.value())
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Write down what the task changed, and judge what it missed."""
@@ -126,7 +127,7 @@ class Children(Detector):
                     found.append(Change(*about, owner, key, before, after, execution.began, now, line))
             else:
                 found += [
-                    Change(*about, owner, repr(each), "nothing", "there", execution.began, now, line)
+                    Change(*about, owner, key_of(each), "nothing", "there", execution.began, now, line)
                     for each in _new_items(held[1], place.owner)
                 ]
                 if len(place.owner) != held[0]:

@@ -16,6 +16,7 @@ from pytest_celerypool.agent.detectors.sharing.changes import (
     Execution,
     fingerprint,
     items_of,
+    key_of,
     text_of,
 )
 from pytest_celerypool.agent.meters import Run
@@ -46,7 +47,7 @@ class Judge:
                     self._taken(step, place)
 
     def _read(self, step: Step, place: Place) -> None:
-        others = self._children.others(id(place.owner), repr(place.key))
+        others = self._children.others(id(place.owner), key_of(place.key))
         if not others:
             return
         writes = [self._written.get(place.identity), self._written.get((id(place.owner), False, ALL))]
@@ -97,7 +98,7 @@ class Judge:
 
     def _guarded(self, step: Step, place: Place, change: Change) -> None:
         """A task does something once, which is once in every child."""
-        key = repr(place.key)
+        key = key_of(place.key)
         if (id(place.owner), key) in self._execution.before:
             before, after = self._execution.before[id(place.owner), key][2], text_of(place.value())
         else:
@@ -117,7 +118,7 @@ class Judge:
 
     def _counted(self, step: Step, place: Place, write: Step, change: Change) -> None:
         """A task keeps a value from one execution to the next."""
-        key = repr(place.key)
+        key = key_of(place.key)
         held = self._execution.before.get((id(place.owner), key))
         before = held[2] if held is not None else "nothing"
         if write.path or write.how == "+=" or before in ("nothing", "None", "False", "True", "object"):

@@ -28,7 +28,7 @@ _texts.maxstring = _texts.maxother = 60
 
 def text_of(value: Any) -> str:
     """Return a short text of any value; a ``__repr__`` that raises spoils nothing."""
-    return _texts.repr(value)
+    return _texts.repr(value[: _texts.maxstring] if isinstance(value, bytes) else value)
 
 
 @dataclass(frozen=True)
