@@ -237,6 +237,7 @@ def _since(before: float | None, now: float | None) -> float | None:
 class GreenMeter(Run):
     """Measures one execution in a slot that is a greenlet; made and fed by :class:`SwitchTracer`.
 
+    :ivar greenlet: the slot; ``None`` once the execution has ended.
     :ivar idle: seconds in which it kept its hub and used no processor.
     """
 
@@ -247,7 +248,7 @@ class GreenMeter(Run):
         self.delayed = tracer.looked[1]
         super().__init__(task_id, task, about)
         self.tracer = tracer
-        self.greenlet = tracer.getcurrent()
+        self.greenlet: Any = tracer.getcurrent()
         self.begin()
 
     def begin(self) -> None:
@@ -264,6 +265,8 @@ class GreenMeter(Run):
         """End the measurement and return what it took; the delay is of at most :data:`SLACK_S` before either end."""
         self.tracer.meters.pop(self.greenlet, None)
         self.tracer.leave(self, time.monotonic())
+        # Detectors keep runs that have ended; what a greenlet's locals hold must go with it all the same.
+        self.greenlet = None
         ended = self.tracer.look_again()
         wait = self.wait if self.tracer.tells_delay else None
         return Cost(

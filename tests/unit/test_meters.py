@@ -24,7 +24,7 @@ LINUX = sys.platform == "linux"
 
 #: Four greenlets of one hub: each becomes a task, does its part, and prints what was measured.
 GREEN = """
-import ctypes, json, sys, time
+import ctypes, gc, json, sys, time, weakref
 from pytest_celerypool.agent import originals
 LIBRARY = sys.argv[1]
 if LIBRARY == "gevent":
@@ -61,10 +61,16 @@ def task(name):
     PARTS[name]()
     assert tracer.running.pop(tracer.getcurrent()) is meter
     measured[name] = meter.stop()._asdict()
+    kept.append(meter)
+    of[name] = weakref.ref(tracer.getcurrent())
 
+kept, of = [], {}
 wait([spawn(task, name) for name in PARTS])
 assert not tracer.running
 measured["events"] = len(events)
+sleep(0.01)
+gc.collect()
+measured["left"] = [name for name, ref in of.items() if ref() is not None]
 print(json.dumps(measured))
 """
 
@@ -111,6 +117,10 @@ def test_the_time_spent_waiting_for_a_processor_is_told_where_the_system_does(gr
 
 def test_a_tracer_that_was_there_before_still_sees_every_switch(green):
     assert green["events"] > 10
+
+
+def test_who_keeps_what_was_measured_does_not_keep_the_greenlet(green):
+    assert green["left"] == []
 
 
 def test_a_thread_is_measured_by_its_own_clocks():

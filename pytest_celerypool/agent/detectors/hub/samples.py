@@ -240,7 +240,7 @@ class Watchdog:
         since = meter.since
         greenlet = meter.greenlet
         # A greenlet that is running has no frame: it shows that of where it was left.
-        if now - since < self._limit * BEGIN or greenlet.gr_frame is not None or greenlet.dead:
+        if now - since < self._limit * BEGIN or greenlet is None or greenlet.gr_frame is not None or greenlet.dead:
             return False
         frame = sys._current_frames().get(self._hub)
         if meter.since != since:

@@ -5,15 +5,17 @@ is still there is kept here, under the task and the line of the user's that made
 something proves nothing: a thread that is started on first use, a connection that waits for its next use in a pool,
 stay too. It is a leak where the executions that follow leave one more each: as many as :attr:`Remains.needed` says,
 which is more than the number of tasks of that name that ran at once (a pool that fills), and more than the number of
-slots that they ran in (something each thread has of its own).
+slots that they ran in (something each thread has of its own). One line of the user's may fill several pools of the
+libraries below it: what the same line made in different ways is counted apart.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+import weakref
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
@@ -34,6 +36,7 @@ class Made(NamedTuple):
 
     :ivar kind: the kind of finding that it would be.
     :ivar place: the user's line that made it.
+    :ivar way: the functions between the two.
     :ivar stack: the places from there outwards.
     :ivar text: what it is.
     :ivar there: tells whether it is still there.
@@ -42,6 +45,7 @@ class Made(NamedTuple):
 
     kind: str
     place: str
+    way: int
     stack: list[str]
     text: str
     there: Callable[[], bool]
@@ -53,24 +57,33 @@ class Left(NamedTuple):
 
     :ivar run: the id of the task that made it.
     :ivar slot: the thread of the slot.
+    :ivar greenlet: returns the greenlet of the slot while it exists; ``None`` where slots are none.
     :ivar ended: monotonic seconds at which the task ended.
     """
 
     made: Made
     run: str
     slot: int
+    greenlet: Callable[[], Any]
     ended: float
+
+
+#: What tells one kind of thing from another: kind, task, line of the user's, and way from there.
+Key = tuple[str, str, str, int]
 
 
 class Remains(Detector):
     """Base of the detectors of what is left behind."""
 
+    #: Kinds of things that libraries keep in pools of which tasks of every name take.
+    pooled: ClassVar[Container[str]] = ()
+
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self.mark = f"{_MARK}-{type(self).__name__}"
-        self._left: dict[tuple[str, str, str], list[Left]] = {}
-        self._peak: dict[str, int] = {}
-        self._reported: set[tuple[str, str, str]] = set()
+        self._left: dict[Key, list[Left]] = {}
+        self._peak: dict[tuple[str, str], int] = {}
+        self._reported: set[Key] = set()
         self._disconnect: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
@@ -119,9 +132,9 @@ class Remains(Detector):
         if place is None:  # Celery's own, or a library's that no line of the user's called
             return
         name = run.task.name
-        at_once = sum(other.task.name == name for other in self.watch.running())
-        self._peak[name] = max(self._peak.get(name, 1), at_once)
-        thing = Made(kind, frames.place(place), frames.stack(place), text, there, get)
+        at_once = sum(kind in self.pooled or other.task.name == name for other in self.watch.running())
+        self._peak[kind, name] = max(self._peak.get((kind, name), 1), at_once)
+        thing = Made(kind, frames.place(place), _way(frame, place), frames.stack(place), text, there, get)
         run.marks.setdefault(self.mark, []).append(thing)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
@@ -131,19 +144,21 @@ class Remains(Detector):
             return
         now = time.monotonic()
         slot = originals.get_ident()
+        tracer = self.watch.recorder.tracer
+        greenlet = weakref.ref(tracer.getcurrent()) if tracer is not None else _nothing
         for thing in things:
             if thing.there():
-                key = (thing.kind, run.task.name, thing.place)
-                self._left.setdefault(key, []).append(Left(thing, run.id, slot, now))
+                key = (thing.kind, run.task.name, thing.place, thing.way)
+                self._left.setdefault(key, []).append(Left(thing, run.id, slot, greenlet, now))
                 if key not in self._reported:
                     self._judge(key, run)
 
     # -- judging
 
-    def needed(self, task: str, left: list[Left], limit: float) -> int:
+    def needed(self, kind: str, task: str, left: list[Left]) -> int:
         """Return how many executions must have left something for it to be growth."""
         slots = 1 if self.watch.pool.green else len({each.slot for each in left})
-        return max(self._peak.get(task, 1), slots) + int(limit) - 1
+        return max(self._peak.get((kind, task), 1), slots) + int(self.watch.limit(kind)) - 1
 
     def look_again(self) -> None:
         """Judge everything that was left once more: the worker, or this child, ends."""
@@ -151,11 +166,11 @@ class Remains(Detector):
             if key not in self._reported:
                 self._judge(key, None)
 
-    def _judge(self, key: tuple[str, str, str], run: Run | None) -> None:
-        kind, task, place = key
+    def _judge(self, key: Key, run: Run | None) -> None:
+        kind, task, place, _ = key
         left = self._left[key] = [each for each in self._left[key] if each.made.there()]
         count = len({each.run for each in left})
-        if count < self.needed(task, left, self.watch.limit(kind)):
+        if count < self.needed(kind, task, left):
             return
         why = self.grows(kind, task, left, last=run is None)
         if why is None:
@@ -191,6 +206,19 @@ class Remains(Detector):
         """Whether a mapping holds them, each under a key that is not the id of a task: one for each tenant, say."""
         ids = {each.run for each in left}
         return holder is not None and bool(holder.keys) and not any(str(key) in ids for key in holder.keys)
+
+
+def _way(frame: FrameType | None, end: FrameType) -> int:
+    """Return a number for the functions from a frame out to another."""
+    functions = []
+    while frame is not None and frame is not end:
+        functions.append(frame.f_code)
+        frame = frame.f_back
+    return hash(tuple(functions))
+
+
+def _nothing() -> None:
+    return None
 
 
 def _ids(left: list[Left]) -> list[str]:

@@ -110,7 +110,7 @@ class Threads(Remains):
         # An executor makes threads until it has as many as it may: all of them are one thing.
         queues = [queue_of_executor(frame) for frame, _ in whys]
         owners = {id(thing if queue is None else queue) for thing, queue in zip(things, queues, strict=True)}
-        if len(owners) < self.needed(task, left, self.watch.limit(kind)):
+        if len(owners) < self.needed(kind, task, left):
             return None
         frame, why = sure[-1]
         what = "thread" if kind == "leaked-thread" else "greenlet"
@@ -141,7 +141,7 @@ class Threads(Remains):
         if exitcode != _RECYCLED:
             return
         frames = sys._current_frames()
-        for (kind, task, place), left in self._left.items():
+        for (kind, task, place, _), left in self._left.items():
             for each in left:
                 thread = each.made.get()
                 if kind != "leaked-thread" or not each.made.there() or thread is None:
