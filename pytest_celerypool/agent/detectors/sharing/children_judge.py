@@ -124,13 +124,14 @@ class Judge:
         if write.path or write.how == "+=" or before in ("nothing", "None", "False", "True", "object"):
             return
         own = self._children.own(id(place.owner), key)
-        if (own is None or own.ended < change.ended) and before != change.after:
+        # What ended while the last execution here went on cannot be in what that wrote: it had looked before.
+        if (own is None or own.began < change.ended) and before != change.after:
             self._children.tell(
                 "state-per-child",
                 self._run,
                 step,
                 change,
-                f"{name_of(step)} was {before} in this child, but {change.after} where it was written last: under "
+                f"{name_of(step)} was {before} in this child, but {change.after} in another that has written it: under "
                 "prefork every child counts or limits for itself",
                 "count where all children do: INCR in Redis, a sequence of the database, Celery's rate limits or a "
                 "limiter that keeps its state in Redis",
