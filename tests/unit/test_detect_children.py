@@ -8,8 +8,8 @@ import types
 
 import pytest
 
-from pytest_celerypool.agent.detectors.changes import Change
-from pytest_celerypool.agent.detectors.children import Children
+from pytest_celerypool.agent.detectors.sharing.changes import Change
+from pytest_celerypool.agent.detectors.sharing.children import Children
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 

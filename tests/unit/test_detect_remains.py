@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from pytest_celerypool.agent.detectors.leaks_files import Files
-from pytest_celerypool.agent.detectors.remains import Remains
+from pytest_celerypool.agent.detectors.leaks.files import Files
+from pytest_celerypool.agent.detectors.leaks.remains import Remains
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
