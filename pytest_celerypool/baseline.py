@@ -83,7 +83,9 @@ def check(path: Path, source: str) -> None:
             f"{source}: {path} cannot be written: there is no folder {path.parent}. Make it, or name a file elsewhere."
         )
     if not os.access(path.parent, os.W_OK):
-        raise SettingError(f"{source}: {path} cannot be written: nobody may write to the folder {path.parent}.")
+        raise SettingError(f"{source}: {path} cannot be written: this user may not write to the folder {path.parent}.")
+    if path.is_dir():
+        raise SettingError(f"{source}: {path} is a folder. Name a file, as in {path / 'celery-baseline.json'}.")
     try:
         read(path)
     except ValueError as exc:

@@ -23,7 +23,7 @@ def tree_of(filename: str) -> ast.Module | None:
     :exc:`SystemError` ("AST constructor recursion depth mismatch", python/cpython#106905): it is tried again.
     """
     text = "".join(linecache.getlines(filename))
-    if not text or len(text) > LARGEST:
+    if not text.strip() or len(text) > LARGEST:
         return None
     for _ in range(_ATTEMPTS):
         try:

@@ -19,6 +19,7 @@ def report_endings(session: pytest.Session, *, complete: bool) -> None:
     summary = session.config.stash.get(SUMMARY, None)
     if summary is None or session.config.option.collectonly:
         return
+    summary.complete = complete
     policy = session.config.stash[POLICIES].of("pools-disagree")
     if policy != "off":
         summary.compare_outcomes(policy)

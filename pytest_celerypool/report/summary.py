@@ -70,6 +70,8 @@ class Summary:
         self._lines: dict[str, tuple[str, int]] = {}
         self._distributed = False
         self._waited: dict[str, list[str]] = {}
+        #: Whether every test had its turn.
+        self.complete = False
 
     def add(self, report: Any) -> None:
         """Take in one report of one phase of a test."""
@@ -214,7 +216,9 @@ class Summary:
         return [*table, *([""] if table and notes and verbosity >= 0 else []), *notes]
 
     def _unused(self, chosen: Sequence[str]) -> list[str]:
-        """Say which of the chosen pools no test ran under."""
+        """Say which of the chosen pools no test ran under; where not every test had its turn nobody knows."""
+        if not self.complete:
+            return []
         if not self.used and chosen:
             return [
                 f"pools were chosen ({', '.join(chosen)}), and no test used a worker: a test has one if it asks for "

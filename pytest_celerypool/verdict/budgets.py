@@ -272,10 +272,10 @@ def _doubt(measure: str, found: Range) -> str:
     """Say why a measure cannot be told from its limit."""
     if found.told:
         return f"it is within its noise of {shown(measure, found.noise)}"
-    return (
-        f"it lies between {shown(measure, found.low)} and {shown(measure, found.high)}, and nobody can tell how much "
-        "of it others took, who waited for a processor meanwhile or stored the result"
-    )
+    unknown = "nobody can tell how much of it others took, who waited for a processor meanwhile or stored the result"
+    if not _is_one(found):  # then the text of the limit has both ends
+        return unknown
+    return f"it lies between {shown(measure, found.low)} and {shown(measure, found.high)}, and {unknown}"
 
 
 def _share(measure: str, taken: Range, limit: Limit) -> float:
@@ -328,7 +328,7 @@ def _show(measure: str, value: float, limit: Limit) -> str:
     if value == limit.value or text != shown(measure, limit.value):
         return text
     if measure in DURATIONS:
-        return f"{value:.6f} s"
+        return f"{value * 1000:.3f} ms" if value < 1 else f"{value:.6f} s"
     return f"{value:.0f} B" if measure == "memory" else f"{value:.6f} tasks/s"
 
 
@@ -370,16 +370,22 @@ def table(spans: Iterable[Span], suspicious: Callable[[Span], float | None]) -> 
             shown = format_bytes if name == "memory" else format_seconds
             columns[name] = ["" if value is None else shown(value) for value in values]
     lines = _aligned(columns)
-    if any(span.waited for span in worst if span.runtime is not None):
+    if any(map(_left_out, worst)):
         lines.append("(runtime leaves out the time that the slot waited for a processor: waited)")
     return "\n".join(lines)
+
+
+def _left_out(span: Span) -> float | None:
+    """Return what is not counted of the time that an execution was in its slot; None where nobody knows."""
+    counted = runtime(span)
+    return None if span.waited is None or span.runtime is None or counted is None else span.runtime - counted
 
 
 _COLUMNS: Mapping[str, Callable[[Span], float | None]] = {
     **{name: best(figure) for name, figure in PER_SPAN.items()},
     "queued": lambda span: span.queued,
     "total": lambda span: span.total,
-    "waited": lambda span: span.waited,
+    "waited": _left_out,
     "memory": best(growth),
 }
 

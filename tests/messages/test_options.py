@@ -141,6 +141,14 @@ def test_a_pool_that_every_test_excludes_is_named_in_the_summary(pytester):
     result.stdout.fnmatch_lines(["solo: no test ran under it; every test that uses a worker excludes it"])
 
 
+@pytest.mark.parametrize("stop", ["assert 0", "pytest.exit('enough')"])
+def test_a_run_that_was_cut_short_says_nothing_of_the_pools_that_had_no_turn(pytester, stop):
+    pytester.makepyfile(f"import pytest\ndef test_it(celery_pool): {stop}\ndef test_other(celery_pool): pass\n")
+    result = pytester.runpytest_inprocess("-x", "--celery-pools=solo,threads")
+    result.stdout.no_fnmatch_line("*no test*under it*")
+    result.stdout.no_fnmatch_line("*no test used a worker*")
+
+
 def test_pools_chosen_for_a_suite_without_workers_are_pointed_out(pytester):
     pytester.makepyfile("def test_it(): pass\n")
     result = pytester.runpytest_inprocess("--celery-pools=all")

@@ -151,8 +151,12 @@ def test_a_folder_that_is_missing_is_refused(tmp_path):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(SettingError, match="cannot be read: "):
+    """Whoever names a folder is told to name a file in it, and not to remove the folder."""
+    with pytest.raises(SettingError) as error:
         baseline.check(tmp_path, "--celery-baseline")
+    assert str(error.value) == (
+        f"--celery-baseline: {tmp_path} is a folder. Name a file, as in {tmp_path}/celery-baseline.json."
+    )
 
 
 def test_a_machine_is_told_by_what_decides_its_speed(monkeypatch):

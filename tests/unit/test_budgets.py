@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 
@@ -122,8 +123,8 @@ def test_percentile_is_told():
 @pytest.mark.parametrize(
     ("measure", "value", "text"),
     [
-        ("runtime", 0.2001, "runtime 0.200100 s is inconclusive against the limit of 200ms"),
-        ("makespan", 0.2001, "makespan 0.200100 s is inconclusive against the limit of 200ms"),
+        ("runtime", 0.2001, "runtime 200.100 ms is inconclusive against the limit of 200ms"),
+        ("makespan", 0.2001, "makespan 200.100 ms is inconclusive against the limit of 200ms"),
         ("throughput", 0.2001, "throughput 4.997501 tasks/s is inconclusive against the limit of 5 tasks/s"),
         ("memory", MIB + 1, "memory 1048577 B is above the limit of 1MiB"),
     ],
@@ -307,6 +308,30 @@ def test_detail_explains_the_correction():
         "proj.tasks.add  00000000        0  child 0   1.50 s  500 ms  2.50 s  500 ms",
         "(runtime leaves out the time that the slot waited for a processor: waited)",
     ]
+
+
+def test_detail_adds_up():
+    """What the table leaves out of a runtime stands beside it, what the hub waited while the greenlet slept too."""
+    taken = span(1.0, 3.0, waited=0.25, slot_waited=0.75, hold=0.1, cpu=0.1)
+    (failure,) = outcome(taken, runtime=0.5, green=True, pool="gevent").failures
+    heads, figures, _ = (re.split(r" {2,}", line) for line in failure.detail.splitlines())
+    row = dict(zip(heads, figures, strict=True))
+    assert (row["runtime"], row["waited"]) == ("1.25 s", "750 ms")
+
+
+@pytest.mark.parametrize(
+    ("stored", "claim", "doubt"),
+    [
+        (0.5, "runtime between 600 ms and 1.10 s is inconclusive against the limit of 1", "nobody can tell how much"),
+        (0.02, "runtime 990 ms is inconclusive against the limit of 1", "it lies between 990 ms and 1.01 s, and"),
+    ],
+)
+def test_inconclusive_says_once(stored, claim, doubt):
+    """The text holds what was measured, the reason why that does not tell; neither says the other's."""
+    (judged,) = outcome(span(1.0, 2.1 if stored == 0.5 else 2.01, stored=stored), runtime=1).judged
+    assert judged.text.endswith(claim)
+    assert judged.reason.startswith(doubt)
+    assert judged.note() == f"{judged.text}: {judged.reason}"
 
 
 def test_detail_of_memory():
