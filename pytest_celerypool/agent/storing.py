@@ -12,29 +12,60 @@ from pytest_celerypool.agent.meters import Run
 def watch(current: Callable[[], Run | None], returned: Callable[[Run, Any], None]) -> Callable[[], None]:
     """Mark the execution of the current slot as over while its result is stored, and measure how long that takes.
 
+    How long it takes to store that a task has started, failed or is to be retried is measured too; the task's own code
+    is not over then: its handlers are to come.
+
     :param current: returns that execution, ``None`` outside of any.
     :param returned: called with it and what it has returned, before that is stored.
     :returns: a function that ends this.
     """
     from celery.backends.base import Backend
 
-    original, monotonic = Backend.mark_as_done, time.monotonic
+    def of(task_id: str) -> Run | None:
+        run = current()
+        return run if run is not None and run.id == task_id else None
 
     def mark_as_done(backend: Any, task_id: str, result: Any, *args: Any, **kwargs: Any) -> Any:
-        run = current()
-        if run is None or run.id != task_id:
-            return original(backend, task_id, result, *args, **kwargs)
-        returned(run, result)
-        run.over, begun = True, monotonic() - run.waited()
+        run = of(task_id)
+        if run is not None:
+            returned(run, result)
+            run.over = True
         try:
-            return original(backend, task_id, result, *args, **kwargs)
+            return _timed(run, originals["mark_as_done"], backend, task_id, result, *args, **kwargs)
         finally:
-            run.stored += max(0.0, monotonic() - run.waited() - begun)
-            run.over = False  # the task's after_return() is its own code again
+            if run is not None:
+                run.over = False  # the task's after_return() is its own code again
+
+    def mark_as_failure(backend: Any, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        return _timed(of(task_id), originals["mark_as_failure"], backend, task_id, *args, **kwargs)
+
+    def mark_as_retry(backend: Any, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        return _timed(of(task_id), originals["mark_as_retry"], backend, task_id, *args, **kwargs)
+
+    def store_result(backend: Any, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
+        # All else is timed already, or is the task's own doing.
+        run = of(task_id) if state == "STARTED" else None
+        return _timed(run, originals["store_result"], backend, task_id, result, state, *args, **kwargs)
+
+    patches = (mark_as_done, mark_as_failure, mark_as_retry, store_result)
+    originals = {patch.__name__: vars(Backend)[patch.__name__] for patch in patches}
+    for patch in patches:
+        setattr(Backend, patch.__name__, patch)
 
     def unwatch() -> None:
-        if Backend.mark_as_done is mark_as_done:
-            Backend.mark_as_done = original
+        for patch in patches:
+            if vars(Backend)[patch.__name__] is patch:
+                setattr(Backend, patch.__name__, originals[patch.__name__])
 
-    Backend.mark_as_done = mark_as_done
     return unwatch
+
+
+def _timed(run: Run | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function and add the time that it takes to what `run` needed for storing, if there is a run."""
+    if run is None:
+        return function(*args, **kwargs)
+    begun = time.monotonic() - run.waited()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        run.stored += max(0.0, time.monotonic() - run.waited() - begun)

@@ -2,6 +2,7 @@
 
 import builtins
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -166,6 +167,50 @@ def test_what_storing_a_result_does_is_not_the_tasks(watch, request):
     assert during == [None]
     assert Told.heard[1:] == [("returned", "1", 42)]
     assert watch.current() is run
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "counted"),
+    [
+        ("mark_as_done", ("1", 42), True),
+        ("mark_as_failure", ("1", KeyError()), True),
+        ("mark_as_retry", ("1", KeyError()), True),
+        ("store_result", ("1", {}, "STARTED"), True),
+        ("store_result", ("1", {}, "PROGRESS"), False),
+        ("mark_as_failure", ("2", KeyError()), False),
+    ],
+)
+def test_what_storing_takes_is_known_whatever_is_stored(watch, request, name, args, counted):
+    """What the task itself stores, with update_state(), is its own doing; so is what becomes of other tasks."""
+
+    class Store(Backend):
+        def _store_result(self, *args, **kwargs):
+            time.sleep(0.02)
+
+    request.addfinalizer(storing.watch(watch.recorder.current, watch.returned))
+    run = begin(watch)
+    getattr(Store(app=watch.app), name)(*args)
+    assert (run.stored >= 0.02) is counted
+
+
+def test_a_task_that_failed_is_not_over_while_that_is_stored(watch, request):
+    """Its handlers are its own code, and still to come."""
+    during = []
+
+    class Store(Backend):
+        def _store_result(self, *args, **kwargs):
+            during.append(watch.current())
+
+    request.addfinalizer(storing.watch(watch.recorder.current, watch.returned))
+    run = begin(watch)
+    Store(app=watch.app).mark_as_failure("1", KeyError())
+    assert during == [run]
+
+
+def test_the_backends_are_put_back(watch):
+    before = dict(vars(Backend))
+    storing.watch(watch.recorder.current, watch.returned)()
+    assert dict(vars(Backend)) == before
 
 
 def test_tasks_that_overlap_know_it(watch):
