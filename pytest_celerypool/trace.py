@@ -56,7 +56,8 @@ class Span:
     Other processes of the machine cost a task time in which somebody waits for a processor: ``waited`` is how long the
     task itself did; ``slot_waited`` how long all did whom it may have had to wait for in its slot, itself included (the
     hub; in a thread, who has the interpreter's lock); ``queue_waited`` how long at most all did that it passed, from
-    its publication to its start.
+    its publication to its start; ``publisher_waited`` how long the test and the broker's server had, ever, when it was
+    published: of two executions the difference says by how much the later one may have been published too late.
 
     ``stored`` is the part of the runtime in which the result was stored, without ``waited``; ``hold`` the longest that
     the task kept its hub, ``kept`` how long it did in all (green pools).
@@ -83,6 +84,7 @@ class Span:
     waited: float | None = None
     slot_waited: float | None = None
     queue_waited: float | None = None
+    publisher_waited: float | None = None
     stored: float | None = None
     memory_before: int | None = None
     memory_after: int | None = None
@@ -456,6 +458,7 @@ class Ledger:
             started=record["t"],
             memory_before=record["mem"],
         )
+        span.publisher_waited = None if entry.passage is None else entry.passage.published.others
         span.queue_waited = self._waits.began(entry, span, record.get("delayed"))
         entry.spans.append(span)
 

@@ -150,7 +150,9 @@ def makespan_range(spans: Iterable[Span]) -> Range | None:
     seconds = makespan(spans)
     if seconds is None:
         return None
-    return Range(min(seconds, _uninterrupted(spans)), seconds, _TRANSIT_S + _SHARE_OF_CPU * _busiest(spans))
+    late = max(_late(spans).values(), default=0.0)
+    low = max(0.0, min(seconds, _uninterrupted(spans)) - (late if late > _TRANSIT_S else 0.0))
+    return Range(low, seconds, _TRANSIT_S + _SHARE_OF_CPU * _busiest(spans))
 
 
 def makespan(spans: Iterable[Span]) -> float | None:
@@ -183,6 +185,16 @@ def _uninterrupted(spans: Iterable[Span]) -> float:
         seconds += piece - min(piece, _lost(span))
         moment = published
     return seconds
+
+
+def _late(spans: Iterable[Span]) -> dict[int, float]:
+    """Return by the identity of an execution by how many seconds sooner it might have been published.
+
+    That is what the test and the server waited for a processor since the first of them was.
+    """
+    known = {id(span): span.publisher_waited for span in spans if span.publisher_waited is not None}
+    first = min(known.values(), default=0.0)
+    return {each: waited - first for each, waited in known.items()}
 
 
 def _lost(span: Span) -> float:
@@ -221,7 +233,7 @@ def overlap_range(spans: Iterable[Span]) -> Range | None:
     """Return how many executions were in their slots at once when they were most; None if none began.
 
     Who was kept from starting by other processes might have overlapped with those that ended meanwhile; not where they
-    share a thread: what keeps that keeps both.
+    share a thread: what keeps that keeps both. So might those that were published late.
     """
     spans = list(spans)
     low = overlap(spans)
@@ -231,14 +243,16 @@ def overlap_range(spans: Iterable[Span]) -> Range | None:
     return Range(low, max(low, overlap(spans, lambda span: earliest[id(span)]) or 0.0))
 
 
-def _earliest(spans: Iterable[Span]) -> dict[int, float]:
+def _earliest(spans: Sequence[Span]) -> dict[int, float]:
     """Return by the identity of an execution by how many seconds sooner it might have started."""
+    late = _late(spans)
     free: dict[object, float] = {}
     found: dict[int, float] = {}
     for span in sorted(spans, key=lambda span: span.started or 0.0):
         slot = (span.pid, span.slot)
         since = (span.started or 0.0) - free.get(slot, 0.0)
-        found[id(span)] = 0.0 if span.hold is not None else max(0.0, min(span.queue_waited or 0.0, since))
+        queued = 0.0 if span.hold is not None else span.queue_waited or 0.0
+        found[id(span)] = max(0.0, min(queued + late.get(id(span), 0.0), since))
         free[slot] = span.ended or 0.0
     return found
 

@@ -117,6 +117,29 @@ def test_a_pause_between_two_tasks_belongs_to_the_makespan_where_nobody_waited()
     assert bounds(makespan_range(spans)) == (6.0, 6.0)
 
 
+def test_what_was_published_late_makes_the_makespan_no_longer():
+    """Who publishes may wait for a processor between two tasks, although others of them run meanwhile."""
+    spans = [span(0.0, 1.0, published=0.0, publisher_waited=3.0), span(0.5, 1.5, published=0.5, publisher_waited=3.25)]
+    assert bounds(makespan_range(spans)) == (1.25, 1.5)
+
+
+@pytest.mark.parametrize(("late", "high"), [(0.75, 2.0), (0.25, 1.0)])
+@pytest.mark.parametrize("hold", [None, 0.0])
+def test_who_was_published_late_might_have_overlapped(late, high, hold):
+    """That is so of greenlets too: the publisher has a thread of its own."""
+    spans = [
+        span(0.0, 1.0, slot="a", publisher_waited=3.0, hold=hold),
+        span(1.5, 2.5, slot="b", publisher_waited=3.0 + late, hold=hold),
+    ]
+    assert bounds(overlap_range(spans)) == (1.0, high)
+
+
+def test_a_slot_runs_one_at_a_time_however_late_it_was_published():
+    """Who had to wait for the same slot could not have overlapped."""
+    spans = [span(0.0, 1.0, slot="a", publisher_waited=3.0), span(1.5, 2.5, slot="a", publisher_waited=9.0)]
+    assert bounds(overlap_range(spans)) == (1.0, 1.0)
+
+
 def test_the_throughput_lies_between_those_of_both_makespans():
     spans = [span(published=0.0, started=0.0, ended=1.0, waited=0.5, slot_waited=0.5, stored=0.0)]
     assert bounds(throughput_range(spans)) == (1.0, 2.0)

@@ -45,6 +45,17 @@ def end(ledger, delay, task_id="1", ended=12.0, slot="child 0"):
     )  # fmt: skip
 
 
+def test_what_the_publisher_had_waited_is_kept_with_the_span():
+    """Of two executions it says by how much the second may have been published too late."""
+    clocks, ledger = made()
+    clocks.others = 3.0
+    publish(ledger)
+    clocks.others = 4.0
+    receive(ledger)
+    start(ledger, 0.0)
+    assert ledger.tasks["1"].spans[-1].publisher_waited == 3.0
+
+
 def test_who_hands_a_message_on_counts_until_the_worker_has_it():
     clocks, ledger = made()
     publish(ledger)
