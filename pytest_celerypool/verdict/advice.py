@@ -315,18 +315,21 @@ def _throughput(row: Row) -> float:
 def _preferred(equals: Sequence[str], kind: str, rows: Mapping[str, Row]) -> str:
     """Return of pools with the same throughput the one to take.
 
-    A processor-bound task gets Celery's default where that is among them: what computes stops whatever shares its
-    process. Another gets the pool whose slots take least memory; where that is no difference, the first in Celery's
-    order.
+    A processor-bound task gets the first in Celery's order, prefork or else solo: what computes stops whatever shares
+    its process. Another gets the pool whose slots take least memory; where that is no difference, the first too.
     """
     ordered = sorted(equals, key=lambda pool: _ORDER.index(pool) if pool in _ORDER else len(_ORDER))
-    if kind == COMPUTES and ordered[0] == _ORDER[0]:
+    if kind == COMPUTES:
         return ordered[0]
     sizes = {pool: size for pool in ordered if (size := rows[pool].memory) is not None}
     if len(sizes) < len(ordered):
         return ordered[0]
     least = min(sizes.values())
     return next(pool for pool in ordered if sizes[pool] < least * MEMORY_DECISIVE)
+
+
+#: Why a task that computes is better off in a pool than in others with the same throughput.
+_ALONE: Mapping[str, str] = {"prefork": "is Celery's default", "solo": "runs nothing else in its process meanwhile"}
 
 
 def _reason(chosen: str, equals: Sequence[str], compared: Sequence[str], kind: str, rows: Mapping[str, Row]) -> str:
@@ -340,8 +343,8 @@ def _reason(chosen: str, equals: Sequence[str], compared: Sequence[str], kind: s
         parts.append(f"{_throughput(row) / _throughput(rows[second]):.2g} times that of {second}")
     if others:
         why = "comes first in Celery's order"
-        if chosen == _ORDER[0] and kind == COMPUTES:
-            why = "is Celery's default"
+        if kind == COMPUTES:
+            why = _ALONE.get(chosen, why)
         elif _lighter(chosen, others, rows):
             why = "takes less memory a slot"
         who = "no other pool is" if len(others) + 1 == len(compared) else f"{', '.join(others)} not"

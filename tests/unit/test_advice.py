@@ -138,6 +138,13 @@ def test_equal_pools_of_a_processor_bound_task_are_decided_by_celerys_default():
     assert "no other pool is better by more than noise, and prefork is Celery's default" in found.reason
 
 
+def test_a_processor_bound_task_shares_its_process_with_no_other_for_the_sake_of_memory():
+    """Greenlets are light; one that computes keeps a hundred others waiting."""
+    found = advise(case({"solo": 10, "gevent": 10}, cpu=0.095))
+    assert found.pool == "solo"
+    assert "solo runs nothing else in its process meanwhile" in found.reason
+
+
 def test_others_that_use_the_processors_decide_nothing():
     """Children that waited for processors half of their time might have been twice as fast, and the reason says it."""
     throughputs = {"prefork": 8, "solo": 11}
