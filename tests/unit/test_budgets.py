@@ -343,3 +343,22 @@ def test_detail_of_memory():
         ["2.0", "MiB"],
         ["1.0", "MiB"],
     ]
+
+
+@pytest.mark.parametrize(("limit", "standing"), [(0.9, "broken"), (1.5, "inconclusive"), (2.5, None)])
+def test_where_one_execution_is_known_badly_the_percentile_lies_between_those_at_its_rank(limit, standing):
+    """It may stand before the others or behind them."""
+    spans = [
+        span(1.0, 2.0, number=1),
+        span(1.0, 3.0, number=2),
+        span(1.0, 10.0, number=3, waited=0.0, slot_waited=8.5),
+    ]
+    found = outcome(*spans, runtime=limit, percentile=50)
+    assert found.standings == ([] if standing is None else [f"runtime {standing}"])
+
+
+def test_machines_are_told_of_every_limit_that_was_not_kept():
+    """Those that were not judged, or refused, are among them."""
+    found = outcome(span(1.0, 2.0), runtime=0.5, total=9, cpu=1, memory=1)
+    assert found.standings == ["runtime broken", "cpu unjudged", "memory unjudged"]
+    assert BudgetOutcome(refused=("cpu",)).standings == ["cpu refused"]

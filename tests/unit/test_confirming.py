@@ -1,6 +1,7 @@
 """What repetitions say of a budget that was not kept: with a worker that does what it is told to."""
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -59,6 +60,7 @@ class Worker:
         self.asked.append({"number": args[0], **options})
         new = f"{args[0]:08d}-again{len(self.asked)}"
         self._run(new, args[0])
+        self.sent.append(replace(self.sent[args[0]], id=new))
         return SimpleNamespace(id=new)
 
     def _run(self, task_id, number):
@@ -179,9 +181,9 @@ def test_a_queue_that_was_noise():
 def test_an_eta_is_waited_for_again():
     """What is queued until its ETA was queued for as long as the test said."""
     worker = Worker([0.01], published="2026-01-01T00:00:10+00:00")
-    worker.sent[0] = worker.sent[0].__class__(**{**vars(worker.sent[0]), "published": time.monotonic() - 5})
+    worker.sent[0] = replace(worker.sent[0], published=time.monotonic() - 5)
     eta = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 5))
-    worker.sent[0] = worker.sent[0].__class__(**{**vars(worker.sent[0]), "eta": eta})
+    worker.sent[0] = replace(worker.sent[0], eta=eta)
     judged(worker, times=1, queued=0.05)
     assert worker.asked[0]["countdown"] == pytest.approx(10, abs=1.5)
 
@@ -264,3 +266,19 @@ def test_growth(before, after, grown):
     """Children that come and go take their growth with them; what a task started counts only while it is there."""
     sides = [Memory(used, frozenset(own)) for used, own in (before, after)]
     assert growth(*sides) == grown
+
+
+@pytest.mark.parametrize(("again", "standing"), [(0.0998, "noise"), (0.1002, "confirmed")])
+def test_a_repetition_close_to_the_limit_decides_too(again, standing):
+    """The lowest of several measurements is the least disturbed: it has no noise left to doubt it by."""
+    assert verdict(Worker([0.3, again]), runtime=0.1)[0] == standing
+
+
+def test_all_is_sent_again_at_the_distances_of_the_test_and_forgotten():
+    """What the test waited for in between belongs to a makespan; what was repeated is not of the test."""
+    worker = Worker([0.3], [0.3])
+    worker.sent[1] = replace(worker.sent[1], published=0.1)
+    sent, began = list(worker.sent), time.monotonic()
+    judged(worker, times=1, makespan=0.1)
+    assert time.monotonic() - began >= 0.1
+    assert (worker.sent, len(worker.ledger.tasks)) == (sent, 2)

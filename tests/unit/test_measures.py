@@ -157,3 +157,33 @@ def test_who_shares_a_thread_would_not_have_overlapped_either(shared):
 def test_who_was_kept_from_starting_might_have_overlapped():
     spans = [span(started=0.0, ended=1.0, number=1), span(started=1.1, ended=2.0, number=2, queue_waited=0.5)]
     assert bounds(overlap_range(spans)) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(("fields", "noise"), [({}, 0.0005), ({"hold": 0.1}, 0.001), ({"cpu": 0.5}, 0.0505)])
+def test_how_wrong_a_runtime_may_be(fields, noise):
+    """Of a greenlet the system is asked less often; what was computed differs from time to time."""
+    assert runtime_range(span(**fields)).noise == pytest.approx(noise)
+
+
+def test_the_noise_of_a_total_is_that_of_both_its_parts():
+    """What is added up may be wrong by the sum."""
+    assert total_range(span(cpu=0.5)).noise == pytest.approx(0.002 + 0.0505)
+
+
+def test_a_pause_between_two_tasks_may_have_been_waiting_where_somebody_waited():
+    """Nobody knows what the test waited for then."""
+    spans = [span(0.0, 1.0, published=0.0, waited=0.25, slot_waited=0.25), span(4.0, 5.0, published=4.0)]
+    assert bounds(makespan_range(spans)) == (1.75, 5.0)
+
+
+@pytest.mark.parametrize(("hold", "noise"), [(None, 0.002 + 0.05), (0.0, 0.002 + 0.1)])
+def test_the_noise_of_a_makespan_is_that_of_the_slot_that_computes_most(hold, noise):
+    """Greenlets compute one after the other, in one thread."""
+    spans = [span(0.0, 1.0, slot=slot, pid=7, cpu=0.5, hold=hold) for slot in "ab"]
+    assert makespan_range(spans).noise == pytest.approx(noise)
+
+
+def test_what_the_publisher_waits_by_the_way_is_noise():
+    """It is the same as that of any message."""
+    spans = [span(0.0, 1.0, published=0.0, publisher_waited=3.0), span(0.5, 1.5, published=0.5, publisher_waited=3.001)]
+    assert bounds(makespan_range(spans)) == (1.5, 1.5)

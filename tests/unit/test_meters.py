@@ -299,3 +299,20 @@ def test_a_failure_of_the_agent_is_recorded_once_and_goes_no_further(recorder: A
     (error,) = records(trace)
     assert (error["e"], error["where"]) == ("agent-error", receiver)
     assert "NoneType" in error["error"]
+
+
+def test_a_thread_may_have_waited_for_the_main_one(monkeypatch):
+    """Which had the interpreter's lock, and no processor: what it waited meanwhile is known beside the task's own wait."""
+
+    class Told:
+        pid = -1  # of no thread here: the meter's is not the main one
+        waits, beside = [1.0, 1.25], [7.0, 7.5]
+
+        def delay(self):
+            return self.waits.pop(0)
+
+        def delay_beside(self):
+            return self.beside.pop(0)
+
+    cost = ThreadMeter(Told(), "1", None, "").stop()
+    assert (cost.wait, cost.delay) == (0.25, 0.75)

@@ -131,3 +131,26 @@ def test_where_the_system_does_not_tell_nothing_is_known():
     _, ledger = made()
     publish(ledger)
     assert start(ledger, None) is None
+
+
+def test_of_a_slot_not_every_moment_is_remembered():
+    """A worker may run millions of tasks."""
+    clocks, ledger = made()
+    for number in range(3000):
+        publish(ledger, f"{number}", float(number))
+        start(ledger, 0.0, f"{number}", number + 0.5)
+    (history,) = clocks.histories.values()
+    assert 1000 <= len(history) <= 2000
+
+
+def test_after_a_restart_others_are_asked():
+    """The threads of the old worker have ended; what the message waited before is not forgotten."""
+    clocks, ledger = made()
+    publish(ledger)
+    clocks.others = 0.25
+    again = Clocks()
+    again.others, again.main = clocks.others, 9.0
+    ledger.ask(again)
+    receive(ledger)
+    again.main += 0.125
+    assert start(ledger, 0.0) == pytest.approx(0.25 + 0.125)
