@@ -23,6 +23,7 @@ _ALONE_S = 0.001
 _LONGEST_HISTORY = 2000
 
 #: By thread of a slot: moments at which it was known for how long it had waited for a processor, and how long; sorted.
+#: And by such a thread and ``"stored"``: for how long it had stored results.
 Histories = dict[object, list[tuple[float, float]]]
 
 
@@ -110,8 +111,10 @@ class QueueWaits:
         if clocks is None or span.started is None or delayed is None:
             return None
         self._begun[span.id, span.retries] = delayed
-        known = _last_before(clocks.histories.get(_thread_of(span), ()), span.published)
-        self._note(span, span.started, delayed)
+        thread = _thread_of(span)
+        known = _last_before(clocks.histories.get(thread, ()), span.published)
+        if clocks.apart:
+            self._note(thread, span.started, delayed)
         if now is None or before is None or span.published is None or before.clocks is not clocks:
             return None
         waited, queued = before.passed, span.started - span.published
@@ -119,6 +122,8 @@ class QueueWaits:
             waited += now.main - before.since.main + min(delayed - known, queued)
         else:
             waited += delayed - before.published.main
+        storing = clocks.histories.get((thread, "stored"), ())
+        waited += _last_before(storing, span.started) - _last_before(storing, span.published)
         if waited > _ALONE_S and not clocks.complete:
             return queued
         return min(max(waited, 0.0), queued)
@@ -126,12 +131,18 @@ class QueueWaits:
     def left_slot(self, span: Span) -> None:
         """A task has left its slot."""
         delayed = self._begun.pop((span.id, span.retries), None)
-        if delayed is not None and span.ended is not None and span.slot_waited is not None:
-            self._note(span, span.ended, delayed + span.slot_waited)
+        if self._clocks is None or delayed is None or span.ended is None or span.hold is not None:
+            return  # a hub goes on while a greenlet stores its result
+        thread = _thread_of(span)
+        if self._clocks.apart and span.slot_waited is not None:
+            self._note(thread, span.ended, delayed + span.slot_waited)
+        # The server that stores a result may wait for a processor too, and the slot with it.
+        stored = _last_before(self._clocks.histories.get((thread, "stored"), ()), span.ended)
+        self._note((thread, "stored"), span.ended, stored + (span.stored or 0.0))
 
-    def _note(self, span: Span, moment: float, waited: float) -> None:
-        if self._clocks is not None and self._clocks.apart:
-            history = self._clocks.histories.setdefault(_thread_of(span), [])
+    def _note(self, key: object, moment: float, waited: float) -> None:
+        if self._clocks is not None:
+            history = self._clocks.histories.setdefault(key, [])
             insort(history, (moment, waited))
             if len(history) > _LONGEST_HISTORY:
                 del history[: _LONGEST_HISTORY // 2]

@@ -38,10 +38,10 @@ def start(ledger, delayed, task_id="1", started=11.0, slot="child 0"):
     return ledger.tasks[task_id].spans[-1].queue_waited
 
 
-def end(ledger, delay, task_id="1", ended=12.0, slot="child 0"):
+def end(ledger, delay, task_id="1", ended=12.0, slot="child 0", stored=0.0):
     ledger.feed(
         {"e": "end", "t": ended, "id": task_id, "task": "t", "retries": 0, "pid": 7, "slot": slot, "state": "SUCCESS",
-         "exc": None, "cpu": 0.0, "wait": delay, "delay": delay, "stored": 0.0, "mem": 0}
+         "exc": None, "cpu": 0.0, "wait": delay, "delay": delay, "stored": stored, "mem": 0}
     )  # fmt: skip
 
 
@@ -91,6 +91,16 @@ def test_the_task_before_it_in_the_slot_counts():
     publish(ledger, published=2.5)
     end(ledger, 0.5, "0", ended=3.0)
     assert start(ledger, 5.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_results_that_the_slot_stored_meanwhile_count(apart):
+    _, ledger = made(apart=apart)
+    publish(ledger, "0", published=1.0)
+    start(ledger, 0.0, "0", started=2.0)
+    publish(ledger, published=2.5)
+    end(ledger, 0.0, "0", ended=3.0, stored=0.25)
+    assert start(ledger, 0.0) == pytest.approx(0.25)
 
 
 def test_another_slot_does_not_count():
