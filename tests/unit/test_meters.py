@@ -302,7 +302,7 @@ def test_a_failure_of_the_agent_is_recorded_once_and_goes_no_further(recorder: A
 
 
 def test_a_thread_may_have_waited_for_the_main_one(monkeypatch):
-    """Which had the interpreter's lock, and no processor: what it waited meanwhile is known beside the task's own wait."""
+    """Which had the interpreter's lock, and no processor: what it waited is known beside the task's own wait."""
 
     class Told:
         pid = -1  # of no thread here: the meter's is not the main one
