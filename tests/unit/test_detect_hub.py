@@ -11,6 +11,7 @@ from textwrap import dedent
 import pytest
 
 from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, sample
 from pytest_celerypool.agent.frames import Frames
 
@@ -53,6 +54,42 @@ def test_one_call_that_lasts_has_not_waited_for_the_interpreters_lock(hold):
     hold._process -= 1.0
     hold.samples += [seen(LINE)] * 3
     assert not hold.contended(0.2, hold._cpu)
+
+
+def test_while_the_thread_that_looks_waits_for_a_processor_the_hubs_thread_waits_for_it():
+    kept = Hold(types.SimpleNamespace(since=1.0), 0.5, began=0.49, waited=3.0)
+    kept.looked(0.5, 3.1)
+    kept.looked(0.501, 3.15)
+    assert kept.stalled == pytest.approx(0.15)
+
+
+def test_a_hubs_thread_in_one_call_of_c_does_not_wait_for_the_thread_that_looks():
+    kept = Hold(types.SimpleNamespace(since=1.0), 0.5, began=0.5, waited=3.0)
+    kept.looked(0.5, 3.1)
+    kept.looked(0.5, 3.2)
+    assert kept.stalled == 0.0
+
+
+@pytest.mark.parametrize(("stalled", "kinds"), [(0.15, []), (0.05, ["hub-blocked"])])
+def test_the_wait_for_the_thread_that_looks_is_taken_off_a_hold(hold, stalled, kinds):
+    told = []
+    watch = types.SimpleNamespace(recorder=types.SimpleNamespace(failed=lambda *failed: told.append(failed)))
+    detector = HubKept(watch)
+    detector._pid = os.getpid()
+    detector._watchdog = types.SimpleNamespace(of=lambda meter: hold, stalled=lambda hold: stalled)
+    detector._limits = {"hub-blocked": 0.1, "hub-busy": 0.1}
+    detector._report = lambda kind, *_: told.append(kind)
+    detector._held(None, 0.2, 0.001)
+    assert told == kinds
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts descriptors in /proc")
+def test_the_thread_leaves_no_file_open():
+    before = len(os.listdir("/proc/self/fd"))
+    dog = watchdog(Tracer(), [], [])
+    dog.start()
+    assert dog.stop()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_sample_names_the_innermost_line_of_the_user():
@@ -152,7 +189,9 @@ def test_what_the_thread_stumbles_over_ends_it_and_is_told():
     tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic())  # no greenlet
     dog = watchdog(tracer, [], failures)
     dog.start()
-    originals.sleep(0.2)
+    deadline = time.monotonic() + 5
+    while not failures and time.monotonic() < deadline:
+        originals.sleep(0.01)
     assert dog.stop()
     (failure,) = failures
     assert isinstance(failure, AttributeError)

@@ -148,6 +148,8 @@ class HubKept(Detector):
             if os.getpid() != self._pid or self._watchdog is None:  # a child that the user's code has forked
                 return
             hold = self._watchdog.of(meter)
+            if hold is not None:
+                held = max(used, held - self._watchdog.stalled(hold))
             if hold is None or not hold.reported:
                 self._judge(meter, hold, held, used, lasts=False)
         except Exception as exc:  # noqa: BLE001 - the greenlet that is switched to is somebody else's

@@ -88,15 +88,25 @@ class Hold:
 
     :ivar since: when it began, in monotonic seconds.
     :ivar reported: whether it has been reported while it lasted.
+    :ivar stalled: seconds in which the thread that looks may have kept the hub's thread from going on.
     """
 
-    def __init__(self, meter: GreenMeter, cpu: float) -> None:
+    def __init__(self, meter: GreenMeter, cpu: float, began: float = 0.0, waited: float = 0.0) -> None:
+        """Begin.
+
+        :param cpu: seconds of processor time that the hub's thread has used so far.
+        :param began: the same when the hold began.
+        :param waited: seconds that the thread that looks had waited for a processor before it looked.
+        """
         self._meter = id(meter)
         self.since = meter.since
         self.samples: list[Sample] = []
         self.reported = False
+        self.stalled = 0.0
         self._cpu = cpu
         self._process = time.process_time()
+        self._last_cpu = began
+        self._last_waited = waited
 
     def of(self, meter: GreenMeter) -> bool:
         """Whether it is what a meter is measuring now."""
@@ -117,6 +127,20 @@ class Hold:
     def times(self, user: Place | None) -> int:
         """Return at how many of the samples a line was seen."""
         return sum(each.user == user for each in self.samples)
+
+    def looked(self, cpu: float, waited: float) -> None:
+        """Note how the thread that looks has kept the hub's thread waiting since it looked last.
+
+        It needs the interpreter's lock to look. Whoever gives the lock up stands still until the one that asked for it
+        has a processor, and until that gives it back; on a busy machine that takes a while, and no figure of the hub's
+        thread tells. One that has used no processor meanwhile was in one call of C, which had given the lock up before.
+
+        :param cpu: seconds of processor time that the hub's thread has used so far.
+        :param waited: seconds that the thread that looks has waited for a processor so far.
+        """
+        if cpu > self._last_cpu:
+            self.stalled += max(0.0, waited - self._last_waited)
+        self._last_cpu, self._last_waited = cpu, waited
 
     def contended(self, idle: float, cpu: float) -> bool:
         """Whether it may have been waiting for the interpreter's lock, which other threads had.
@@ -156,7 +180,11 @@ class Watchdog:
         self._failed = failed
         self._hub = originals.get_ident()
         self._clock = _processor_clock(self._hub)
-        self._delay = ProcFile(f"/proc/self/task/{originals.get_native_id()}/schedstat")
+        self._delay = ProcFile(_waits())
+        #: The same of the thread that looks: for itself, and for the hub's thread, since a reader has one buffer.
+        self._own: ProcFile | None = None
+        self._own_in_hub: ProcFile | None = None
+        self._rested = 0.0
         self._wake = originals.allocate_lock()
         self._over = originals.allocate_lock()
         self._end = False
@@ -187,12 +215,20 @@ class Watchdog:
         ended = self._over.acquire(True, END_S)
         if ended:
             self._over.release()
+            for file in (self._delay, self._own, self._own_in_hub):
+                if file is not None:
+                    file.close()
         return ended
 
     def of(self, meter: GreenMeter) -> Hold | None:
         """Return what was seen of the hold that a greenlet is just ending."""
         hold = self.hold
         return hold if hold is not None and hold.of(meter) else None
+
+    def stalled(self, hold: Hold) -> float:
+        """Return the seconds of a hold that is just ending in which this thread may have kept it from going on."""
+        hold.looked(time.thread_time(), _seconds(self._own_in_hub))
+        return hold.stalled
 
     def _release(self) -> None:
         if self._wake.locked():
@@ -204,6 +240,7 @@ class Watchdog:
     # -- in the thread
 
     def _run(self) -> None:
+        self._own, self._own_in_hub = ProcFile(_waits()), ProcFile(_waits())
         try:
             self._look()
         except Exception as exc:  # noqa: BLE001 - it looks at what other threads change; the worker goes on
@@ -215,6 +252,7 @@ class Watchdog:
         meters = self._tracer.meters
         pause, used = self._limit * LOOK, time.monotonic()
         while True:
+            self._rested = _seconds(self._own)
             self._wake.acquire(True, pause)
             if self._end:
                 return
@@ -247,7 +285,8 @@ class Watchdog:
             return False
         hold = self.hold
         if hold is None or not hold.of(meter):
-            hold = self.hold = Hold(meter, self._cpu())
+            hold = self.hold = Hold(meter, self._cpu(), self._tracer.looked[0], self._rested)
+        hold.looked(self._cpu(), _seconds(self._own))
         if len(hold.samples) < MOST:
             hold.samples.append(sample(frame, self._frames))
         del frame
@@ -260,7 +299,7 @@ class Watchdog:
         cpu, delay = self._tracer.looked
         nanoseconds = self._delay.second()
         waited = 0.0 if delay is None or nanoseconds is None else max(0.0, nanoseconds / 1e9 - delay)
-        held = now - hold.since - waited
+        held = now - hold.since - waited - hold.stalled
         used = min(held, max(0.0, self._cpu() - cpu))
         if held > self._endless:
             hold.reported = True
@@ -269,6 +308,17 @@ class Watchdog:
     def _cpu(self) -> float:
         """Return the seconds of processor time that the hub's thread has used so far."""
         return time.clock_gettime(self._clock)
+
+
+def _waits() -> str:
+    """Return the path of the file that tells how long the current thread has waited for a processor."""
+    return f"/proc/self/task/{originals.get_native_id()}/schedstat"
+
+
+def _seconds(waits: ProcFile | None) -> float:
+    """Return how long a thread has waited for a processor; always 0 where the system does not tell."""
+    nanoseconds = None if waits is None else waits.second()
+    return (nanoseconds or 0) / 1e9
 
 
 def _processor_clock(ident: int) -> Any:
