@@ -12,7 +12,7 @@ import pytest
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors.hub.kept import HubKept
-from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, sample
+from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, is_runnable, sample
 from pytest_celerypool.agent.frames import Frames
 
 LINE, OTHER = ("/proj/tasks.py", 3, "slow"), ("/proj/tasks.py", 9, "quick")
@@ -182,6 +182,37 @@ def test_a_hold_that_goes_on_is_reported_once():
     assert used < held / 2
     assert hold.place().user[0] == __file__
     assert dog.of(meter) is hold
+
+
+def test_a_thread_that_could_go_on_is_not_blocked_however_long_it_does_not(monkeypatch):
+    """It waits for a processor, which the system tells only once it has one."""
+    monkeypatch.setattr("pytest_celerypool.agent.detectors.hub.samples.is_runnable", lambda native_id: True)
+    tracer, reports = Tracer(), []
+    tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet())
+    dog = watchdog(tracer, reports, [])
+    dog.start()
+    originals.sleep(0.4)
+    dog.stop()
+    assert not reports
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="asks /proc")
+def test_a_thread_that_computes_is_runnable_and_one_that_waits_is_not():
+    assert is_runnable(originals.get_native_id())
+    ids, end = [], originals.allocate_lock()
+    end.acquire()
+
+    def wait():
+        ids.append(originals.get_native_id())
+        end.acquire()
+
+    originals.start_new_thread(wait, ())
+    deadline = time.monotonic() + 5
+    while not (ids and not is_runnable(ids[0])) and time.monotonic() < deadline:
+        originals.sleep(0.01)
+    assert not is_runnable(ids[0])
+    end.release()
+    assert not is_runnable(0)
 
 
 def test_what_the_thread_stumbles_over_ends_it_and_is_told():

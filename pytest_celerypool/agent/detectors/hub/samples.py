@@ -179,6 +179,7 @@ class Watchdog:
         self._report = report
         self._failed = failed
         self._hub = originals.get_ident()
+        self._hub_id = originals.get_native_id()
         self._clock = _processor_clock(self._hub)
         self._delay = ProcFile(_waits())
         #: The same of the thread that looks: for itself, and for the hub's thread, since a reader has one buffer.
@@ -301,6 +302,9 @@ class Watchdog:
         waited = 0.0 if delay is None or nanoseconds is None else max(0.0, nanoseconds / 1e9 - delay)
         held = now - hold.since - waited - hold.stalled
         used = min(held, max(0.0, self._cpu() - cpu))
+        if used < held / 2 and is_runnable(self._hub_id):
+            # It waits for nothing but a processor; the system adds that wait up only when it has got one.
+            return
         if held > self._endless:
             hold.reported = True
             self._report(meter, hold, held, used)
@@ -308,6 +312,19 @@ class Watchdog:
     def _cpu(self) -> float:
         """Return the seconds of processor time that the hub's thread has used so far."""
         return time.clock_gettime(self._clock)
+
+
+def is_runnable(native_id: int) -> bool:
+    """Whether a thread of this process could go on, if it does not; false where the system does not tell."""
+    try:
+        fd = originals.open_file(f"/proc/self/task/{native_id}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # The name before the state may contain anything: proc_pid_stat(5).
+        return originals.read_at(fd, 512, 0).rpartition(b")")[2].split()[0] == b"R"
+    finally:
+        os.close(fd)
 
 
 def _waits() -> str:
