@@ -340,7 +340,8 @@ def _reason(chosen: str, equals: Sequence[str], compared: Sequence[str], kind: s
     slower = [pool for pool in compared if pool not in equals and pool != "solo"]
     if slower:
         second = max(slower, key=lambda pool: _throughput(rows[pool]))
-        parts.append(f"{_throughput(row) / _throughput(rows[second]):.2g} times that of {second}")
+        what = "that" if parts else "the throughput"
+        parts.append(f"{_throughput(row) / _throughput(rows[second]):.2g} times {what} of {second}")
     if others:
         why = "comes first in Celery's order"
         if kind == COMPUTES:

@@ -64,6 +64,12 @@ def test_a_waiting_task_goes_to_greenlets():
     assert "more than 20 at once were not tried" in found.reason
 
 
+def test_a_reason_names_the_throughput_where_solo_did_not_run():
+    found = advise(case({pool: value for pool, value in WAITING.items() if pool != "solo"}))
+    assert "times the throughput of " in found.reason
+    assert found.reason.count("the throughput") == 1
+
+
 def test_a_pool_with_a_failing_finding_is_never_recommended():
     """However fast it is."""
     objections = [Objection(pool, "hub-blocked", bars=True) for pool in ("gevent", "eventlet")]
