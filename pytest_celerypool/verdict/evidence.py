@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
 from pytest_celerypool.trace import LOST, Span
-from pytest_celerypool.verdict.measures import best, makespan, queued_range, runtime
+from pytest_celerypool.verdict.measures import best, highest, makespan, queued_range, runtime, runtime_range
 
 
 class Evidence(TypedDict):
@@ -36,6 +36,9 @@ class Evidence(TypedDict):
     kept: list[float]
     #: From published to started.
     queued: list[float]
+    #: The most that runtime and queued may have been; those above leave out all that others may have cost.
+    runtime_high: list[float]
+    queued_high: list[float]
     #: How long the slot waited for a processor meanwhile.
     waited: list[float]
     #: From the first publication to the last end; None if a publication is not known.
@@ -54,6 +57,8 @@ FIGURES: Mapping[str, Callable[[Span], float | None]] = {
     "hold": lambda span: span.hold,
     "kept": lambda span: span.kept,
     "queued": best(queued_range),
+    "runtime_high": highest(runtime_range),
+    "queued_high": highest(queued_range),
     "waited": lambda span: span.waited,
 }
 
@@ -89,6 +94,8 @@ def of_test(
                 hold=figures["hold"],
                 kept=figures["kept"],
                 queued=figures["queued"],
+                runtime_high=figures["runtime_high"],
+                queued_high=figures["queued_high"],
                 waited=figures["waited"],
                 makespan=makespan(ran),
                 count=len(ran),

@@ -138,6 +138,16 @@ def best(figure: Figure) -> Callable[[Span], float | None]:
     return value
 
 
+def highest(figure: Figure) -> Callable[[Span], float | None]:
+    """Return a function that gives of an execution the most that `figure` may have been."""
+
+    def value(span: Span) -> float | None:
+        found = figure(span)
+        return None if found is None else found.high
+
+    return value
+
+
 runtime = best(runtime_range)
 
 

@@ -37,6 +37,11 @@ class Compared:
     comparison: Comparison
 
     @property
+    def worse(self) -> bool:
+        """Whether it is a regression."""
+        return self.comparison.verdict == "worse"
+
+    @property
     def few(self) -> bool:
         """Whether there are too few executions for the percentile to be more than their maximum."""
         return min(self.counts) < needed(self.rule.percentile)
@@ -56,13 +61,20 @@ class Outcome:
         """Return what is worse than the rules allow: a list for each task and pool."""
         found: dict[tuple[str, str], list[Compared]] = {}
         for each in self.compared:
-            if each.comparison.verdict == "worse":
+            if each.worse:
                 found.setdefault((each.task, each.pool), []).append(each)
         return list(found.values())
 
 
+#: Ends the key of what a measure took at least, which is compared and not stored.
+_LOW = "_low"
+
+
 def of_run(witnesses: Iterable[tuple[str, Evidence]]) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-    """Return what a run has of its tasks, as a baseline holds it.
+    """Return what a run has of its tasks, as a baseline holds it, and what it took at least.
+
+    Of a measure that is a range a baseline has the highest value, and a run is compared with its lowest: what others
+    may have cost in either run is no regression of the task.
 
     :param witnesses: the tests that passed, without their pool, and what one task took in them; a test that ran twice
         is there twice.
@@ -82,10 +94,26 @@ def _figures(several: Sequence[Evidence]) -> dict[str, Any]:
         "concurrency": several[-1]["concurrency"],
     }
     for measure in RATCHET_MEASURES:
-        values = [value for each in several for value in each[measure]]
+        low = [value for each in several for value in each[measure]]
+        high = {"runtime": "runtime_high", "queued": "queued_high"}.get(measure, measure)
+        values = [value for each in several for value in each[high]]  # type: ignore[literal-required]
         if values:
             figures[measure] = [round(value, 6) for value in thinned(values)]
+            if low != values:
+                figures[measure + _LOW] = [round(value, 6) for value in thinned(low)]
     return figures
+
+
+def _stored(run: Tasks) -> Tasks:
+    """Return what a run has, without what is not stored."""
+
+    def plain(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {name: value for name, value in figures.items() if not name.endswith(_LOW)}
+
+    return {
+        task: {pool: {test: plain(figures) for test, figures in tests.items()} for pool, tests in pools.items()}
+        for task, pools in run.items()
+    }
 
 
 def judge(baseline: Tasks, run: Tasks, rules: Sequence[Ratchet]) -> Outcome:
@@ -123,7 +151,8 @@ def _compare(rule: Ratchet, task: str, pool: str, known: Tests, ran: Tests) -> C
     slots = tuple(", ".join(dict.fromkeys(str(each.get("concurrency", "?")) for each in side)) for side in sides)
     if rule.measure == "queued" and slots[0] != slots[1]:
         return f"queued of {task} under {pool} not compared: {slots[0]} slots in the baseline, {slots[1]} in this run"
-    before, after = ([value for each in side for value in each[rule.measure]] for side in sides)
+    before = [value for each in sides[0] for value in each[rule.measure]]
+    after = [value for each in sides[1] for value in each.get(rule.measure + _LOW, each[rule.measure])]
     counts = tuple(sum(int(each.get("count", len(each[rule.measure]))) for each in side) for side in sides)
     comparison = compare(before, after, rule.percentile, 1 + rule.tolerance, NOISE_S[rule.measure])
     return Compared(rule, task, pool, tests, (counts[0], counts[1]), (slots[0], slots[1]), comparison)
@@ -136,7 +165,7 @@ _Figures = Mapping[str, Any]
 
 def replaced(baseline: Tasks, run: Tasks) -> Tasks:
     """Return a baseline in which the figures of a run stand in place of those of the same tasks, pools and tests."""
-    return _merged(baseline, run, lambda _, __, ran: ran)
+    return _merged(baseline, _stored(run), lambda _, __, ran: ran)
 
 
 def tightened(baseline: Tasks, run: Tasks, rules: Sequence[Ratchet]) -> Tasks:
@@ -146,9 +175,9 @@ def tightened(baseline: Tasks, run: Tasks, rules: Sequence[Ratchet]) -> Tasks:
     tests of a task and pool that are compared, if by a rule it is better, and by none worse. What regressed stays.
     """
     steps: dict[tuple[str, str, str], list[float]] = {}
-    outcome = judge(baseline, run, rules)
-    regressed = {(each.task, each.pool) for each in outcome.compared if each.comparison.verdict == "worse"}
-    for each in outcome.compared:
+    regressed = {(each.task, each.pool) for each in judge(baseline, run, rules).compared if each.worse}
+    run = _stored(run)
+    for each in judge(baseline, run, rules).compared:
         was, now = each.comparison.before, each.comparison.after
         # What is not better by enough is better by nothing.
         gain = was - now if now > was or was - now > _BETTER * was else 0.0

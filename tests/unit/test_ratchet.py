@@ -24,6 +24,8 @@ def evidence(**fields):
         "hold": [],
         "kept": [],
         "queued": [0.3],
+        "runtime_high": [0.2, 0.1234567],
+        "queued_high": [0.3],
         "makespan": 1.0,
         "count": 2,
         "memory": None,
@@ -38,6 +40,24 @@ def test_a_run_is_told_by_task_pool_and_test():
             "gevent-4": {"t": {"count": 2, "concurrency": 4, "runtime": [0.123457, 0.2], "cpu": [0.1], "queued": [0.3]}}
         }
     }
+
+
+def test_what_others_may_have_cost_is_no_regression():
+    """A baseline of a busy machine has the most that a task may have taken, a run is compared by the least."""
+    busy = ratchet.of_run([("t", evidence(runtime=[0.02] * 20, runtime_high=[0.05] * 20))])
+    idle = ratchet.of_run([("t", evidence(runtime=[0.05] * 20, runtime_high=[0.05] * 20))])
+    slower = ratchet.of_run([("t", evidence(runtime=[0.2] * 20, runtime_high=[0.3] * 20))])
+    assert ratchet.replaced({}, busy) == ratchet.replaced({}, idle)
+    assert not ratchet.judge(ratchet.replaced({}, busy), idle, RULES).regressions()
+    assert not ratchet.judge(ratchet.replaced({}, idle), busy, RULES).regressions()
+    assert ratchet.judge(ratchet.replaced({}, busy), slower, RULES).regressions()
+
+
+def test_a_busy_run_makes_a_baseline_no_tighter():
+    """Or what is left out of it would be a regression of every idle run that follows."""
+    idle = ratchet.replaced({}, ratchet.of_run([("t", evidence(runtime=[0.05] * 20, runtime_high=[0.05] * 20))]))
+    busy = ratchet.of_run([("t", evidence(runtime=[0.02] * 20, runtime_high=[0.06] * 20))])
+    assert ratchet.tightened(idle, busy, RULES) == idle
 
 
 def test_a_test_that_ran_twice_counts_twice():
