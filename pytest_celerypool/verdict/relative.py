@@ -7,28 +7,19 @@ compares them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
 from pytest_celerypool.markers import DURATIONS, BudgetSpec
 from pytest_celerypool.trace import Span, TaskEntry
 from pytest_celerypool.units import format_bytes, format_seconds
-from pytest_celerypool.verdict import evidence, measures
 from pytest_celerypool.verdict.comparing import NOISE_S, Comparison, compare, thinned
 from pytest_celerypool.verdict.matching import applies, names, select, spans_of
+from pytest_celerypool.verdict.measures import PER_SPAN, TOGETHER, Range
 
 #: By how much the growth of memory differs by chance, in bytes.
 _NOISE_OF_MEMORY = 4 * 2**20
-
-_PER_SPAN: Mapping[str, Callable[[Span], float | None]] = {
-    **evidence.FIGURES,
-    "total": measures.best(measures.total_range),
-}
-_TOGETHER: Mapping[str, Callable[[Sequence[Span]], float | None]] = {
-    "makespan": measures.makespan,
-    "throughput": measures.throughput,
-    "overlap": measures.overlap,
-}
 
 
 class Bound(TypedDict):
@@ -49,8 +40,10 @@ class Facts(TypedDict):
     count: int
     percentile: float
     bounds: dict[str, Bound]
-    #: Figures of the executions, or one of them all; none where nothing is known.
+    #: Figures of the executions, or one of them all, as low as they may be; none where nothing is known.
     figures: dict[str, list[float]]
+    #: The same as high as they may be.
+    highest: dict[str, list[float]]
 
 
 class Broken(NamedTuple):
@@ -71,6 +64,7 @@ def facts(spec: BudgetSpec, tasks: Iterable[TaskEntry], pool: str, memory_growth
     if not any(judged or ratio.to.name == pool for ratio in spec.ratios.values()):
         return None
     selected = [span for span in spans_of(spec.tasks, select(spec.tasks, tasks)) if span.started is not None]
+    ranges = {name: _ranges(name, selected, memory_growth) for name in spec.ratios}
     return {
         "pool": pool,
         "judged": judged,
@@ -81,18 +75,19 @@ def facts(spec: BudgetSpec, tasks: Iterable[TaskEntry], pool: str, memory_growth
             name: {"to": ratio.to.name, "at_most": ratio.at_most, "at_least": ratio.at_least}
             for name, ratio in spec.ratios.items()
         },
-        "figures": {name: _figures(name, selected, memory_growth) for name in spec.ratios},
+        "figures": {name: thinned([each.low for each in found]) for name, found in ranges.items()},
+        "highest": {name: thinned([each.high for each in found]) for name, found in ranges.items()},
     }
 
 
-def _figures(measure: str, spans: Sequence[Span], memory_growth: int | None) -> list[float]:
-    if measure in _PER_SPAN:
-        ended = [span for span in spans if span.ended is not None]
-        return thinned([value for span in ended if (value := _PER_SPAN[measure](span)) is not None])
-    if measure == "memory":
-        return [] if memory_growth is None else [float(memory_growth)]
-    value = _TOGETHER[measure](spans)
-    return [] if value is None else [value]
+def _ranges(measure: str, spans: Sequence[Span], memory_growth: int | None) -> list[Range]:
+    if measure in PER_SPAN:
+        found = [PER_SPAN[measure](span) for span in spans if span.ended is not None]
+    elif measure == "memory":
+        found = [None if memory_growth is None else Range(float(memory_growth), float(memory_growth))]
+    else:
+        found = [TOGETHER[measure](spans)]
+    return [each.settled for each in found if each is not None]
 
 
 def judge(sides: Mapping[str, Facts]) -> tuple[list[Broken], list[str]]:
@@ -147,27 +142,40 @@ def _other(sides: Mapping[str, Facts], column: str, pool: str) -> _Side | None:
 def _found(measure: str, bound: Bound, own: _Side, other: _Side) -> list[tuple[str, str]]:
     """Return texts of the bounds that do not hold, each with ``"worse"`` or ``"unclear"``, or why none was compared."""
     found: list[tuple[str, str]] = []
-    here, there = own[1]["figures"][measure], other[1]["figures"][measure]
-    if min(*here, *there) < 0:
+    here, there = ((side[1]["figures"][measure], side[1]["highest"][measure]) for side in (own, other))
+    if min(*here[0], *there[0]) < 0:
         return [(f"{measure} under {own[0]} not compared: what shrank has no ratio", "")]
     count = min(own[1]["count"], other[1]["count"])
     if bound["at_most"] is not None:
-        result = _compare(measure, there, here, own[1]["percentile"], bound["at_most"], count)
+        result = _for_sure(measure, there, here, own[1]["percentile"], bound["at_most"], count)
         if result.verdict != "within":
             text = _text(measure, "above", bound["at_most"], own, other, (result.after, result.before))
             found.append((text, result.verdict))
     if bound["at_least"] is not None:
-        result = _compare(measure, here, there, own[1]["percentile"], 1 / bound["at_least"], count)
+        result = _for_sure(measure, here, there, own[1]["percentile"], 1 / bound["at_least"], count)
         if result.verdict != "within":
             text = _text(measure, "below", bound["at_least"], own, other, (result.before, result.after))
             found.append((text, result.verdict))
     return found
 
 
+#: Figures of one side, as low and as high as they may be.
+_Sides = tuple[Sequence[float], Sequence[float]]
+
+
+def _for_sure(measure: str, before: _Sides, after: _Sides, percentile: float, factor: float, count: int) -> Comparison:
+    """Compare what is known of two sides: worse only where it is so however their measures lie in their ranges."""
+    sure = _compare(measure, before[1], after[0], percentile, factor, count)
+    if sure.verdict == "worse" or (before[0], after[0]) == (before[1], after[1]):
+        return sure
+    perhaps = _compare(measure, before[0], after[1], percentile, factor, count)
+    return replace(perhaps, verdict="unclear") if perhaps.verdict != "within" else sure
+
+
 def _compare(
     measure: str, before: Sequence[float], after: Sequence[float], percentile: float, factor: float, count: int
 ) -> Comparison:
-    if measure in _PER_SPAN:
+    if measure in PER_SPAN:
         return compare(before, after, percentile, factor, NOISE_S.get(measure, 0.0), same=factor)
     if measure == "overlap":  # it is counted, not measured
         worse = after[0] > before[0] * factor
@@ -197,9 +205,9 @@ def _text(measure: str, side: str, limit: float, own: _Side, other: _Side, value
 def _ranked(measure: str, side: Facts) -> str:
     count = side["count"]
     executions = "1 execution" if count == 1 else f"{count} executions"
-    if measure in _PER_SPAN and side["percentile"] < 100:
+    if measure in PER_SPAN and side["percentile"] < 100:
         return f" (percentile {side['percentile']:g} of {executions})"
-    return f" (highest of {executions})" if measure in _PER_SPAN and count > 1 else f" ({executions})"
+    return f" (highest of {executions})" if measure in PER_SPAN and count > 1 else f" ({executions})"
 
 
 def _show(measure: str, value: float) -> str:

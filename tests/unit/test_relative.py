@@ -163,3 +163,25 @@ def test_overlap_is_counted_exactly():
 def test_facts_survive_json():
     found = side("gevent", 0.1, at_most=1.2)
     assert json.loads(json.dumps(found)) == found
+
+
+def waits(pool, seconds, waited):
+    """A side whose one execution may have waited for others for some of its time."""
+    one = entries(seconds)
+    one[0].spans[0].waited, one[0].spans[0].slot_waited = 0.0, waited
+    return facts(spec(at_most=1.5), one, pool, None)
+
+
+@pytest.mark.parametrize(
+    ("solo", "gevent", "broken"),
+    [
+        ((1.0, 0.0), (3.0, 0.0), True),
+        ((3.0, 2.0), (3.0, 0.0), False),
+        ((1.0, 0.0), (3.0, 2.0), False),
+        ((1.0, 0.1), (3.0, 0.1), True),
+    ],
+)
+def test_what_others_may_have_taken_breaks_nothing(solo, gevent, broken):
+    """It may make the other pool look quicker than it is, or this one slower: then it is noted."""
+    found, notes = judge({"solo": waits("solo", *solo), "gevent": waits("gevent", *gevent)})
+    assert (bool(found), any("but within noise" in note for note in notes)) == (broken, not broken)
