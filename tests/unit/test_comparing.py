@@ -50,7 +50,7 @@ def test_a_small_excess_is_chance_for_few_executions_and_worse_for_many():
 
 
 def test_what_takes_next_to_nothing_is_not_worse_by_milliseconds():
-    assert verdict([0.0002], [0.009]) == "unclear"
+    assert verdict([0.0002], [0.005]) == "unclear"
     assert verdict([0.0], [0.001]) == "unclear"
 
 
