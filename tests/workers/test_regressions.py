@@ -60,11 +60,18 @@ def runtimes(project):
     }
 
 
-@pytest.fixture
-def recorded(suite):
-    """A suite with a baseline."""
-    run = suite.run(*OPTIONS, "--celery-pools=solo,threads", "-k", "not bad")
+@pytest.fixture(scope="module")
+def baseline(shared_project):
+    """The baseline of a run of the suite, as it was written."""
+    run = shared_project.write(proj=APP, test_it=SUITE).run(*OPTIONS, "--celery-pools=solo,threads", "-k", "not bad")
     assert run.status == 0, run.output
+    return (shared_project.path / "b.json").read_text()
+
+
+@pytest.fixture
+def recorded(suite, baseline):
+    """A suite with a baseline."""
+    (suite.path / "b.json").write_text(baseline)
     return suite
 
 
