@@ -370,7 +370,8 @@ def _tally(page: _Page) -> list[str]:
         pools.setdefault(text or "no test", []).append(_clean(column))
     line = "celery pools: " + "; ".join(f"{text} under {', '.join(names)}" for text, names in pools.items())
     if _columns(line) > page.width and all(row.outcomes == {"passed"} for row in page.rows):
-        line = f"celery pools: {len(page.rows)} tests, all ok"
+        count = len(page.rows)
+        line = f"celery pools: {count} test{'s' if count > 1 else ''}, all ok"
     return [_paint_tally(line, page.paint) for line in _wrap(line, page.width, _INDENT)]
 
 

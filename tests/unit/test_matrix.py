@@ -288,6 +288,7 @@ def test_quiet_says_one_line_if_all_is_ok(number):
 def test_quiet_says_one_short_line_on_a_narrow_terminal():
     """Too short to name the pools."""
     assert show(many(5), verbosity=-1, width=40) == ["celery pools: 5 tests, all ok"]
+    assert show(many(1), verbosity=-1, width=40) == ["celery pools: 1 test, all ok"]
 
 
 def test_quiet_shows_what_failed():
