@@ -1,4 +1,5 @@
 import random
+import time
 
 from celery import Celery
 
@@ -8,4 +9,6 @@ generator = random.Random(20240501)
 
 @app.task
 def voucher():
-    return f"{generator.getrandbits(32):08x}"
+    code = f"{generator.getrandbits(32):08x}"
+    time.sleep(0.05)  # prints it
+    return code
