@@ -254,7 +254,8 @@ def _judge_limit(
 ) -> Judged:
     lower = measure in LOWER_BOUNDS
     broken = taken.range.falls_short(limit.value) if lower else taken.range.exceeds(limit.value)
-    nearest = Nearest(measure, _shown(measure, taken.range, limit), limit.text, _share(measure, taken.range, limit))
+    value = _shown(measure, taken.range, limit, certain=bool(broken))
+    nearest = Nearest(measure, value, limit.text, _share(measure, taken.range, limit))
     if broken is False:
         return Judged(measure, "kept", nearest, taken.range, taken.span)
     ranked = f" (percentile {percentile:g} of {taken.count} executions)" if taken.span and percentile < 100 else ""
@@ -307,8 +308,13 @@ def _few(measure: str, taken: _Taken, spans: Sequence[Span], percentile: float) 
 # -- showing
 
 
-def _shown(measure: str, taken: Range, limit: Limit) -> str:
-    return _show(measure, taken.best, limit) if _is_one(taken) else shown_range(measure, taken)
+def _shown(measure: str, taken: Range, limit: Limit, *, certain: bool) -> str:
+    """Return what was measured; of what broke its limit for certain, the end of the range that is nearest to it."""
+    if _is_one(taken):
+        return _show(measure, taken.best, limit)
+    if certain:
+        return shown(measure, taken.high if measure in LOWER_BOUNDS else taken.low)
+    return shown_range(measure, taken)
 
 
 def _is_one(taken: Range) -> bool:
