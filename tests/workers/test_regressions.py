@@ -82,7 +82,8 @@ def test_a_run_stores_what_the_tasks_of_passing_tests_took(suite):
     assert {place: len(values) for place, values in runtimes(suite).items()} == {
         (pool, test): count for pool in ("solo", "threads") for test, count in (("test_one", 1), ("test_three", 3))
     }
-    assert all(value >= 0.05 for values in runtimes(suite).values() for value in values)
+    # Less the millisecond by which what was waited for a processor is wrong.
+    assert all(value >= 0.049 for values in runtimes(suite).values() for value in values)
     assert "celery baseline: proj.nap under solo, proj.nap under threads written to b.json" in run.output
     assert not suite.remains()
     assert not list(suite.path.glob(".b.json*"))
