@@ -59,6 +59,7 @@ from trials import keep, work
 from pytest_celerypool.floors import growth_range
 from pytest_celerypool.markers import BudgetSpec, Limit
 from pytest_celerypool.verdict.budgets import judge
+from pytest_celerypool.launch import growth as growth_between
 
 TRIALS, OUT = int(os.environ["TRIALS"]), os.environ["OUT"]
 #: What the measures are of a task of one second, in their own units.
@@ -106,7 +107,7 @@ def test_memory(celery_pool_worker, celery_pool):
         celery_pool_worker.run(keep, 0)
         before = celery_pool_worker.settled_memory()
         celery_pool_worker.run(keep, MIB)
-        growth = celery_pool_worker.settled_memory() - before
+        growth = growth_between(before, celery_pool_worker.settled_memory())
         found = verdicts(list(own.tasks.values()), celery_pool, {"memory": MIB << 20}, growth)
         with open(OUT, "a") as file:
             file.write(json.dumps([celery_pool.name, 0, found]) + "\\n")
