@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_celerypool.pools import pool as pool_named
+from pytest_celerypool.report.wrapping import wrapped
 from pytest_celerypool.units import format_bytes, format_seconds
 from pytest_celerypool.verdict import advice
 from pytest_celerypool.verdict.advice import Account, Advice, Case, Objection, Queue, Row
@@ -128,7 +128,7 @@ def _left(found: Sequence[Advice], queues: Sequence[Queue], width: int) -> list[
     left = [each.case.task for each in found if each.pool is None]
     if not left or queues[0].name is None:
         return []
-    return _wrapped(f"without advice, and so left on the queue that they have: {', '.join(left)}", width, "")
+    return wrapped(f"without advice, and so left on the queue that they have: {', '.join(left)}", width, "")
 
 
 def _found(task: str, findings: Iterable[Mapping[str, Any]]) -> Iterator[Objection]:
@@ -157,12 +157,12 @@ def _task(found: Advice, width: int) -> Iterator[str]:
     for pool, reasons in by_pool.items():
         texts.setdefault("; ".join(dict.fromkeys(reasons)), []).append(pool)
     for text, pools in texts.items():
-        yield from _wrapped(f"{', '.join(pools)}: {text}", width, "  ")
+        yield from wrapped(f"{', '.join(pools)}: {text}", width, "  ")
     if found.pool is None:
-        yield from _wrapped(f"=> {found.reason}", width, "  ")
+        yield from wrapped(f"=> {found.reason}", width, "  ")
     else:
         slots = "" if found.pool == "solo" else f" with {found.slots} slots" if found.slots != 1 else " with 1 slot"
-        yield from _wrapped(f"=> {found.pool}{slots}: {found.reason}", width, "  ")
+        yield from wrapped(f"=> {found.pool}{slots}: {found.reason}", width, "  ")
 
 
 _HEADINGS = ("pool", "slots", "tasks/s", "over solo", "cooperative", "hold", "memory/slot")
@@ -191,15 +191,4 @@ def _cells(row: Row) -> tuple[str, ...]:
         "-" if row.cooperative is None else f"{row.cooperative:.0%}",
         "-" if row.hold is None else format_seconds(row.hold),
         "-" if row.memory is None else format_bytes(row.memory),
-    )
-
-
-def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_on_hyphens=False,
-        break_long_words=False,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from pytest_celerypool.report import matrix
 from pytest_celerypool.report.advice import Counsel
 from pytest_celerypool.report.findings import Catalogue
 from pytest_celerypool.report.sweep import Sweeps
+from pytest_celerypool.report.wrapping import wrapped
 from pytest_celerypool.trace import Policy
 from pytest_celerypool.variants import CLUSTER_COLUMN
 from pytest_celerypool.verdict import agreement, relative
@@ -248,11 +248,7 @@ class Summary:
 
 def _wrapped(note: str, width: int) -> list[str]:
     """Return the lines of a note; one that has lines of its own keeps them."""
-    return [
-        line
-        for text in note.splitlines()
-        for line in textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
-    ]
+    return [line for text in note.splitlines() for line in wrapped(text, width)]
 
 
 def _outcome(report: Any) -> str | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pytest_celerypool.report.wrapping import wrapped
 from pytest_celerypool.verdict.scaling import Conclusion, Point, averaged, conclude
 
 #: The columns of the longest bar.
@@ -42,10 +42,10 @@ class Sweeps:
         """
         lines: list[str] = []
         for test, pool, points in self.measured():
-            lines += _wrapped(f"{test} under {pool}", width, "")
+            lines += wrapped(f"{test} under {pool}", width, "")
             lines += _table(points)
             for text in _told(pool, points):
-                lines += _wrapped(text, width, "  ")
+                lines += wrapped(text, width, "  ")
         return lines
 
 
@@ -95,14 +95,3 @@ def _more(points: Sequence[Point]) -> str:
     if all(each.filled for each in points):
         return ""
     return "; send a whole multiple of the slots, such as 10 * celery_pool_worker.concurrency tasks"
-
-
-def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
