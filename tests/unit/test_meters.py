@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool.agent.meters import MEMORY_AGE_S, SLACK_S, Clocks, ProcFile, ThreadMeter
+from pytest_celerypool.agent.meters import MEMORY_AGE_S, SLACK_S, Clocks, ProcFile, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.recorder import Recorder, Writer, encode
 
 LINUX = sys.platform == "linux"
@@ -153,6 +153,18 @@ def test_a_file_closed_by_others_is_opened_again(tmp_path: Path):
     path.write_text("12 78 56\n")
     assert file.second() == 78
     os.close(file._fd)
+
+
+@pytest.mark.parametrize("contended", [True, False])
+@pytest.mark.parametrize(
+    ("text", "figures"), [("1 2 3\n", (2, 3)), ("1 2 3 4\n", (2, 3)), ("1 2\n", None), ("1 2 x", None)]
+)
+def test_two_figures_are_offered_together_or_not_at_all(tmp_path: Path, text: str, figures: Any, contended: bool):
+    path = tmp_path / "schedstat"
+    path.write_text(text)
+    file = ProcFile(str(path), contended=contended)
+    assert file.second_and_third() == figures
+    file.close()
 
 
 def test_a_figure_that_gets_shorter_is_read_right(tmp_path: Path):
@@ -306,13 +318,44 @@ def test_a_thread_may_have_waited_for_the_main_one(monkeypatch):
 
     class Told:
         pid = -1  # of no thread here: the meter's is not the main one
-        waits, beside = [1.0, 1.25], [7.0, 7.5]
+        told, beside = [(1.0, 10), (1.25, 30)], [7.0, 7.5]
 
-        def delay(self):
-            return self.waits.pop(0)
+        def waits(self):
+            return self.told.pop(0)
 
         def delay_beside(self):
             return self.beside.pop(0)
 
     cost = ThreadMeter(Told(), "1", None, "").stop()
     assert (cost.wait, cost.delay) == (0.25, 0.75)
+
+
+@pytest.mark.parametrize(("turns", "wait"), [(1, 0.0), (20, 0.25)])
+def test_a_wait_of_few_turns_may_have_been_a_sleep_and_nobody_can_tell(turns, wait):
+    """Linux counted it, and the task may have asked for it: it is left to what others may have cost."""
+
+    class Told:
+        pid = threading.get_native_id()
+        told = [(1.0, 10), (1.25, 10 + turns)]
+
+        def waits(self):
+            return self.told.pop(0)
+
+    cost = ThreadMeter(Told(), "1", None, "").stop()
+    assert (cost.wait, cost.delay) == (wait, 0.25)
+
+
+def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
+    clocks = Clocks()
+    tracer = SwitchTracer(clocks)
+    try:
+        meter = tracer.start("1", None, "")
+        told = [(1.0, 10), (1.25, 11), (1.5, 31)]
+        clocks.waits = lambda: told.pop(0)
+        tracer.look()
+        for _ in range(2):
+            meter.since = time.monotonic() - 1.0
+            tracer.leave(meter, time.monotonic())
+    finally:
+        tracer.uninstall()
+    assert meter.wait == pytest.approx(0.25)
