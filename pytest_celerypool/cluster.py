@@ -30,7 +30,7 @@ from pytest_celerypool.lease import (
     workers_of,
 )
 from pytest_celerypool.markers import Markers, read_worker_options
-from pytest_celerypool.pools import Pool, missing, parse_pools
+from pytest_celerypool.pools import Pool, missing, parse_one_pool
 from pytest_celerypool.surface import AXIS, CLUSTER
 from pytest_celerypool.trace import Ledger
 from pytest_celerypool.worker import Handle, WorkerHandle
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from pytest_celerypool.broker import Broker
 
 _KEYS = ("pool", "queues", "concurrency", "options")
+
+_EXAMPLE = '{"cpu": dict(pool="prefork", queues=["cpu"]), "io": dict(pool="gevent", queues=["io"], concurrency=50)}'
 
 #: A worker's name becomes a part of its node name.
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -132,9 +134,20 @@ def read_members(given: object) -> dict[str, Member]:
     if not isinstance(given, Mapping) or not given:
         raise ClusterError(
             f"{CLUSTER}: {given!r} is not valid. Valid: a mapping of the workers' names to what each is, as in "
-            '{"cpu": dict(pool="prefork", queues=["cpu"]), "io": dict(pool="gevent", queues=["io"], concurrency=50)}.'
+            f"{_EXAMPLE}."
         )
     return {_name(name): _member(name, spec) for name, spec in given.items()}
+
+
+def _only(workers: Sequence[object], named: Mapping[str, object]) -> object:
+    """Return the one argument with which the fixture was called; raises :exc:`ClusterError` if there are others."""
+    if len(workers) == 1 and not named:
+        return workers[0]
+    given = ", ".join([*map(repr, workers), *(f"{name}={value!r}" for name, value in named.items())])
+    raise ClusterError(
+        f"{CLUSTER}({given}) is not valid. Valid: one mapping of the workers' names to what each is, as in "
+        f"{CLUSTER}({_EXAMPLE})."
+    )
 
 
 def _name(name: object) -> str:
@@ -175,12 +188,9 @@ def _pool(where: str, given: object) -> Pool:
     if not isinstance(given, str):
         raise ClusterError(f"{where}: pool={given!r} is not valid. {valid}.")
     try:
-        found = parse_pools(given, where)
+        return parse_one_pool(given, where)
     except SettingError as error:
         raise ClusterError(str(error)) from None
-    if len(found) > 1:
-        raise ClusterError(f"{where}: pool={given!r} is {len(found)} pools, and a worker has one. {valid}.")
-    return found[0]
 
 
 def _queues(where: str, given: object) -> tuple[str, ...]:
@@ -229,13 +239,14 @@ class Starter:
         self.target = self._broker.target()
         self.cluster = Cluster(app, self._broker, self._item.nodeid, self._settings.timeout)
 
-    def __call__(self, workers: Mapping[str, Mapping[str, Any]]) -> Cluster:
+    def __call__(self, *workers: Mapping[str, Mapping[str, Any]], **named: object) -> Cluster:
         """Start workers side by side, and wait until all are ready.
 
-        :param workers: for each by its name a dict of ``pool`` (its name, a :class:`~pytest_celerypool.pools.Pool`, or
-            ``"pkg.module:TaskPool"``), ``queues`` (a list of names: it consumes these and no others), ``concurrency``
-            (by default that of the option ``--celery-concurrency``) and ``options`` (further words of the command line
-            of ``celery worker``); the last two may be left out.
+        :param workers: one mapping: for each by its name a dict of ``pool`` (its name, a
+            :class:`~pytest_celerypool.pools.Pool`, or ``"pkg.module:TaskPool"``), ``queues`` (a list of names: it
+            consumes these and no others), ``concurrency`` (by default that of the option ``--celery-concurrency``) and
+            ``options`` (further words of the command line of ``celery worker``); the last two may be left out.
+        :param named: nothing: is refused, since a worker's name need not be a Python name.
         :returns: a mapping of the names to handles.
         :raises ClusterError: something is wrong with `workers`, or the test has a cluster already.
         :raises WorkerError: one of them cannot start.
@@ -247,7 +258,7 @@ class Starter:
                 "Give all workers in one call."
             )
         try:
-            members = read_members(workers)
+            members = read_members(_only(workers, named))
         except ClusterError as exc:  # the test's own line is all of the traceback that helps
             raise exc.with_traceback(None) from None
         for name, member in members.items():

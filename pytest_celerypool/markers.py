@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .errors import MarkerError, SettingError, did_you_mean
-from .pools import OWN, Pool, parse_pools, sweep
+from .pools import OWN, Pool, parse_one_pool, parse_pools, sweep
 from .settings import LAUNCHES, Launch
 from .units import BYTES_HELP, SECONDS_HELP, format_bytes, parse_bytes, parse_seconds
 
@@ -447,9 +447,10 @@ def _ratio(mark: pytest.Mark, name: str, given: Mapping[Any, Any], pools: tuple[
     to = given.get("ratio_to")
     if not isinstance(to, str):
         raise _wrong(mark, name, given, f"a pool to compare with, {example}")
-    pool, *others = _pools(mark, f"{name}: ratio_to", to)
-    if others:
-        raise _wrong(mark, name, given, f"one pool to compare with, {example}")
+    try:
+        pool = parse_one_pool(to, f"{mark.name}: {name}: ratio_to")
+    except SettingError as error:
+        raise MarkerError(str(error)) from None
     if name == "hold" and not pool.green and not pool.custom:
         raise MarkerError(f"{mark.name}: hold: ratio_to={to!r} cannot be compared with: only green pools have a hub.")
     if pools == (pool,):

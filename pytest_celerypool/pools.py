@@ -157,10 +157,22 @@ def parse_pools(text: str | Iterable[str], source: str, *, own: bool = False) ->
     parts = [text] if isinstance(text, str) else list(text)
     names = [name.strip() for part in parts for name in part.split(",")]
     # A trailing comma does no harm, and a list over several lines often has one.
-    found = [each for name in names if name for each in _named(name, source, own)]
+    lists: dict[str, tuple[Pool, ...]] = {ALL: POOLS, **({OWN.name: (OWN,)} if own else {})}
+    found = [each for name in names if name for each in lists.get(name) or (_named(name, source, lists),)]
     if not found:
-        raise SettingError(f"{source}: no pool is given. {_valid(own)}")
+        raise SettingError(f"{source}: no pool is given. {_valid(lists)}")
     return tuple(dict.fromkeys(found))
+
+
+def parse_one_pool(text: str, source: str) -> Pool:
+    """Read the name of one pool; `source` is what the user wrote it in, for the message.
+
+    Raises SettingError for a name that is no pool, and for a list.
+    """
+    name = text.strip()
+    if name == ALL or "," in name:
+        raise SettingError(f"{source}: {text!r} is a list of pools, and one is wanted. {_valid()}")
+    return _named(name, source)
 
 
 def missing(pool: Pool) -> str | None:
@@ -212,23 +224,18 @@ def sweep(pool: Pool, processors: int) -> tuple[int, ...]:
     return tuple(sorted({1, 2, 4, 8, 16, 32, 64, *below, processors, 2 * processors}))
 
 
-def _named(name: str, source: str, own: bool) -> tuple[Pool, ...]:
-    """Return the pools that one entry of a list stands for."""
-    if name == ALL:
-        return POOLS
-    if own and name == OWN.name:
-        return (OWN,)
+def _named(name: str, source: str, others: Iterable[str] = ()) -> Pool:
+    """Return the pool of that name; `others` are the words that would have been valid too."""
     try:
-        return (pool(name),)
+        return pool(name)
     except KeyError:
         other = _OTHER_NAMES.get(name.lower())
-        hint = f" Did you mean {other!r}?" if other else did_you_mean(name, (*_BY_NAME, ALL))
-        raise SettingError(f"{source}: {name!r} is not a pool. {_valid(own)}{hint}") from None
+        hint = f" Did you mean {other!r}?" if other else did_you_mean(name, (*_BY_NAME, *others))
+        raise SettingError(f"{source}: {name!r} is not a pool. {_valid(others)}{hint}") from None
 
 
-def _valid(own: bool) -> str:
-    words = [*_BY_NAME, ALL, *([OWN.name] if own else [])]
-    return f"Valid pools: {', '.join(words)}, or pkg.module:TaskPool."
+def _valid(others: Iterable[str] = ()) -> str:
+    return f"Valid pools: {', '.join((*_BY_NAME, *others))}, or pkg.module:TaskPool."
 
 
 def _is_class_path(name: str) -> bool:

@@ -396,7 +396,8 @@ def test_budget_relative():
         ({"at_most": 1}, f"runtime={{'at_most': 1}} is not valid. Valid: a pool to compare with, {EXAMPLE}."),
         (
             {"ratio_to": "all", "at_most": 1},
-            f"runtime={{'ratio_to': 'all', 'at_most': 1}} is not valid. Valid: one pool to compare with, {EXAMPLE}.",
+            "runtime: ratio_to: 'all' is a list of pools, and one is wanted. Valid pools: prefork, solo, threads, "
+            "gevent, eventlet, or pkg.module:TaskPool.",
         ),
         (
             {"ratio_to": "solo"},

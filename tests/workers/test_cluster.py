@@ -182,6 +182,9 @@ def test_expects_what_nobody_consumes(cluster):
 def test_misspelt_pool(celery_pool_cluster):
     celery_pool_cluster({"cpu": dict(pool="prefrok", queues=["cpu"])})
 
+def test_named(celery_pool_cluster):
+    celery_pool_cluster(cpu=dict(pool="solo", queues=["cpu"]))
+
 def test_twice(cluster, celery_pool_cluster):
     celery_pool_cluster({"third": dict(pool="solo", queues=["cpu"])})
 
@@ -280,6 +283,11 @@ def test_a_queue_that_no_worker_consumes_is_named_at_once(run, test):
 def test_a_misspelt_pool_is_an_error_in_the_test_s_own_line(run):
     told(run, "test_misspelt_pool", "worker 'cpu': 'prefrok' is not a pool.", "Did you mean 'prefork'?")
     assert "cluster.py" not in run.failure("test_misspelt_pool").partition("Error: ")[0]
+
+
+def test_workers_given_as_arguments_are_refused_with_an_example(run):
+    told(run, "test_named", "celery_pool_cluster(cpu={'pool': 'solo', 'queues': ['cpu']}) is not valid.")
+    told(run, "test_named", "Valid: one mapping of the workers", 'celery_pool_cluster({"cpu": dict(pool="prefork"')
 
 
 def test_a_second_call_is_an_error(run):
