@@ -33,7 +33,7 @@ def unused_port() -> int:
 @pytest.fixture
 def locked_port(tmp_path: Path) -> Iterator[int]:
     """A Redis that wants a password."""
-    from pytest_celerypool.broker import find_server
+    from pytest_celerypool.broker.embedded import find_server
 
     port = unused_port()
     process = subprocess.Popen(

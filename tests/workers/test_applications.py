@@ -235,8 +235,8 @@ def test_what_cannot_start_is_not_tried_for_every_test(project):
 def test_without_any_server_the_extra_is_named(project):
     project.write(
         proj=APP,
-        conftest="import pytest_celerypool.broker as broker\n"
-        "broker._bundled_server = lambda: None\nbroker.shutil.which = lambda name: None\n",
+        conftest="import pytest_celerypool.broker.embedded as embedded\n"
+        "embedded._bundled_server = lambda: None\nembedded.shutil.which = lambda name: None\n",
         test_it=f"from proj import add\n{ADDS}",
     )
     text = project.run("--celery-app=proj:app").failure("test_it[prefork]")
