@@ -18,6 +18,7 @@ from pytest_celerypool.application import locate
 from pytest_celerypool.crossing import Crossing
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, ClusterError, MarkerError, SettingError, WorkerError, did_you_mean
+from pytest_celerypool.handle import Handle
 from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, SETTINGS
 from pytest_celerypool.lease import (
     Observed,
@@ -29,11 +30,11 @@ from pytest_celerypool.lease import (
     refuse_second,
     workers_of,
 )
+from pytest_celerypool.ledger import Ledger
 from pytest_celerypool.markers import Markers, read_worker_options
 from pytest_celerypool.pools import Pool, missing, parse_one_pool
 from pytest_celerypool.surface import AXIS, CLUSTER
-from pytest_celerypool.trace import Ledger
-from pytest_celerypool.worker import Handle, WorkerHandle
+from pytest_celerypool.worker import WorkerHandle
 from pytest_celerypool.workers import make_spec
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 from pytest_celerypool.agent.publishing import Publication
 from pytest_celerypool.launch import growth
+from pytest_celerypool.ledger import Ledger
 from pytest_celerypool.markers import LOWER_BOUNDS, BudgetSpec
 from pytest_celerypool.repetition import apart, countdown_of, send, wait
-from pytest_celerypool.trace import Ledger, Span
+from pytest_celerypool.trace import Span
 from pytest_celerypool.verdict.budgets import BudgetOutcome, Instead, Judged, shown_range
 from pytest_celerypool.verdict.matching import spans_of
 from pytest_celerypool.verdict.measures import PER_SPAN, TOGETHER, Range, makespan

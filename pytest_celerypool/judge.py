@@ -13,14 +13,15 @@ from pytest_celerypool.confirming import confirm
 from pytest_celerypool.databases import hidden_rows
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.floors import growth_range, refused
+from pytest_celerypool.handle import Handle, TaskTimeoutError
 from pytest_celerypool.keys import HANDLE, MARKERS, NOTES, OBSERVED, PLACE, POLICIES, RESULT, SETTINGS
 from pytest_celerypool.launch import growth as growth_between
 from pytest_celerypool.lease import Observed
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import BudgetSpec, ExpectSpec, Markers, matches
 from pytest_celerypool.policies import Policies
 from pytest_celerypool.pools import Pool
 from pytest_celerypool.stress import repeat
-from pytest_celerypool.trace import TaskEntry
 from pytest_celerypool.units import format_seconds
 from pytest_celerypool.variants import pool_of_variant
 from pytest_celerypool.verdict import (
@@ -36,7 +37,7 @@ from pytest_celerypool.verdict import (
     scaling,
 )
 from pytest_celerypool.witness import testify
-from pytest_celerypool.worker import Handle, TaskTimeoutError, WorkerHandle
+from pytest_celerypool.worker import WorkerHandle
 
 #: Seconds that a test which failed already waits for its tasks: only long enough to tell what was going on.
 _FAILED_DRAIN_S = 1.0

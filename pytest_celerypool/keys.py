@@ -9,6 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from collections import Counter
 
+    from pytest_celerypool.handle import Handle
     from pytest_celerypool.hosting import Hosting
     from pytest_celerypool.lease import Observed
     from pytest_celerypool.markers import Markers
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pytest_celerypool.settings import Settings
     from pytest_celerypool.standin import StandIn
     from pytest_celerypool.variants import Need, Place, PoolName
-    from pytest_celerypool.worker import Handle
     from pytest_celerypool.workers import Workers
 
 # In ``config.stash``.

@@ -15,6 +15,7 @@ from pytest_celerypool.application import WaitWatch, eager_note, forget_tasks_of
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, WorkerError
 from pytest_celerypool.floors import warm_up
+from pytest_celerypool.handle import Handle, TaskTimeoutError
 from pytest_celerypool.keys import (
     HANDLE,
     LATE,
@@ -35,7 +36,7 @@ from pytest_celerypool.surface import AXIS, CLUSTER, WORKER
 from pytest_celerypool.trace import Command
 from pytest_celerypool.variants import Need, Variant, need_of, slots_of, variant
 from pytest_celerypool.verdict.findings import Tested
-from pytest_celerypool.worker import Handle, TaskTimeoutError, WorkerHandle
+from pytest_celerypool.worker import WorkerHandle
 from pytest_celerypool.workers import Workers, make_spec
 
 #: How much longer than a handle's call a test's own ``get()`` without a timeout may wait.

@@ -14,8 +14,9 @@ from typing import Any
 
 from pytest_celerypool.agent.publishing import Publication
 from pytest_celerypool.errors import WorkerError
-from pytest_celerypool.trace import Ledger
-from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
+from pytest_celerypool.handle import TaskTimeoutError
+from pytest_celerypool.ledger import Ledger
+from pytest_celerypool.worker import WorkerHandle
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 
+from pytest_celerypool.ledger import Ledger, TaskEntry
 from pytest_celerypool.repetition import apart, send, wait
-from pytest_celerypool.trace import Finding, Ledger, TaskEntry
+from pytest_celerypool.trace import Finding
 from pytest_celerypool.worker import WorkerHandle
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from pytest_celerypool.trace import Span, TaskEntry
+    from pytest_celerypool.ledger import TaskEntry
+    from pytest_celerypool.trace import Span
 
 
 #: Seconds: where somebody who is known has waited longer than that for a processor, others may have too.

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pytest_celerypool.trace import TaskEntry
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.verdict.matching import select, shorten
 
 #: Name of a task to its ends, one for each task id, in an order that does not depend on when they ended.

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import DURATIONS, LOWER_BOUNDS, BudgetSpec, Limit
-from pytest_celerypool.trace import Span, TaskEntry
+from pytest_celerypool.trace import Span
 from pytest_celerypool.units import format_bytes, format_seconds
 from pytest_celerypool.verdict import Failure
 from pytest_celerypool.verdict.comparing import interval, sample_size

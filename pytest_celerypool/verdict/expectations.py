@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from pytest_celerypool.ledger import PASSING_STATES, TaskEntry
 from pytest_celerypool.markers import ExpectSpec, matches
-from pytest_celerypool.trace import LOST, PASSING_STATES, Span, TaskEntry
+from pytest_celerypool.trace import LOST, Span
 from pytest_celerypool.units import format_seconds
 from pytest_celerypool.verdict import Failure
 from pytest_celerypool.verdict.matching import applies, label, names, no_match, select

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pytest_celerypool.ledger import PASSING_STATES, Ledger, TaskEntry
 from pytest_celerypool.pools import Pool
-from pytest_celerypool.trace import LOST, PASSING_STATES, Command, Finding, Kind, Ledger, Span, TaskEntry, Wait
+from pytest_celerypool.trace import LOST, Command, Finding, Kind, Span, Wait
 from pytest_celerypool.units import format_seconds
 
 #: The kinds that are found here or at the end of the session; some that detectors declare are found here too, where

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pytest_celerypool.errors import did_you_mean
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import matches
 from pytest_celerypool.pools import Pool
-from pytest_celerypool.trace import Span, TaskEntry
+from pytest_celerypool.trace import Span
 from pytest_celerypool.verdict import Failure
 
 #: How many names a message lists before it only counts.

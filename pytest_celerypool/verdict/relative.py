@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import DURATIONS, BudgetSpec
-from pytest_celerypool.trace import Span, TaskEntry
+from pytest_celerypool.trace import Span
 from pytest_celerypool.units import format_bytes, format_seconds
 from pytest_celerypool.verdict.comparing import NOISE_S, Comparison, compare, thinned
 from pytest_celerypool.verdict.matching import applies, names, select, spans_of

@@ -3,8 +3,9 @@ from itertools import permutations
 
 import pytest
 
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import AGREE
-from pytest_celerypool.trace import Span, TaskEntry
+from pytest_celerypool.trace import Span
 from pytest_celerypool.verdict.agreement import compare, facts
 
 ADD = "proj.tasks.add"

@@ -3,9 +3,10 @@ import re
 
 import pytest
 
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import MEASURES, BudgetSpec, Limit
 from pytest_celerypool.pools import POOLS
-from pytest_celerypool.trace import Span, TaskEntry
+from pytest_celerypool.trace import Span
 from pytest_celerypool.verdict.budgets import BudgetOutcome, Nearest, judge
 from pytest_celerypool.verdict.measures import Range, makespan, overlap, runtime, throughput
 

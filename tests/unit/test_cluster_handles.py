@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_celerypool.cluster import Cluster
+from pytest_celerypool.handle import TaskTimeoutError
 from pytest_celerypool.launch import WorkerSpec
 from pytest_celerypool.pools import pool
 from pytest_celerypool.trace import TraceReader
-from pytest_celerypool.worker import TaskTimeoutError, WorkerHandle
+from pytest_celerypool.worker import WorkerHandle
 
 BROKER = SimpleNamespace(server_pid=None, alive=lambda: True)
 

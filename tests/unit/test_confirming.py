@@ -8,12 +8,13 @@ import pytest
 
 from pytest_celerypool.agent.publishing import Publication
 from pytest_celerypool.confirming import MOST, confirm
+from pytest_celerypool.handle import TaskTimeoutError
 from pytest_celerypool.launch import Memory, growth
+from pytest_celerypool.ledger import Ledger
 from pytest_celerypool.markers import MEASURES, BudgetSpec, Limit
-from pytest_celerypool.trace import Ledger, Span
+from pytest_celerypool.trace import Span
 from pytest_celerypool.verdict.budgets import judge
 from pytest_celerypool.verdict.measures import Range
-from pytest_celerypool.worker import TaskTimeoutError
 
 TASK, MIB = "proj.work", 1 << 20
 

@@ -1,8 +1,9 @@
 import pytest
 
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import AGREE, ExpectSpec
 from pytest_celerypool.pools import POOLS
-from pytest_celerypool.trace import LOST, Span, TaskEntry
+from pytest_celerypool.trace import LOST, Span
 from pytest_celerypool.verdict import Failure
 from pytest_celerypool.verdict.expectations import MOST_FAILURES, judge
 

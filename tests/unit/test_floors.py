@@ -13,9 +13,10 @@ from pytest_celerypool.agent.garbage import SIGNAL, Collector, answers
 from pytest_celerypool.crossing import Crossing
 from pytest_celerypool.floors import growth_range, refused, warm_up
 from pytest_celerypool.launch import collect_garbage_of
+from pytest_celerypool.ledger import Ledger
 from pytest_celerypool.markers import BudgetSpec, Limit
 from pytest_celerypool.pools import POOLS
-from pytest_celerypool.trace import Ledger, Span
+from pytest_celerypool.trace import Span
 
 MIB = 1 << 20
 

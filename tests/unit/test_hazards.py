@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pytest_celerypool.ledger import Ledger
 from pytest_celerypool.pools import pool
-from pytest_celerypool.trace import Command, Ledger
+from pytest_celerypool.trace import Command
 from pytest_celerypool.verdict.hazards import Seen, find
 
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import BudgetSpec, Ratio
 from pytest_celerypool.pools import POOLS
-from pytest_celerypool.trace import Span, TaskEntry
+from pytest_celerypool.trace import Span
 from pytest_celerypool.verdict.relative import facts, judge
 
 PREFORK, SOLO, THREADS, GEVENT, EVENTLET = POOLS

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from pytest_celerypool.trace import LOST, SETTLING_S, Ledger, TraceReader
+from pytest_celerypool.ledger import SETTLING_S, Ledger
+from pytest_celerypool.trace import LOST, TraceReader
 
 ERROR = {"type": "ValueError", "module": "builtins", "args": ["no"], "text": "ValueError('no')"}
 

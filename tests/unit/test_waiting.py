@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_celerypool.trace import Ledger
+from pytest_celerypool.ledger import Ledger
 from pytest_celerypool.waiting import Waited
 
 

@@ -1,0 +1,384 @@
+"""What a test does with its workers: publish tasks, wait for them, and be told what is wrong with those that hang.
+
+The same whether it has one worker or several: what differs from worker to worker is asked of each.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.launch import Memory
+from pytest_celerypool.ledger import Ledger, TaskEntry, spans_of_all
+from pytest_celerypool.trace import Finding, Span, in_order
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.publishing import Publication
+    from pytest_celerypool.broker import Broker
+    from pytest_celerypool.worker import WorkerHandle
+
+_SHORTEST_POLL_S = 0.0005
+_LONGEST_POLL_S = 0.005
+
+
+class TaskTimeoutError(TimeoutError):
+    """Something of a test's tasks did not happen in time; the text says what the worker was doing instead."""
+
+
+class Handle:
+    """What a test does with its workers, and what it can know of the tasks it published.
+
+    :ivar app: the application under test, pointed at the run's broker and backend.
+    :ivar timeout: the deadline in seconds of calls that are given none.
+    :ivar ledger: notes what the test publishes; its tasks are those of all the test's workers.
+    """
+
+    def __init__(self, app: Any, broker: Broker, timeout: float, ledger: Ledger) -> None:
+        self.app = app
+        self.timeout = timeout
+        self.ledger = ledger
+        self._broker = broker
+        #: What the test itself published, in that order.
+        self.sent: list[Publication] = []
+        #: The ids of the tasks that ``--celery-stress`` sent, and of theirs.
+        self.repeated: set[str] = set()
+        #: Their executions.
+        self.stressed: list[Span] = []
+        #: Whether they left the worker in a state in which no other test can have it.
+        self.soiled = False
+
+    @property
+    def members(self) -> Sequence[WorkerHandle]:
+        """The workers that may run what the test publishes."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> str:
+        """What verdicts say that a task ran under: the pool, or that it was a cluster."""
+        raise NotImplementedError
+
+    @property
+    def spans(self) -> list[Span]:
+        """The executions of this test's tasks so far, in the order in which they began."""
+        self.pump()
+        return in_order(spans_of_all(self.ledger.tasks))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The hazards that the agent saw during this test so far, each once."""
+        self.pump()
+        return [finding for member in self.members for finding in member.ledger.findings]
+
+    def settled_memory(self) -> Memory | None:
+        """Return what the workers' processes use once they have collected their garbage.
+
+        ``None`` if the system does not tell.
+        """
+        used: dict[int, int] = {}
+        own: frozenset[int] = frozenset()
+        for member in self.members:
+            member.launched.collect_garbage()
+            found = member.launched.memory_by_process()
+            if found is None:
+                return None
+            used.update(found.used)
+            own |= found.own
+        return Memory(used, own)
+
+    # -- publishing
+
+    def submit(self, task: Any, *args: Any, **kwargs: Any) -> Any:
+        """Publish a task or a signature.
+
+        :param task: a task of :attr:`app`, its name, or a signature (a canvas too).
+        :returns: Celery's result object.
+        :raises WorkerError: the task is of another application, or not registered in the worker.
+        """
+        __tracebackhide__ = True
+        from celery.canvas import Signature
+
+        if isinstance(task, str):
+            return self.app.send_task(task, args=args, kwargs=kwargs)
+        if isinstance(task, Signature):
+            self._check_registered(task.task, None)
+            return task.apply_async(args=args, kwargs=kwargs) if args or kwargs else task.apply_async()
+        if not hasattr(task, "apply_async"):
+            raise TypeError(f"{task!r} is no task: give a task, its name, or a signature such as task.s(1, 2)")
+        self._check_registered(task.name, task)
+        return task.apply_async(args=args, kwargs=kwargs)
+
+    def run(self, task: Any, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+        """Publish a task or a signature and wait for its end, also if it ignores its result.
+
+        :param timeout: seconds; ``--celery-timeout`` if not given.
+        :returns: the task's result.
+        :raises TaskTimeoutError: it did not end in time.
+        :raises WorkerError: the worker died, or does not know the task.
+        :raises TypeError: the task takes an argument ``timeout`` itself.
+        :raises Exception: what the task raised.
+        """
+        __tracebackhide__ = True
+        if timeout is not None:
+            self._refuse_ambiguous_timeout(task, timeout)
+        return self._result(self.submit(task, *args, **kwargs), self._deadline(timeout))
+
+    def map(self, task: Any, iterable: Iterable[Any], timeout: float | None = None) -> list[Any]:
+        """Publish `task` once for each element and wait for all.
+
+        :param timeout: seconds for all of them together; ``--celery-timeout`` if not given.
+        :returns: the results in the order of `iterable`; the first exception is raised.
+        """
+        __tracebackhide__ = True
+        deadline = self._deadline(timeout)
+        return [self._result(result, deadline) for result in [self.submit(task, element) for element in iterable]]
+
+    # -- waiting
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until everything published in this test, with its retries and children, has ended.
+
+        :param timeout: seconds; ``--celery-timeout`` if not given.
+        :raises TaskTimeoutError: something had not ended in time, or cannot end: it says what, and why.
+        :raises WorkerError: the worker died.
+        """
+        __tracebackhide__ = True
+        self._wait(lambda: not self.ledger.outstanding(), self._deadline(timeout), self._hopeless)
+
+    def pump(self) -> None:
+        """Take in what the workers have recorded since the last call."""
+        for member in self.members:
+            member.take_in()
+
+    def check(self, ids: Iterable[str] = ()) -> None:
+        """Raise :exc:`WorkerError` if waiting for `ids` is in vain: worker or server dead, or nobody consumes them."""
+        __tracebackhide__ = True
+        self.pump()
+        for member in self.members:
+            if member.launched.death() is not None and self._is_missed(member):
+                self.pump()
+                raise WorkerError(member.death_notice())
+        if self.server_notice():
+            raise WorkerError(self.server_notice())
+        for task_id in ids:
+            entry = self.ledger.tasks.get(task_id)
+            if entry is not None and (entry.lost or (entry.outstanding and self._in_vain(entry))):
+                raise WorkerError(self.waits_for(entry))
+
+    def _is_missed(self, dead: WorkerHandle) -> bool:
+        """Whether the test can do nothing more without a worker that is dead."""
+        return not dead.ended_by_test or all(member.launched.death() is not None for member in self.members)
+
+    def server_notice(self) -> str:
+        """Say that the run's own server was killed; empty while it lives."""
+        return "" if self._broker.alive() else "the embedded server, broker and result backend of this run, was killed"
+
+    def _wait(self, over: Callable[[], bool], deadline: float, hopeless: Callable[[], bool]) -> None:
+        __tracebackhide__ = True
+        pause = _SHORTEST_POLL_S
+        while True:
+            self.pump()
+            if over():
+                return
+            self.check()
+            self._close_dead()
+            if over():
+                return
+            if hopeless() or time.monotonic() >= deadline:
+                raise TaskTimeoutError(self.diagnosis())
+            time.sleep(pause)
+            pause = min(pause * 1.3, _LONGEST_POLL_S)
+
+    def _hopeless(self) -> bool:
+        """Whether all that is outstanding waits for something that no patience brings."""
+        return all(self._in_vain(entry) or _far(entry, self.timeout) for entry in self.ledger.outstanding())
+
+    def _in_vain(self, entry: TaskEntry) -> bool:
+        """Whether no worker has a task, and none will."""
+        return self._unconsumed(entry) or self._stranded(entry)
+
+    def _unconsumed(self, entry: TaskEntry) -> bool:
+        if entry.receptions or entry.spans or entry.queue is None:
+            return False
+        return all(member.chose_queues and not member.consumes(entry.queue) for member in self.members)
+
+    def _stranded(self, entry: TaskEntry) -> bool:
+        """Whether the test ended the worker that had a task, and no other can get it."""
+        member = self._member_of(entry)
+        if member is None or not entry.worker or not member.ended:
+            return False
+        return not any(other.consumes(entry.queue) for other in self.members)
+
+    def _member_of(self, entry: TaskEntry) -> WorkerHandle | None:
+        """Return the worker that has a task, or else one that will get it; ``None`` if there is no worker."""
+        members = self.members
+        had = next((member for member in members if member.name == entry.worker), None)
+        will = next((member for member in members if member.consumes(entry.queue)), None)
+        return had or will or next(iter(members), None)
+
+    def pool_of(self, entry: TaskEntry) -> str:
+        """Return the name of the pool that a task ran under, or would have; empty if there is no worker."""
+        member = self._member_of(entry)
+        return "" if member is None else member.pool.name
+
+    def _close_dead(self) -> None:
+        running = [span for entry in self.ledger.outstanding() for span in entry.open_spans]
+        for member in self.members:
+            own = [span for span in running if span.worker == member.name]
+            # That a worker itself has died is noticed otherwise, unless the test ended it and goes on with others.
+            if any(span.pid not in (None, member.pid) for span in own) or (own and member.ended):
+                member.ledger.close_dead(is_alive)
+
+    def _result(self, result: Any, deadline: float) -> Any:
+        __tracebackhide__ = True
+        children = getattr(result, "results", None)
+        if children is not None:
+            return [self._result(child, deadline) for child in children]
+        self._wait(lambda: self._is_over(result.id), deadline, lambda: self._cannot_begin(result.id))
+        entry = self.ledger.tasks.get(result.id)
+        if entry is not None and (entry.unknown or (entry.lost and not result.ready())):
+            raise WorkerError(self.waits_for(entry))
+        last = entry.spans[-1] if entry is not None and entry.spans else None
+        if last is not None and (getattr(result, "ignored", False) or not result.ready()):
+            return self._from_span(last)
+        return result.get(timeout=max(1.0, deadline - time.monotonic()), disable_sync_subtasks=False)
+
+    def _is_over(self, task_id: str) -> bool:
+        entry = self.ledger.tasks.get(task_id)
+        if entry is not None and (entry.spans or entry.unknown):
+            return not entry.outstanding
+        # The end of a chain whose beginning failed is never published: its result says so.
+        return entry is None and not self.ledger.outstanding()
+
+    def _cannot_begin(self, task_id: str) -> bool:
+        entry = self.ledger.tasks.get(task_id)
+        return entry is not None and self._in_vain(entry)
+
+    def _from_span(self, span: Span) -> Any:
+        __tracebackhide__ = True
+        if span.state == "SUCCESS":
+            return None
+        if span.error is None:
+            raise TaskTimeoutError(f"{span.task}[{span.id}] ended as {span.state} and left no result")
+        error = span.error
+        raise self.app.backend.exception_to_python(
+            {"exc_type": error["type"], "exc_message": error["args"], "exc_module": error["module"]}
+        )
+
+    def _deadline(self, timeout: float | None) -> float:
+        return time.monotonic() + (self.timeout if timeout is None else timeout)
+
+    # -- telling what is wrong
+
+    def diagnosis(self) -> str:
+        """Say what of this test has not ended, what each such task waits for, and where every slot is."""
+        outstanding = self.ledger.outstanding()
+        if not outstanding:
+            return "nothing that was published is outstanding"
+        lines = [f"not ended under {self.place}:", *(f"  {self.waits_for(entry)}" for entry in outstanding[:20])]
+        if len(outstanding) > 20:
+            lines.append(f"  … and {len(outstanding) - 20} more")
+        busy = {span.worker for entry in outstanding for span in entry.open_spans}
+        for member in self.members:
+            if member.name in busy and member.launched.death() is None:
+                whose = f" of the {member.title}" if len(self.members) > 1 else ""
+                lines += ["", f"where every slot{whose} is:", member.launched.stacks()]
+        return "\n".join(lines)
+
+    def waits_for(self, entry: TaskEntry) -> str:
+        """Say in one line what a task that has not ended waits for, or why its end is known to nobody."""
+        name, member = f"{entry.task}[{entry.id}]", self._member_of(entry)
+        if not entry.unknown and not entry.lost and self._unconsumed(entry):
+            return f"{name} lies in the queue {entry.queue!r}, which nobody consumes ({self._consumed()})"
+        if member is None:
+            return f"{name} was published, and no worker was started"
+        if not entry.unknown and not entry.lost and self._stranded(entry):
+            return f"{name} was in the {member.title}, which the test has ended"
+        return f"{name} {member.waits_for_what(entry)}"
+
+    def _consumed(self) -> str:
+        """Say who consumes which queues."""
+        return f"this worker consumes: {', '.join(sorted(self.members[0].queues))}"
+
+    def unregistered(self, ids: Iterable[str]) -> list[str]:
+        """Say of those of the tasks `ids` that the worker does not know what to do about it."""
+        entries = [entry for task_id in ids if (entry := self.ledger.tasks.get(task_id)) is not None]
+        return [
+            f"{entry.task}[{entry.id}] {member.unregistered_text(entry.task, None)}"
+            for entry in entries
+            if (member := self._member_of(entry)) is not None and entry.task not in member.known_tasks
+        ]
+
+    def _check_registered(self, name: str, task: Any) -> None:
+        __tracebackhide__ = True
+        if not self.members or any(member.knows(name) for member in self.members):
+            return
+        if task is not None and task.app is not self.app and name not in self.app.tasks:
+            raise WorkerError(
+                f"{name} belongs to the application {task.app.main!r}; this worker runs {self.app.main!r}. "
+                "Give the right one with --celery-app or celery_pool_app."
+            )
+        raise WorkerError(f"{name} {self.members[0].unregistered_text(name, task)}")
+
+    def _refuse_ambiguous_timeout(self, task: Any, timeout: float) -> None:
+        __tracebackhide__ = True
+        import inspect
+
+        function = getattr(task, "run", None)
+        if function is not None and "timeout" in inspect.signature(function).parameters:
+            raise TypeError(
+                f"{task.name} takes an argument 'timeout' itself. Say which is meant: "
+                f"run(task.s(…, timeout={timeout!r})) gives it to the task, run(task.s(…), timeout={timeout!r}) "
+                "is how long to wait."
+            )
+
+    # -- publications of this process
+
+    def publishing(self, publication: Publication) -> None:
+        """Note a message that the test is about to publish, and have its queue consumed."""
+        if publication.parent is None and not publication.retries and not publication.task.startswith("celery."):
+            self.sent.append(publication)
+        if not any(member.launched.records_publications for member in self.members):
+            self.ledger.publish(
+                publication.id,
+                publication.task,
+                publication.retries,
+                publication.published,
+                publication.queue,
+                publication.eta,
+            )
+        for member in self.members:
+            member.heed(publication)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that id that has not exited; one that nobody has waited for has."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it exists and is somebody else's
+        return True
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _far(entry: TaskEntry, timeout: float) -> bool:
+    """Whether a task waits for an ETA that lies beyond the deadline of a drain."""
+    if entry.eta is None or entry.open_spans:
+        return False
+    from datetime import datetime
+
+    try:
+        eta = datetime.fromisoformat(entry.eta)
+    except ValueError:
+        return False
+    now = datetime.now(UTC) if eta.tzinfo else datetime.now()
+    return (eta - now).total_seconds() > timeout
