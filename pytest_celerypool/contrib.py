@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool.errors import MarkerError
+from pytest_celerypool.errors import MarkerError, known_to_pytest
 from pytest_celerypool.keys import (
     CONTRIB_DEPENDENTS,
     DEMANDS,
@@ -159,7 +159,8 @@ def set_up(fixturedef: Any, request: Any) -> Generator[None, object, object]:
     value = getattr(request, "param", None)
     if fixturedef.argname == CONTRIB_AXIS and isinstance(value, PoolName) and _is_outermost(fixturedef, request):
         # The suite's own fixture is the one that the parameter overrides: pytest knows how to set that up.
-        result = request.getfixturevalue(CONTRIB_AXIS) if isinstance(value, OwnPool) else str(value)
+        with known_to_pytest(fixturedef, request):
+            result = request.getfixturevalue(CONTRIB_AXIS) if isinstance(value, OwnPool) else str(value)
         yield
         fixturedef.cached_result = (result, fixturedef.cache_key(request), None)
         return result
@@ -168,7 +169,7 @@ def set_up(fixturedef: Any, request: Any) -> Generator[None, object, object]:
     pool = pool_of(request._pyfuncitem) if fixturedef.argname in CONTRIB_WORKERS else None
     if pool is None:
         return (yield)
-    with in_place_of_start_worker(request._pyfuncitem, pool):
+    with known_to_pytest(fixturedef, request), in_place_of_start_worker(request._pyfuncitem, pool):
         return (yield)
 
 

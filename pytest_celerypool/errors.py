@@ -5,7 +5,11 @@ Their texts are complete sentences for the person who runs pytest: what was give
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
 
 
 class SettingError(ValueError):
@@ -45,3 +49,18 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in valid}
     close = difflib.get_close_matches(given.strip().lower(), by_lower, n=1)
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+@contextmanager
+def known_to_pytest(fixturedef: Any, request: Any) -> Iterator[None]:
+    """Have pytest keep what a hook of ours raises in place of a fixture, as it keeps what the fixture raises.
+
+    Without that a fixture of the session has no result and is not ended either, and pytest 9.2 fails the next test that
+    asks for it by an assertion of its own (``FixtureDef.execute``).
+    """
+    try:
+        yield
+    except (Exception, pytest.fail.Exception, pytest.skip.Exception) as exc:
+        if fixturedef.cached_result is None:
+            fixturedef.cached_result = (None, fixturedef.cache_key(request), (exc, exc.__traceback__))
+        raise

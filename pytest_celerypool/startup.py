@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_celerypool.errors import WINDOWS, SettingError
+from pytest_celerypool.errors import WINDOWS, SettingError, known_to_pytest
 from pytest_celerypool.keys import APPLICATION, NOTES, POLICIES, SEED_OF_RUN, SETTINGS, SUMMARY, TOLD
 from pytest_celerypool.policies import from_config as from_policies
 from pytest_celerypool.pools import POOLS
@@ -172,7 +172,8 @@ def give_application(fixturedef: Any, request: Any) -> Any:
     settings = request.config.stash[SETTINGS]
     if settings.app is None:
         return None
-    app = _load(settings, request.config)
+    with known_to_pytest(fixturedef, request):
+        app = _load(settings, request.config)
     fixturedef.cached_result = (app, fixturedef.cache_key(request), None)
     return app
 

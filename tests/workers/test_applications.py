@@ -232,6 +232,17 @@ def test_what_cannot_start_is_not_tried_for_every_test(project):
     assert "could not be started for 3 tests before and is not tried again" in run.failure("test_it[solo-3]")
 
 
+@pytest.mark.parametrize("pools", ["solo", "solo,threads"])
+def test_an_application_that_is_not_there_is_named_in_each_test(project, pools):
+    """And not in the first alone: the fixture is one of the session."""
+    body = "def test_one(celery_pool_worker): pass\n\ndef test_two(celery_pool_worker): pass\n"
+    project.write(proj=APP, test_it=body)
+    run = project.run("--celery-app=proj:ap", f"--celery-pools={pools}")
+    for test in ("test_one", "test_two"):
+        for pool in pools.split(","):
+            assert "--celery-app=proj:ap: the application" in run.failure(f"{test}[{pool}]")
+
+
 def test_without_any_server_the_extra_is_named(project):
     project.write(
         proj=APP,

@@ -350,6 +350,25 @@ def test_own_stands_for_a_class_of_the_suite(project):
     assert run.output.count("torn down") == 1
 
 
+def test_a_suite_s_own_fixture_that_fails_does_so_in_each_of_its_tests_and_in_no_other(project):
+    conftest = """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def celery_worker_pool():
+            raise RuntimeError("no pool today")
+    """
+    test = """
+        def test_one(celery_session_worker): pass
+        def test_two(celery_worker): pass
+    """
+    project.write(conftest=conftest, test_it=test)
+    run = project.run(CONTRIB, "--celery-pools=own,solo")
+    assert "no pool today" in run.failure("test_one[own]")
+    assert "no pool today" in run.failure("test_two[own]")
+    assert {run.outcomes()[f"test_{name}[solo]"] for name in ("one", "two")} == {"passed"}, run.output
+
+
 def test_own_is_what_each_test_would_have_without_us(project):
     """Two modules with fixtures of their own do not get each other's value."""
     module = """
