@@ -52,7 +52,7 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
 
     def find_app(_name: str) -> Any:
         app = loading.load(config["app"])
-        Redirection(app, config["target"], **_settings(config)).enter()
+        Redirection(app, config["target"], closing=False, **_settings(config)).enter()
         _use_test_databases(config["databases"])
         consume_routed_queues(app)
         publishing.watch(app, recorder.published, recorder.unpublished)

@@ -40,15 +40,18 @@ class Redirection:
     :param app: a Celery application.
     :param target: a :class:`pytest_celerypool.broker.Target`; where a URL is ``None`` the application's own
         server is kept and only the isolation is added.
+    :param closing: whether :meth:`close` is to close the result backends too. Where the end of the process does that,
+        nobody has to remember them: a green worker makes one for each task.
     :param settings: further settings to hold meanwhile.
     """
 
-    def __init__(self, app: Any, target: Mapping[str, Any], **settings: Any) -> None:
+    def __init__(self, app: Any, target: Mapping[str, Any], *, closing: bool = True, **settings: Any) -> None:
         # Not at module level: the agent's entry point may not import it before a green library has patched.
         import threading
 
         self.app = app
         self._target = target
+        self._closing = closing
         self._settings = settings
         self._connections: dict[str, Any] = {"_pool": None, "_local": threading.local(), "_backend_cache": None}
         self._producer_pool: Any = None
@@ -64,10 +67,11 @@ class Redirection:
             backend_cls = self.app.backend_cls
             if fixed_backend:
                 self.app.backend_cls = None
-            uncollect = self._collect_backends()
+            uncollect = self._collect_backends() if self._closing else None
 
             def restore() -> None:
-                uncollect()
+                if uncollect is not None:
+                    uncollect()
                 self.app.backend_cls = backend_cls
                 self._swap_connections()
                 restore_settings()

@@ -121,3 +121,15 @@ def test_connections_are_kept_for_the_next_time(app):
     redirection.enter()
     assert (app.backend, app.pool) == (backend, pool)
     redirection.close()
+
+
+@pytest.mark.parametrize("closing", [True, False])
+def test_a_backend_is_remembered_only_to_be_closed(app, closing):
+    """A worker in a process of its own ends with that process, and its green pools make a backend for each task."""
+    redirection = Redirection(app, TARGET, closing=closing)
+    redirection.enter()
+    made = app.backend
+    assert "nowhere" in made.as_uri()
+    assert (made in redirection._made) is closing
+    redirection.close()
+    assert OWN.rpartition("/")[0] in app.backend.as_uri()
