@@ -65,11 +65,15 @@ class Stops:
                     originals.write(stop, b"!")
                 weakref.finalize(poller, _close, os.getpid(), self._writing, stopping, stop).atexit = False
             events = poll(timeout)
-            if events and any(fd == stopping for fd, _ in events):
-                events = [event for event in events if event[0] != stopping]
-                if waits and not events:
-                    time.sleep(_RESPITE_S)
-                    return interrupted()
+            for event in events or ():
+                if event[0] == stopping:
+                    break
+            else:
+                return events
+            events = [event for event in events if event[0] != stopping]
+            if waits and not events:
+                time.sleep(_RESPITE_S)
+                return interrupted()
             return events
 
         poller.poll = watching
