@@ -53,6 +53,8 @@ class Frames:
         ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         self._foreign = tuple({paths["stdlib"] + os.sep, paths["platstdlib"] + os.sep, ours + os.sep})
         self._known: dict[str, bool] = {}
+        #: Of files of frames: whether to look further out, ``None`` at the user's.
+        self._passed: dict[str, bool | None] = {}
 
     def is_user(self, filename: str) -> bool:
         """Whether a file is neither of Python, nor installed, nor of this plugin."""
@@ -70,9 +72,20 @@ class Frames:
         """
         if frame is None:
             frame = sys._getframe(1)
-        while frame is not None and not self.is_user(filename := frame.f_code.co_filename):
-            frame = None if filename.endswith(TRACER) else frame.f_back
-        return frame
+        # A task's stack is some twenty frames deep, and each file that Celery opens in it asks: one look a frame.
+        passed = self._passed
+        while frame is not None:
+            filename = frame.f_code.co_filename
+            further = passed[filename] if filename in passed else self._passes(filename)
+            if further is None:
+                return frame
+            frame = frame.f_back if further else None
+        return None
+
+    def _passes(self, filename: str) -> bool | None:
+        further = None if self.is_user(filename) else not filename.endswith(TRACER)
+        self._passed[filename] = further
+        return further
 
     def raised_at(self, exc: BaseException) -> list[Entry]:
         """Return the user's frames that an exception came through, the innermost first."""

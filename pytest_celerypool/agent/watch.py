@@ -106,9 +106,8 @@ class Watch:
 
     def _opened(self, file: Any, path: Any, mode: Any) -> None:
         run = self.current()
-        if run is None:
-            return
-        self._call(self._openers, run, file, path, mode)
+        if run is not None:
+            self._call(self._openers, run, file, path, mode)
 
     def returned(self, run: Run, result: Any) -> None:
         """Tell the detectors what a task has returned, before it is stored."""
@@ -159,13 +158,25 @@ class Watch:
         """Tell the detectors that a task begins in this slot."""
         self.starts += 1
         run.number = self.starts if len(self.recorder.running) == 1 else -self.starts
-        self._call(self._starters, run)
+        # As _call() does; here and in ended() it would cost as much again as the detectors mostly do.
+        for detector, tell in self._starters:
+            try:
+                tell(run)
+            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, exc)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Tell the detectors that a task leaves its slot."""
-        self._call(self._enders, run, state, exc)
-        if run.marks:
-            self._call(tuple(pair for pair in self._marked if pair[0].mark in run.marks), run, state, exc)
+        for detector, tell in self._enders:
+            try:
+                tell(run, state, exc)
+            except Exception as error:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, error)
+        marks = run.marks
+        if marks:
+            for pair in self._marked:
+                if pair[0].mark in marks:
+                    self._call((pair,), run, state, exc)
         if state != "SUCCESS":
             self._call(self._failers, run, state, exc)
 

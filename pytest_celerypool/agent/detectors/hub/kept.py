@@ -97,8 +97,15 @@ class HubKept(Detector):
         if self.watch.pool.name == "gevent":
             from gevent import Greenlet
 
-            self._heard = self.watch.guarded(self, self._spawned)
-            Greenlet.add_spawn_callback(self._heard)
+            tracer, spawned = self._tracer, self.watch.guarded(self, self._spawned)
+
+            def heard(greenlet: Any) -> None:
+                # The pool's own, one for each task, is none of a task's.
+                if tracer is not None and tracer.getcurrent() in tracer.meters:
+                    spawned(greenlet)
+
+            self._heard = heard
+            Greenlet.add_spawn_callback(heard)
         elif self.watch.pool.name == "eventlet":
             import eventlet
             from eventlet import greenthread

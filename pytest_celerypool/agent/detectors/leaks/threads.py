@@ -76,8 +76,15 @@ class Threads(Remains):
     def _hear_of_gevent(self) -> None:
         import gevent
 
-        self._spawned = self.watch.guarded(self, self._made_greenlet)
-        gevent.Greenlet.add_spawn_callback(self._spawned)
+        current, made = self.watch.current, self.watch.guarded(self, self._made_greenlet)
+
+        def spawned(greenlet: Any) -> None:
+            # The pool's own, one for each task, is none of a task's.
+            if current() is not None:
+                made(greenlet)
+
+        self._spawned = spawned
+        gevent.Greenlet.add_spawn_callback(spawned)
 
     def _hear_of_eventlet(self) -> None:
         from eventlet import greenthread
@@ -86,12 +93,11 @@ class Threads(Remains):
             greenthread.GreenThread, "__init__", lambda _, thread, *__: self._made_greenlet(thread), in_task=True
         )
         # A thread of eventlet's is a bare greenlet.
-        self.after(greenthread, "_spawn_n", lambda made, *_: self._made_greenlet(made[1]))
+        self.after(greenthread, "_spawn_n", lambda made, *_: self._made_greenlet(made[1]), in_task=True)
 
     def _made_greenlet(self, greenlet: Any) -> None:
-        if self.watch.current() is not None:
-            alive = weakref.ref(greenlet)
-            self.made("leaked-greenlet", sys._getframe(), type(greenlet).__name__, lambda: _goes_on(alive()), alive)
+        alive = weakref.ref(greenlet)
+        self.made("leaked-greenlet", sys._getframe(), type(greenlet).__name__, lambda: _goes_on(alive()), alive)
 
     # -- judging
 

@@ -29,11 +29,15 @@ class Spawned(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._reader = Reader(watch.frames)
+        #: The libraries whose hub is not the pool's.
+        self._foreign = [name for name in ("gevent", "eventlet") if name != watch.pool.name]
 
     def started(self, run: Run) -> None:
         """Count what waits for hubs that are not the pool's."""
-        if "gevent" in sys.modules or "eventlet" in sys.modules:
-            run.marks[_MARK] = self._pending()
+        for library in self._foreign:
+            if library in sys.modules:
+                run.marks[_MARK] = self._pending()
+                return
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Tell of what the task has left waiting."""
