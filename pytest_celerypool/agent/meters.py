@@ -34,6 +34,10 @@ SLACK_S = 0.001
 #: with four processes beside on two processors, 9 ms with 12, 17 ms with 24.
 TURN_S = 0.025
 
+#: Seconds: a thread that had no processor for less than this, since its waits for one were read, is not asked for them.
+#: They are of the next hold then.
+_NO_WAIT_S = 50e-6
+
 #: Memory is not read again that was read so shortly before, at the end of another task. At the end of a task that was
 #: alone in its process it always is.
 MEMORY_AGE_S = 0.005
@@ -191,12 +195,13 @@ class Run:
     :ivar number: how many executions this process had begun with it; negative if others ran when it began.
     :ivar over: whether the task's own code has returned, and its result is being stored.
     :ivar started: the start, in monotonic seconds.
+    :ivar limits: the hard and the soft time limit in seconds that its message has, if it has any.
     :ivar stored: seconds that storing its result took, without those in which its slot waited for a processor.
     :ivar delayed: seconds that the thread of its slot had waited for a processor, ever, when it began; ``None`` where
         the system does not tell.
     """
 
-    __slots__ = ("about", "delayed", "id", "marks", "number", "over", "started", "stored", "task")
+    __slots__ = ("about", "delayed", "id", "limits", "marks", "number", "over", "started", "stored", "task")
 
     started: float
     delayed: float | None
@@ -207,6 +212,7 @@ class Run:
         self.about = about
         self.marks: dict[str, Any] = {}
         self.number = 0
+        self.limits: Any = None
         self.over = False
         self.stored = 0.0
 
@@ -280,41 +286,41 @@ class GreenMeter(Run):
 
     __slots__ = ("cpu", "greenlet", "hold", "idle", "since", "tracer", "wait")
 
-    def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: str) -> None:
-        self.started = tracer.look_again()
-        self.delayed = tracer.looked[1]
+    def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: str, started: float) -> None:
+        self.started = self.since = started
+        self.delayed = tracer.delayed
         super().__init__(task_id, task, about)
         self.tracer = tracer
         self.greenlet: Any = tracer.getcurrent()
-        self.begin()
+        self.cpu = self.hold = self.idle = self.wait = 0.0
 
     def begin(self) -> None:
         """Begin to measure processor time and holds: the greenlet has the hub."""
         self.cpu = self.hold = self.idle = 0.0
-        self.since = self.tracer.look_again()
-        self.wait = _since(self.delayed, self.tracer.looked[1]) or 0.0
+        tracer = self.tracer
+        self.since = tracer.look_again()
+        if tracer.delayed != self.delayed:
+            self.wait = _since(self.delayed, tracer.delayed) or 0.0
 
     def waited(self) -> float:
-        """Return the seconds that its hub has waited for a processor, ever."""
-        return self.tracer.clocks.delay() or 0.0
+        """Return the seconds that its hub had waited for a processor, ever, at most :data:`SLACK_S` ago."""
+        tracer = self.tracer
+        if time.monotonic() - tracer.asked_at <= SLACK_S:
+            return tracer.delayed or 0.0
+        # The tracer must not look: what the greenlet has used since it got the hub is to be seen when it leaves that.
+        return tracer.clocks.delay() or 0.0
 
     def stop(self) -> Cost:
         """End the measurement and return what it took; the delay is of at most :data:`SLACK_S` before either end."""
-        self.tracer.meters.pop(self.greenlet, None)
-        self.tracer.leave(self, time.monotonic())
+        tracer = self.tracer
+        tracer.meters.pop(self.greenlet, None)
+        tracer.leave(self, time.monotonic())
         # Detectors keep runs that have ended; what a greenlet's locals hold must go with it all the same.
         self.greenlet = None
-        ended = self.tracer.look_again()
-        wait = self.wait if self.tracer.tells_delay else None
-        return Cost(
-            ended,
-            self.cpu,
-            wait,
-            self.hold,
-            self.cpu + self.idle,
-            _since(self.delayed, self.tracer.looked[1]),
-            self.stored,
-        )
+        ended = tracer.look_again()
+        wait = self.wait if tracer.tells_delay else None
+        delay = _since(self.delayed, tracer.delayed)
+        return Cost(ended, self.cpu, wait, self.hold, self.cpu + self.idle, delay, self.stored)
 
 
 class ChildMeter(GreenMeter):
@@ -326,7 +332,8 @@ class ChildMeter(GreenMeter):
     __slots__ = ("parent",)
 
     def __init__(self, tracer: SwitchTracer, parent: Run, greenlet: Any) -> None:
-        super().__init__(tracer, parent.id, parent.task, parent.about)
+        # The tracer must not look: the parent has the hub, and may have had it for long.
+        super().__init__(tracer, parent.id, parent.task, parent.about, time.monotonic())
         self.parent = parent
         self.greenlet = greenlet
 
@@ -345,7 +352,9 @@ class SwitchTracer:
     :ivar running: the meters of the greenlets that run tasks; whoever stops one takes it out first.
     :ivar meters: the same, and those of the greenlets that tasks have spawned.
     :ivar asked_at: when it asked last, in monotonic seconds; at most :data:`SLACK_S` before a greenlet got the hub.
-    :ivar tells_delay: whether the system tells how long a thread waited for a processor.
+    :ivar delayed: the seconds that the thread had waited for a processor then, ever, but for the last 50 µs of them;
+        ``None`` where the system does not tell.
+    :ivar tells_delay: whether it does.
     :ivar on_hold: called with a meter, the seconds of a hold longer than :attr:`long_hold_s`, and the processor time
         used in it.
     """
@@ -359,8 +368,10 @@ class SwitchTracer:
         self.meters: dict[Any, GreenMeter] = {}
         self.asked_at = time.monotonic()
         self._cpu = time.thread_time()
-        self._delay, self._turns = clocks.waits()
-        self.tells_delay = self._delay is not None
+        self.delayed, self._turns = clocks.waits()
+        #: Seconds without the processor, since the system was asked last for the time of waiting for one.
+        self._without = 0.0
+        self.tells_delay = self.delayed is not None
         self.on_hold: Callable[[GreenMeter, float, float], None] | None = None
         self.long_hold_s = float("inf")
         self._install(greenlet.settrace)
@@ -404,21 +415,27 @@ class SwitchTracer:
     @property
     def looked(self) -> tuple[float, float | None]:
         """Seconds of processor time used, and of waiting for a processor, when the system was asked last."""
-        return self._cpu, self._delay
+        return self._cpu, self.delayed
 
     def look(self) -> tuple[float, float, int]:
         """Ask the system for what was since it was asked last.
 
         :returns: seconds of processor time used, seconds waited for a processor, and for how many turns there.
         """
-        cpu, delay, turns = self._cpu, self._delay, self._turns
+        cpu, delay, turns, asked_at = self._cpu, self.delayed, self._turns, self.asked_at
         # Linux ends a thread's turn while it adds up what the thread has used: where it did, time and wait are both
         # read after that.
         self._cpu = time.thread_time()
         self.asked_at = time.monotonic()
-        self._delay, self._turns = self.clocks.waits()
-        waited = 0.0 if delay is None or self._delay is None else max(0.0, self._delay - delay)
-        return self._cpu - cpu, waited, self._turns - turns
+        used = self._cpu - cpu
+        # Who has used the processor all the time has not waited for it: that need not be read.
+        self._without += max(0.0, self.asked_at - asked_at - used)
+        if self._without < _NO_WAIT_S:
+            return used, 0.0, 0
+        self._without = 0.0
+        self.delayed, self._turns = self.clocks.waits()
+        waited = 0.0 if delay is None or self.delayed is None else max(0.0, self.delayed - delay)
+        return used, waited, self._turns - turns
 
     def look_again(self) -> float:
         """Ask the system unless it was asked just before; returns the moment, in monotonic seconds."""
@@ -450,7 +467,7 @@ class SwitchTracer:
 
     def start(self, task_id: str, task: Any, about: str) -> GreenMeter:
         """Begin to measure the current greenlet."""
-        meter = GreenMeter(self, task_id, task, about)
+        meter = GreenMeter(self, task_id, task, about, self.look_again())
         self.running[meter.greenlet] = self.meters[meter.greenlet] = meter
         return meter
 

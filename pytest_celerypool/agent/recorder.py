@@ -305,10 +305,12 @@ class Recorder:
             if pid != clocks.pid:
                 clocks.renew(pid)
             about = f'"id":{encode(task_id)},{self._about(task, request, pid)},"slot":{self._slot(pid)}'
-            if self.tracer is not None:
-                run: Run = self.tracer.start(task_id, task, about)
+            tracer = self.tracer
+            if tracer is not None:
+                run: Run = tracer.start(task_id, task, about)
             else:
                 run = self.running[originals.get_ident()] = ThreadMeter(clocks, task_id, task, about)
+            run.limits = request.timelimit
             started, delayed = run.started, run.delayed
             args, kwargs, memory = request.argsrepr, request.kwargsrepr, clocks.recent_memory(started)
             self.writer.append(
@@ -336,10 +338,11 @@ class Recorder:
                 # While other tasks run nobody can tell whose the growth is, and an older figure is as good.
                 memory = clocks.recent_memory(ended) if self.running else clocks.memory(ended)
                 measured = (
-                    f',"cpu":{cpu},"wait":{"null" if wait is None else wait},'
-                    f'"delay":{"null" if delay is None else delay},"stored":{stored},'
+                    # Nanoseconds are formatted in half the time that all digits take.
+                    f',"cpu":{cpu:.9f},"wait":{"null" if wait is None else f"{wait:.9f}"},'
+                    f'"delay":{"null" if delay is None else f"{delay:.9f}"},"stored":{stored:.9f},'
                     f'"mem":{"null" if memory is None else memory}'
-                    + ("" if hold is None else f',"hold":{hold},"kept":{kept}')
+                    + ("" if hold is None else f',"hold":{hold:.9f},"kept":{kept:.9f}')
                 )
             else:
                 ended = time.monotonic()

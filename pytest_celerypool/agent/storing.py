@@ -26,15 +26,18 @@ def watch(current: Callable[[], Run | None], returned: Callable[[Run, Any], None
         return run if run is not None and run.id == task_id else None
 
     def mark_as_done(backend: Any, task_id: str, result: Any, *args: Any, **kwargs: Any) -> Any:
-        run = of(task_id)
-        if run is not None:
-            returned(run, result)
-            run.over = True
+        # It runs for every task: what :func:`_timed` does stands here once more.
+        run = current()
+        if run is None or run.id != task_id:
+            return done(backend, task_id, result, *args, **kwargs)
+        returned(run, result)
+        run.over = True
+        begun = time.monotonic() - run.waited()
         try:
-            return _timed(run, originals["mark_as_done"], backend, task_id, result, *args, **kwargs)
+            return done(backend, task_id, result, *args, **kwargs)
         finally:
-            if run is not None:
-                run.over = False  # the task's after_return() is its own code again
+            run.stored += max(0.0, time.monotonic() - run.waited() - begun)
+            run.over = False  # the task's after_return() is its own code again
 
     def mark_as_failure(backend: Any, task_id: str, *args: Any, **kwargs: Any) -> Any:
         return _timed(of(task_id), originals["mark_as_failure"], backend, task_id, *args, **kwargs)
@@ -44,11 +47,13 @@ def watch(current: Callable[[], Run | None], returned: Callable[[Run, Any], None
 
     def store_result(backend: Any, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
         # All else is timed already, or is the task's own doing.
-        run = of(task_id) if state == "STARTED" else None
-        return _timed(run, originals["store_result"], backend, task_id, result, state, *args, **kwargs)
+        if state != "STARTED":
+            return store(backend, task_id, result, state, *args, **kwargs)
+        return _timed(of(task_id), store, backend, task_id, result, state, *args, **kwargs)
 
     patches = (mark_as_done, mark_as_failure, mark_as_retry, store_result)
     originals = {patch.__name__: vars(Backend)[patch.__name__] for patch in patches}
+    done, store = originals["mark_as_done"], originals["store_result"]
     for patch in patches:
         setattr(Backend, patch.__name__, patch)
 

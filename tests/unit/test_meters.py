@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pytest_celerypool.agent import meters
 from pytest_celerypool.agent.meters import MEMORY_AGE_S, SLACK_S, Clocks, ProcFile, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.recorder import Recorder, Writer, encode
 
@@ -245,7 +246,7 @@ def recorder(trace: Path) -> Any:
 
 def task_named(name: str, *, is_eager: bool = False) -> Any:
     """A task that is being executed."""
-    request = SimpleNamespace(is_eager=is_eager, retries=None, argsrepr="('ä\"',)", kwargsrepr=None)
+    request = SimpleNamespace(is_eager=is_eager, retries=None, argsrepr="('ä\"',)", kwargsrepr=None, timelimit=None)
     return SimpleNamespace(name=name, request_stack=SimpleNamespace(top=request))
 
 
@@ -345,6 +346,25 @@ def test_a_wait_of_few_turns_may_have_been_a_sleep_and_nobody_can_tell(turns, wa
     assert (cost.wait, cost.delay) == (wait, 0.25)
 
 
+@pytest.mark.parametrize("meanwhile", ["spawns", "asks"])
+def test_a_hold_keeps_what_it_has_used_when_the_task_spawns_or_is_asked_for_its_waits(meanwhile):
+    """Else a task that computes, and stores its result or spawns a greenlet before it yields, seems to have waited."""
+    tracer = SwitchTracer(Clocks())
+    try:
+        meter = tracer.start("1", None, "")
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        if meanwhile == "spawns":
+            tracer.adopt(object(), meter)
+        else:
+            meter.waited()
+        tracer.leave(meter, time.monotonic())
+    finally:
+        tracer.uninstall()
+    assert meter.cpu >= 0.02 - SLACK_S
+
+
 def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
     clocks = Clocks()
     tracer = SwitchTracer(clocks)
@@ -352,10 +372,28 @@ def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
         meter = tracer.start("1", None, "")
         told = [(1.0, 10), (1.25, 11), (1.5, 31)]
         clocks.waits = lambda: told.pop(0)
+        tracer.asked_at -= 1.0
         tracer.look()
         for _ in range(2):
-            meter.since = time.monotonic() - 1.0
+            meter.since = tracer.asked_at = time.monotonic() - 1.0
             tracer.leave(meter, time.monotonic())
     finally:
         tracer.uninstall()
     assert meter.wait == pytest.approx(0.25)
+
+
+def test_a_thread_is_asked_for_its_waits_only_once_it_was_without_a_processor_long_enough(monkeypatch):
+    """Often for a moment is as good as once: what nobody has asked for stays below 50 µs in all."""
+    clocks = Clocks()
+    tracer = SwitchTracer(clocks)
+    moment, asked = SimpleNamespace(now=0.0, used=0.0), []
+    clocks.waits = lambda: asked.append(moment.now) or (1.0, 10)
+    clock = SimpleNamespace(thread_time=lambda: moment.used, monotonic=lambda: moment.now)
+    monkeypatch.setattr(meters, "time", clock)
+    try:
+        tracer._cpu = tracer.asked_at = tracer._without = 0.0
+        for moment.now, moment.used in ((1.0, 1.0), (2.0, 1.99998), (3.0, 2.99996), (4.0, 3.99994), (5.0, 4.9)):
+            tracer.look()
+    finally:
+        tracer.uninstall()
+    assert asked == [4.0, 5.0]

@@ -112,8 +112,7 @@ class Limits(Detector):
         """Note the limits of a task that has any."""
         if self._forks:
             return
-        task = run.task
-        own = task.request_stack.top.timelimit
+        task, own = run.task, run.limits
         hard, soft = own if own else (None, None)
         hard = hard or task.time_limit or self._hard
         soft = soft or task.soft_time_limit or self._soft
