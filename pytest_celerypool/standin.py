@@ -350,10 +350,13 @@ def _start(app: Any, *, WorkController: Any = None, loglevel: Any, logfile: Any,
 def _controller_class() -> type[Any]:
     """Return contrib's class of workers, for one that forks before it starts and leaves no log handler behind."""
     from celery.contrib.testing.worker import TestWorkController
+    from celery.utils.functional import noop
     from celery.worker import WorkController as Base
 
     class Controller(TestWorkController):  # type: ignore[misc]
         """Passes the log of its children on, as its base does, from their beginning to its own end."""
+
+        _nothings: list[Any]
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -368,22 +371,39 @@ def _controller_class() -> type[Any]:
             return Base.start(self)
 
         def reload(self, *args: Any, **kwargs: Any) -> Any:
-            """Reload, and wait until the children that come after it are there: Celery looks every five seconds."""
+            """Reload, and wait until the children that come after it are there: Celery looks every five seconds.
+
+            What the test changes from then on is not theirs to see.
+            """
             before = _children(self)
             result = super().reload(*args, **kwargs)
+            self._nothings = []
             deadline = time.monotonic() + _RELOAD_S
-            while before & _children(self) and time.monotonic() < deadline:
-                self.consumer.call_soon(self.pool.maintain_pool)
+            while not _replaced(before, _children(self)) and time.monotonic() < deadline:
+                self.consumer.call_soon(self._renew_children)
                 time.sleep(_LOOK_S)
             return result
+
+        def _renew_children(self) -> None:
+            """Wake the children that have nothing to do: each looks only after a task whether it has to end."""
+            pool = self.pool._pool
+            if all(each.ready() for each in self._nothings):
+                # Celery has sent one, which one of them took.
+                self._nothings = [pool.apply_async(noop) for _ in pool._pool]
+            self.pool.maintain_pool()
 
     return Controller
 
 
-def _children(controller: Any) -> set[int]:
-    """Return the ids of the processes of a pool that forks, none of any other."""
+def _children(controller: Any) -> set[int | None]:
+    """Return the ids of the processes of a pool that forks, ``None`` for one to be forked; none of any other pool."""
     pool = getattr(controller.pool, "_pool", None)
     return {child.pid for child in getattr(pool, "_pool", ())}
+
+
+def _replaced(before: set[int | None], now: set[int | None]) -> bool:
+    """Whether other children have taken the place of those before, and are forked."""
+    return len(now) >= len(before) and not now & {*before, None}
 
 
 def _forks(pool: Any, app: Any) -> bool:

@@ -165,9 +165,14 @@ class EmbeddedWorker:
 
         controller.pool.spawn_n = spawn_n
 
-    @staticmethod
-    def _fork_now(pool: Any) -> None:
-        """Start the children here, before the thread of the worker exists: a fork copies the locks of other threads."""
+    def _fork_now(self, pool: Any) -> None:
+        """Start the children here, before the thread of the worker exists: a fork copies the locks of other threads.
+
+        What forks the later ones starts here too.
+        """
+        from pytest_celerypool.agent.forkserver import Generations
+
+        self._cleanup.callback(Generations(pool).close)
         pool.start()
         start = pool.start
 

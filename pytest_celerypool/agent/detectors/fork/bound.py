@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.trace import Kind
 
@@ -49,7 +50,7 @@ class Bound(Detector):
             [
                 *(stack[:1] or [self.watch.frames.place(None)]),
                 *(f"  called from {line}" for line in stack[1:]),
-                f"child {os.getpid()} of {os.getppid()}",
+                f"child {os.getpid()} of {family.main_pid()}",
             ],
             "make what the library needs in each child (on first use, or in a receiver of worker_process_init), or run "
             "these tasks under a pool that does not fork",

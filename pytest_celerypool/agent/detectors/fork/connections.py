@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.holders import definition, walk
 from pytest_celerypool.trace import Kind
@@ -61,14 +62,12 @@ def holders_of(inode: int, kind: str = "socket") -> list[int]:
 
     Where the system does not tell, the parent is taken to have it.
     """
-    parent = os.getppid()
     try:
-        with open(f"/proc/{parent}/task/{parent}/children") as file:
-            family = [parent, *map(int, file.read().split())]
+        members = family.members()
     except OSError:
-        return [parent]
+        return [family.main_pid()]
     found = []
-    for pid in family:
+    for pid in members:
         if pid == os.getpid():
             continue
         try:
@@ -195,7 +194,7 @@ class Connections(Detector):
         others = holders_of(inherited.inode)
         if not others:  # the parent has closed it: it is this child's alone
             return
-        parent = os.getppid()
+        parent = family.main_pid()
         names = [f"{pid} (the parent)" if pid == parent else str(pid) for pid in others]
         self.watch.report(
             "shared-connection",

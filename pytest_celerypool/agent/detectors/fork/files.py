@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.fork.connections import Inherited, descriptors, is_same
 from pytest_celerypool.agent.detectors.holders import Reached, definition, user_threads, uses, walk
@@ -115,7 +116,7 @@ class Files(Detector):
                 *(lines or made or ["(no line of the task's own mentions it)"]),
                 *(made if lines else []),
                 f"descriptor {file.fd}, inode {file.inode}, position {before} before the task and {after} after it, "
-                f"in child {os.getpid()} of {os.getppid()}",
+                f"in child {os.getpid()} of {family.main_pid()}",
             ],
             "open the file in the task, or in a receiver of worker_process_init; os.pread() needs no position",
             key=file.text,
@@ -156,7 +157,7 @@ class Files(Detector):
                 frames.place(frame),
                 *(f"  called from {line}" for line in frames.stack(frame)[1:]),
                 *self._lines(run, fd)[1],
-                f"descriptor {fd}, inode {inherited.inode}, in child {os.getpid()} of {os.getppid()}",
+                f"descriptor {fd}, inode {inherited.inode}, in child {os.getpid()} of {family.main_pid()}",
             ],
             "open the file for each lock, in the task",
             key=f"flock {inherited.text}",

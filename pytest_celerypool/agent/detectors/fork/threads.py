@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.code.endless import endless
 from pytest_celerypool.agent.detectors.holders import attributes_of, is_user_thread, target_of
@@ -157,7 +158,7 @@ class MissingThreads(Detector):
             f"the task hands work to a {name} that was used before the fork: {whose} started in the parent and "
             f"{'is' if count == 1 else 'are'} not in child {os.getpid()}, so under prefork nothing does the work and "
             "whoever waits for it waits for ever",
-            [f"{name} {executor!r}: no thread of it is alive in this process; the parent is {os.getppid()}"],
+            [f"{name} {executor!r}: no thread of it is alive in this process; the parent is {family.main_pid()}"],
             "make the executor in each child: on first use, or in a receiver of worker_process_init",
         )
 
@@ -252,7 +253,7 @@ class MissingThreads(Detector):
         self._missed.add(ghost.thread)
         return [
             f"the thread {ghost.thread.name!r} was started here: {ghost.place}",
-            f"when the parent {os.getppid()} forked it was here: {ghost.at}",
+            f"when the parent {family.main_pid()} forked it was here: {ghost.at}",
         ]
 
     def _frame_lines(self, frame: FrameType) -> list[str]:
