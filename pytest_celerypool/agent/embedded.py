@@ -170,7 +170,7 @@ class EmbeddedWorker:
 
         What forks the later ones starts here too.
         """
-        from pytest_celerypool.agent.forkserver import Generations
+        from pytest_celerypool.agent.generations import Generations
 
         self._cleanup.callback(Generations(pool).close)
         pool.start()

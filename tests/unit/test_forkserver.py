@@ -14,9 +14,11 @@ from typing import Any
 
 import psutil
 import pytest
+from billiard import connection
 
-from pytest_celerypool.agent import family, forkserver
-from pytest_celerypool.agent.forkserver import ChildPopen, ForkServer, Generations, ServedPopen, ServerGoneError
+from pytest_celerypool.agent import family, generations
+from pytest_celerypool.agent.forkserver import ForkServer, ServerGoneError
+from pytest_celerypool.agent.generations import ChildPopen, Context, Generations, ServedPopen
 
 STATE = {"is": "of the start"}
 
@@ -59,7 +61,7 @@ def look(process: Process) -> int:
 
 @pytest.fixture
 def context() -> Any:
-    return forkserver._Context(None)
+    return Context(None)
 
 
 @pytest.fixture
@@ -119,14 +121,14 @@ def test_a_child_that_has_closed_its_pipes_and_lives_is_waited_for_once(child: A
         assert made.poll() is None
     began = time.monotonic()
     assert [made.poll() for _ in range(5)] == [None] * 5
-    assert time.monotonic() - began < forkserver._DYING_S
+    assert time.monotonic() - began < generations._DYING_S
 
 
 def test_the_end_of_a_child_is_seen_as_soon_as_its_pipes_are_closed(context: Any):
     """Or Celery would look again after five seconds."""
     for _ in range(20):
         made = ChildPopen(Process(context, look))
-        forkserver.connection.wait([made.sentinel], 10)
+        connection.wait([made.sentinel], 10)
         assert made.poll() == 10
         made.close()
 
@@ -177,9 +179,9 @@ def test_signals_do_not_reach_it_and_its_children_hear_them(child: Any, server: 
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(child: Any, server: ForkServer):
     """A signal's handler may raise while one is waited for."""
     made, dead = child("sleeps"), child("looks")
-    forkserver.connection.wait([dead.sentinel], 10)
+    connection.wait([dead.sentinel], 10)
     socket.send_fds(server._socket, [b'{"status": %d, "number": -1}\n' % dead.pid], [])
-    forkserver.connection.wait([server._socket.fileno()], 10)
+    connection.wait([server._socket.fileno()], 10)
     assert server.status(made.pid) is None
 
 
@@ -211,17 +213,17 @@ def test_a_pool_that_is_restarted_begins_anew(context: Any):
     """Its next child comes from this process, and what comes after that from a new server."""
     restarts: list[str] = []
     task_pool = SimpleNamespace(Pool=object, BlockingPool=object, restart=lambda: restarts.append("restarted"))
-    generations = Generations(task_pool)
+    made = Generations(task_pool)
     pool = SimpleNamespace(_pool=[], _processes=1, _ctx=context)
 
     def launch() -> Any:
         process = Process(context, look)
         pool._pool[:] = [process]
-        return generations.launch(pool, process)
+        return made.launch(pool, process)
 
     kinds = [type(launch()).__name__ for _ in range(3)]
     task_pool.restart()
     kinds += [type(launch()).__name__ for _ in range(2)]
-    generations.close()
+    made.close()
     assert restarts == ["restarted"]
     assert kinds == ["ChildPopen", "ServedPopen", "ServedPopen", "ChildPopen", "ServedPopen"]
