@@ -1,11 +1,13 @@
 """What the detectors of fork bugs tell apart, without a fork."""
 
+import asyncio
 import os
 import queue
 import random
 import sys
 import threading
 import types
+from concurrent.futures import Future
 
 import pytest
 
@@ -72,6 +74,29 @@ def test_the_queues_that_a_thread_serves_are_found_through_its_target_and_its_ob
         thread = threading.Thread(target=target, args=arguments)
         assert any(one is expected for one in fork_threads._touched(thread))
         assert "get" in fork_threads._names(thread)
+
+
+def test_the_loop_that_a_thread_runs_is_found_by_where_the_thread_is():
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    runs = threading.Event()
+    loop.call_soon_threadsafe(runs.set)
+    assert runs.wait(5)
+    assert list(fork_threads._loops_of(sys._current_frames()[thread.ident])) == [loop]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    loop.close()
+    assert not list(fork_threads._loops_of(sys._getframe()))
+
+
+def test_futures_that_are_not_done_are_found():
+    waiting, done = Future(), Future()
+    done.set_result(1)
+    found = fork_threads._pending_futures()
+    assert any(each is waiting for each in found)
+    assert not any(each is done for each in found)
+    assert fork_threads._pending_futures({id(waiting)}) == [waiting]
 
 
 def test_the_lock_that_a_line_waits_for_is_found_without_calling_anything():

@@ -86,6 +86,25 @@ def test_a_thread_is_judged_by_every_frame_of_its_stack():
         assert why == expected
 
 
+def test_how_a_library_of_greenlets_waits_tells_nothing(tmp_path):
+    """A loop that waits for a semaphore, be it with a limit: Timer of a green thread is in one."""
+    source = "def wait(lock, inside):\n    while lock.counter == 0:\n        inside.set(); lock.gone.wait(5)\n"
+    for folder, expected in (("site-packages/eventlet", False), ("site-packages/users", True)):
+        path = tmp_path / folder / "semaphore.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(source)
+        scope = {}
+        exec(compile(source, str(path), "exec"), scope)
+        lock, inside = types.SimpleNamespace(counter=0, gone=threading.Event()), threading.Event()
+        thread = run_in_thread(lambda lock=lock, inside=inside, wait=scope["wait"]: wait(lock, inside))
+        assert inside.wait(5)
+        why = endless(sys._current_frames()[thread.ident])
+        lock.counter = 1
+        lock.gone.set()
+        thread.join(5)
+        assert (why is not None) is expected
+
+
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """Make a module of the user's from a text."""
@@ -124,6 +143,33 @@ def test_what_a_global_holds_is_named_by_its_path(module):
     assert found.keys == ("a",)
     assert holders.definition(frames, found).endswith("pool = Pool()")
     assert any(place.endswith("return pool.idle") for place in holders.uses(frames, found, made.use))
+
+
+def test_what_a_bound_method_or_a_partial_holds_is_found(module):
+    users = module("""
+        import functools, random
+
+        pick = functools.partial(random.Random(1).choice, "abc")
+        draw = random.Random(2).random
+    """)
+    frames = Frames(users.__file__.rpartition("/")[0])
+    paths = {one.path for one in holders.walk(frames, lambda value: type(value).__name__ == "Random")}
+    assert paths == {"users_own.pick.<function>.__self__", "users_own.draw.__self__"}
+
+
+def test_the_lines_that_add_to_a_container_are_named_wherever_they_are(module):
+    users = module("""
+        class Grid:
+            made = []
+
+            def __init__(self):
+                self.made.append(self)
+
+            def total(self):
+                return len(self.made)
+    """)
+    frames, found = reached(users, users.Grid.made)
+    assert holders.additions(frames, found) == ["users_own.py:6 in __init__: self.made.append(self)"]
 
 
 def test_proxies_of_celery_are_not_evaluated_while_looking(module):

@@ -1,5 +1,7 @@
 """What is known of code before it runs: where a task stands, what it has written, what it must read next."""
 
+import csv
+import functools
 import importlib
 import itertools
 import sys
@@ -11,11 +13,13 @@ import types
 import pytest
 
 from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
-from pytest_celerypool.agent.detectors.code.places import FRESH, UNKNOWN, Place, Sources, differ, same, show
-from pytest_celerypool.agent.detectors.code.standing import Reader, Standing
+from pytest_celerypool.agent.detectors.code.places import ABSENT, FRESH, UNKNOWN, Place, Sources, differ, same, show
+from pytest_celerypool.agent.detectors.code.standing import AFTER, BEFORE, Reader, Standing
 from pytest_celerypool.agent.detectors.sharing.before_fork import made_at_import
-from pytest_celerypool.agent.detectors.sharing.changes import fingerprint, items_of, key_of, text_of
+from pytest_celerypool.agent.detectors.sharing.cached import Kept, calls_in, is_same_call
+from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
 from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain
+from pytest_celerypool.agent.detectors.sharing.overlaps import notes_only
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -185,6 +189,120 @@ def test_an_object_that_is_checked_again_under_a_lock_is_not_built_yet(module, s
     assert not standing(users, users.connect).builds
 
 
+def test_an_item_of_a_list_that_is_missing_is_added_after_the_check(module, standing):
+    users = module("""
+        sent = []
+
+        def send(address):
+            if address not in sent:
+                wait()
+                sent.append(address)
+    """)
+    (found,) = standing(users, users.send, "ann").builds.values()
+    assert notes_only(found[1])
+
+
+def test_another_item_of_the_list_is_none(module, standing):
+    users = module("""
+        sent = []
+
+        def send(address):
+            if address not in sent:
+                wait()
+                sent.append("somebody")
+    """)
+    assert not standing(users, users.send, "ann").builds
+
+
+@pytest.mark.parametrize(("value", "noted"), [("True", True), ("load(key)", False)])
+def test_only_what_is_no_value_to_keep_is_a_note(module, standing, value, noted):
+    users = module(f"""
+        done = {{}}
+
+        def load(key):
+            return [key]
+
+        def work(key):
+            if not done.get(key):
+                wait()
+                done[key] = {value}
+    """)
+    (found,) = standing(users, users.work, "a").builds.values()
+    assert notes_only(found[1]) is noted
+
+
+def test_a_class_that_keeps_what_it_makes_is_followed(module, reader):
+    users = module("""
+        class Index:
+            kept = None
+
+            def __new__(cls):
+                if cls.kept is None:
+                    cls.kept = super().__new__(cls)
+                return cls.kept
+
+        def find():
+            return Index()
+    """)
+    flow = reader.flow_of(users.find, scope_of(users.find, {}))
+    assert [step.place.key for step in flow.steps if step.kind == "write"] == ["kept"]
+
+
+def test_what_celery_calls_around_a_task_belongs_to_it(module, reader):
+    users = module("""
+        class Timed:
+            def before_start(self, task_id, args, kwargs):
+                self.began = 1
+
+            def after_return(self, *args):
+                return self.began
+    """)
+    timed = users.Timed()
+    assert [step.kind for step in reader.steps_of_hooks(timed, BEFORE)] == ["write"]
+    assert "read" in [step.kind for step in reader.steps_of_hooks(timed, AFTER)]
+    assert not reader.steps_of_hooks(object(), AFTER)
+
+
+def cached_module(module):
+    return module("""
+        import functools
+
+        class Client:
+            pass
+
+        @functools.lru_cache
+        def client(region="eu"):
+            wait()
+            return Client()
+
+        @functools.lru_cache(maxsize=None)
+        def rates(day):
+            return [day]
+    """)
+
+
+def test_calls_of_a_cached_function_are_the_same_if_their_arguments_are(module, standing):
+    users = cached_module(module)
+    ((first, one),) = calls_in(standing(users, users.client).frames)
+    ((second, other),) = calls_in(standing(users, users.client, "eu").frames)
+    ((third, far),) = calls_in(standing(users, users.client, "us").frames)
+    assert is_same_call((first, one), (second, other))
+    assert not is_same_call((first, one), (third, far))
+
+
+def test_what_a_cached_function_keeps_is_read_without_making_it(module):
+    users = cached_module(module)
+    users.gate.set()
+    assert Kept(users.client).value() is ABSENT
+    assert users.client.cache_info().misses == 0
+    made = users.client()
+    assert Kept(users.client).value() is made
+    assert Kept(users.rates).value() is ABSENT
+    users.rates("mon")
+    assert Kept(users.rates).value() == ["mon"]
+    assert users.rates.cache_info().misses == 1
+
+
 def test_objects_of_the_function_alone_are_no_places_of_others(module, reader):
     users = module("""
         def load(source):
@@ -236,9 +354,25 @@ def test_children_compare_states_as_text():
     event.set()
     assert fingerprint(event) == "set"
     assert fingerprint(itertools.count(3)) == "count(3)"
+    assert fingerprint(iter([1, 2])) == "2 left"
+    lines = csv.reader(["a", "b"])
+    next(lines)
+    assert fingerprint(lines) == "line 1"
     assert fingerprint({}) is None
     assert text_of(object()) == "object"
     assert items_of({"a": 1, (1,): 2}) == (2, {"a"})
+
+
+def test_a_cache_is_told_by_what_was_missing_in_it_and_not_by_what_was_found():
+    cached = functools.lru_cache(len)
+    cached("a")
+    before = fingerprint(cached)
+    cached("a")
+    assert fingerprint(cached) == before
+    cached("b")
+    assert fingerprint(cached) != before
+    cached.cache_clear()
+    assert fingerprint(cached) == EMPTY
 
 
 def test_names_made_of_the_process_id_at_import_are_found(tmp_path):

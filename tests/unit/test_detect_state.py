@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from pytest_celerypool.agent.detectors.state import of_modules as state_of_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
@@ -455,6 +456,28 @@ def test_the_line_in_the_tasks_own_function_is_preferred(tmp_path):
 )
 def test_what_changes_the_decimal_context_is_recognised(source, sets_it):
     assert any(map(state_sources.sets_decimal_context, ast.walk(ast.parse(source)))) is sets_it
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "sys.argv = ['report']",
+        "old, sys.argv = sys.argv, []",
+        "mock.patch('sys.argv', ['report'])",
+        "mock.patch.object(sys, 'argv', [])",
+    ],
+)
+def test_what_replaces_an_attribute_of_a_module_is_recognised(source):
+    nodes = list(ast.walk(ast.parse(source)))
+    assert any(map(state_sources.replaces("sys", "argv"), nodes))
+    assert not any(map(state_sources.replaces("sys", "stdin"), nodes))
+    assert not any(map(state_sources.replaces("other", "argv"), nodes))
+
+
+def test_what_programs_assign_to_is_found_and_named():
+    known = {subject.label: (owner, name) for owner, name, subject in state_of_modules.assigned()}
+    assert {"sys.stdout", "sys.argv", "tempfile.tempdir"} <= set(known)
+    assert all(hasattr(owner, name) for owner, name in known.values())
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ All of this takes milliseconds. It is called where something was seen already, o
 from __future__ import annotations
 
 import ast
+import functools
 import logging
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import FrameType, FunctionType, ModuleType
+from types import BuiltinMethodType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.frames import Frames
@@ -94,6 +95,14 @@ def _inside(reached: Reached) -> Iterator[Reached]:
     elif issubclass(cls, (list, tuple, set, frozenset, deque)):
         for number, item in enumerate(list(value)[:_ITEMS]):
             yield reached._replace(value=item, path=f"{reached.path}[{number}]", holder=value)
+    if cls in (MethodType, BuiltinMethodType):
+        # As in ``send = connection.send``; of a function in C it is the module.
+        yield reached._replace(value=value.__self__, path=f"{reached.path}.__self__")
+        return
+    if cls is functools.partial:
+        for number, item in enumerate((value.func, *value.args, *value.keywords.values())):
+            yield reached._replace(value=item, path=f"{reached.path}.<{number or 'function'}>")
+        return
     if cls is FunctionType:
         for free, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
             try:
@@ -176,6 +185,24 @@ def uses(frames: Frames, reached: Reached, function: Any) -> list[str]:
     )
 
 
+def additions(frames: Frames, reached: Reached) -> list[str]:
+    """Return the places where functions of its module put something into a container."""
+    filename = str(reached.module.__file__)
+    tree = tree_of(filename)
+    name = reached.path.rpartition(".")[2].partition("[")[0]
+
+    def adds(node: ast.AST) -> bool:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            return node.func.attr in _PUT and _mentions(node.func.value, name)
+        found = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AugAssign):
+            found = [node.target]
+        return any(isinstance(each, ast.Subscript) and _mentions(each.value, name) for each in found)
+
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)] if tree is not None else []
+    return _mentions_in(frames, filename, functions, adds)
+
+
 def _mentions_in(
     frames: Frames, filename: str, functions: Iterable[ast.AST], mentions: Callable[[ast.AST], bool]
 ) -> list[str]:
@@ -188,6 +215,9 @@ def _mentions_in(
     }
     return [frames.place_of(filename, line, lines[line]) for line in sorted(lines)[:3]]
 
+
+#: Methods that put something into a container.
+_PUT = frozenset({"append", "appendleft", "add", "extend", "insert", "setdefault", "update"})
 
 #: Methods that take something out of a container.
 _TAKE = frozenset({"pop", "popitem", "popleft", "clear", "remove", "discard"})

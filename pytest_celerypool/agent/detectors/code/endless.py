@@ -22,6 +22,9 @@ _IDLE = (
     ("multiprocessing/pool.py", "_handle_results", "waits for work of a pool that nobody closes"),
 )
 
+#: Libraries that wait in a loop, be it with a limit: whether what is waited for comes, their loop does not tell.
+_WAITING = ("-packages/eventlet/", "-packages/gevent/")
+
 #: Methods of a flag that somebody else has to set.
 _FLAGS = frozenset({"is_set", "isSet", "wait"})
 
@@ -80,6 +83,8 @@ def _runs_work(frame: FrameType) -> bool:
 
 def _in_loop(frame: FrameType) -> str | None:
     code: CodeType = frame.f_code
+    if any(library in code.co_filename.replace("\\", "/") for library in _WAITING):
+        return None
     tree = tree_of(code.co_filename)
     if tree is None:
         return None

@@ -10,6 +10,7 @@ from typing import Any
 from pytest_celerypool.agent.detectors.code.places import (
     ABSENT,
     ALL,
+    CACHED,
     FRESH,
     UNKNOWN,
     Place,
@@ -167,6 +168,8 @@ class Expressions:
         self._mark("enter", node)
         if isinstance(function, types.FunctionType) and self._is_user(function.__code__.co_filename):
             self._follow(function, node, walk)
+        elif (new := self._maker(function)) is not None:
+            self._follow(new, node, walk, function)
         elif isinstance(function, type) and isinstance(vars(function).get("__init__"), types.FunctionType):
             pass  # what a new object does to itself concerns nobody else
         elif function is next and node.args:
@@ -174,6 +177,8 @@ class Expressions:
             if value is not UNKNOWN:
                 self._use(value, node, "next")
         elif getattr(function, "__name__", "") not in _BLIND:
+            if isinstance(function, CACHED):
+                self._use(function, node, "call")
             for argument in arguments:
                 self._used(argument, walk)
         self._mark("leave", node)
@@ -196,7 +201,8 @@ class Expressions:
             self._write(Place(base, ALL), node, FRESH, frozenset(), name)
         elif name in _ADDING | _TAKING and hasattr(base, "__contains__"):
             keyed = item_place(base, argument) if not isinstance(base, list) else None
-            value = ABSENT if name in _TAKING else argument if isinstance(base, set) else UNKNOWN
+            added = argument if isinstance(base, set) or name in ("append", "appendleft") else UNKNOWN
+            value = ABSENT if name in _TAKING else added
             self._write(keyed or Place(base, ALL), node, value, self._made_of(node, walk), name)
         elif not isinstance(method_of_user(base, name, self._is_user), types.FunctionType):
             self._use(base, node, name)
@@ -219,12 +225,22 @@ class Expressions:
 
     # -- what is called
 
-    def _follow(self, function: types.FunctionType, node: ast.Call, walk: Walk) -> None:
-        """Step into a function of the user's, with what is known of its arguments."""
+    def _maker(self, cls: Any) -> types.FunctionType | None:
+        """Return the ``__new__`` of a class if it is written by the user: it may keep what it makes."""
+        new = method_of(cls, "__new__") if isinstance(cls, type) else None
+        return new if isinstance(new, types.FunctionType) and self._is_user(new.__code__.co_filename) else None
+
+    def _follow(self, function: types.FunctionType, node: ast.Call, walk: Walk, cls: type | None = None) -> None:
+        """Step into a function of the user's, with what is known of its arguments.
+
+        :param cls: the class that the call makes an object of.
+        """
         code = function.__code__
         names = code.co_varnames[: code.co_argcount]
         values = [resolve(argument, walk.scope) for argument in node.args]
-        if isinstance(node.func, ast.Attribute) and names:
+        if cls is not None:
+            values.insert(0, cls)
+        elif isinstance(node.func, ast.Attribute) and names:
             base = resolve(node.func.value, walk.scope)
             if base is not UNKNOWN and not isinstance(base, types.ModuleType):
                 values.insert(0, base)

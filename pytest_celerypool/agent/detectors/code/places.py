@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import collections.abc
+import functools
 import os
 import threading
 import types
@@ -34,6 +35,9 @@ ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "nothing"})()
 PLAIN = (str, bytes, int, float, bool, type(None))
 
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+
+#: What ``functools.lru_cache`` makes.
+CACHED: Any = type(functools.lru_cache(len))
 
 #: What looks an attribute up without code of the user's.
 _ORDINARY: tuple[Any, ...] = (object.__getattribute__, type.__getattribute__)

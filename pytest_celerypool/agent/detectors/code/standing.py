@@ -9,8 +9,9 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pytest_celerypool.agent.detectors.code.flow import Flow, Label, Step, reads_of
-from pytest_celerypool.agent.detectors.code.places import ALL, Place, Scope, Sources
+from pytest_celerypool.agent.detectors.code.flow import Flow, Label, Step, reads_of, scope_of
+from pytest_celerypool.agent.detectors.code.places import ALL, Place, Scope, Sources, hashable
+from pytest_celerypool.agent.detectors.code.steps import method_of_user
 from pytest_celerypool.agent.frames import TRACER, Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -19,6 +20,10 @@ Identity = tuple[int, bool, Any]
 
 #: Frames of the user's that are looked at in one slot.
 _MOST_FRAMES = 8
+
+
+#: Methods of a task that Celery calls around it.
+BEFORE, AFTER = ("before_start",), ("on_success", "after_return")
 
 
 class Reader:
@@ -41,6 +46,17 @@ class Reader:
         flow = Flow(self.sources, self.frames.is_user)
         known = flow.run(frame.f_code, Scope(frame.f_locals, frame.f_globals), live=True)
         return flow if known else None
+
+    def steps_of_hooks(self, task: Any, hooks: tuple[str, ...]) -> list[Step]:
+        """Return the steps of methods that Celery calls before or after a task, as far as the user has written them."""
+        found: list[Step] = []
+        for name in hooks:
+            method = method_of_user(task, name, self.frames.is_user)
+            if isinstance(method, types.FunctionType):
+                names = dict(zip(method.__code__.co_varnames[:1], (task,), strict=False))
+                flow = self.flow_of(method, scope_of(method, names))
+                found += flow.steps if flow is not None else ()
+        return found
 
     def place(self, step: Step) -> str:
         """Return the line of a step as findings show it."""
@@ -87,6 +103,7 @@ def split(flow: Flow, code: types.CodeType, lasti: int) -> tuple[int, int] | Non
 class Standing:
     """What is known of one running task at one moment.
 
+    :ivar frames: the user's frames, the outermost first.
     :ivar wrote: the last write of a place, where it is certain that the task came by it.
     :ivar awaits: the next read of a place that it has written; nothing can keep it from that but an exception.
     :ivar updates: the read and the write of a place that is to be written from what was read.
@@ -97,7 +114,7 @@ class Standing:
     def __init__(self, run: Run, reader: Reader, frames: list[types.FrameType]) -> None:
         self.run = run
         self._reader = reader
-        self._frames = frames
+        self.frames = frames
         self.at = [(frame, frame.f_lasti) for frame in frames]
         self.wrote: dict[Identity, Step] = {}
         self.awaits: dict[Identity, Step] = {}
@@ -107,6 +124,9 @@ class Standing:
         self._before: list[tuple[Step, bool]] = []
         self._ahead: list[tuple[Step, bool]] = []
         self._tests: dict[Identity, Step] = {}
+        if frames and frames[0].f_code is getattr(getattr(run.task, "run", None), "__code__", None):
+            self._before += [(step, not step.path) for step in reader.steps_of_hooks(run.task, BEFORE)]
+            self._ahead += [(step, not step.path) for step in reader.steps_of_hooks(run.task, AFTER)]
         self.known = bool(frames) and all(self._frame(frame, lasti) for frame, lasti in self.at)
         if self.known:
             self._conclude()
@@ -123,15 +143,15 @@ class Standing:
 
     def is_past(self, step: Step) -> bool:
         """Whether the task stands behind the line of a step; one that waits for the lock around it does not."""
-        return all(frame.f_lineno >= step.line for frame in self._frames if frame.f_code is step.code)
+        return all(frame.f_lineno >= step.line for frame in self.frames if frame.f_code is step.code)
 
     def waits_at(self) -> str:
         """Return the line at which the task stands."""
-        return self._reader.frames.place(self._frames[-1])
+        return self._reader.frames.place(self.frames[-1])
 
     def stack(self) -> list[str]:
         """Return the lines of the user's frames, the innermost first."""
-        return [self._reader.frames.place(frame) for frame in reversed(self._frames)]
+        return [self._reader.frames.place(frame) for frame in reversed(self.frames)]
 
     def _frame(self, frame: types.FrameType, lasti: int) -> bool:
         flow = self._reader.flow_in(frame)
@@ -165,7 +185,7 @@ class Standing:
             elif step.kind == "write":
                 last_read.pop(place.identity, None)
                 self.wrote.pop(place.identity, None)
-                self._tests.pop(place.identity, None)
+                self._tests.pop(noted_at(step), None)
                 if certain and (step.how in ("=", "update") or (place.key is ALL and step.how == "clear")):
                     self.wrote[place.identity] = step
         touched: set[Identity] = set()
@@ -177,11 +197,11 @@ class Standing:
                 continue
             touched.add(place.identity)
             if step.kind == "write" and certain:
-                read, test = last_read.get(place.identity), self._tests.get(place.identity)
+                read, test = last_read.get(place.identity), self._tests.get(noted_at(step))
                 if read is not None and place.identity in step.sources:
                     self.updates[place.identity] = read, step
                 elif test is not None and step.how != "del":
-                    self.builds[place.identity] = test, step
+                    self.builds[noted_at(step)] = test, step
 
     def _reading(self, step: Step, touched: set[Identity]) -> None:
         for identity, write in self.wrote.items():
@@ -195,6 +215,13 @@ class Standing:
                 read = other.identity == identity or (place.key is ALL and other.owner is place.owner)
             if read:
                 self.awaits[identity] = step
+
+
+def noted_at(step: Step) -> Identity:
+    """Return the identity of the place that a write fills; of what is appended to a list, that of the item in it."""
+    place: Place = step.place  # type: ignore[assignment]
+    appended = place.key is ALL and step.how in ("append", "appendleft") and hashable(step.value)
+    return (id(place.owner), False, step.value) if appended else place.identity
 
 
 def frames_of(running: dict[Any, Run], runs: list[Run]) -> Iterator[tuple[Run, types.FrameType]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import sys
@@ -61,6 +62,8 @@ class MissingThreads(Detector):
         self._places: weakref.WeakKeyDictionary[threading.Thread, str] = weakref.WeakKeyDictionary()
         self._ghosts: list[Ghost] = []
         self._touched: dict[int, tuple[Any, Ghost]] = {}
+        self._loops: dict[int, tuple[Any, threading.Thread]] = {}
+        self._futures: set[int] = set()
         self._reported: set[Any] = set()
         self._missed: set[threading.Thread] = set()
         self._told = True
@@ -88,7 +91,8 @@ class MissingThreads(Detector):
 
     def _about_to_fork(self, *_: Any) -> None:
         frames, alive = self.watch.frames, sys._current_frames()
-        self._ghosts = []
+        self._ghosts, self._loops = [], {}
+        self._futures = {id(future) for future in _pending_futures()}
         for thread in threading.enumerate():
             if thread in (threading.main_thread(), threading.current_thread()) or _is_others(thread):
                 continue
@@ -98,6 +102,7 @@ class MissingThreads(Detector):
             if code is not None:
                 runs = frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
             own = frames.user_frame(frame)
+            self._loops |= {id(loop): (loop, thread) for loop in _loops_of(frame)}
             self._ghosts.append(
                 Ghost(
                     thread,
@@ -116,6 +121,7 @@ class MissingThreads(Detector):
         self._missed.clear()
         self._watch_executors()
         if self._ghosts:
+            self._watch_loops()
             self.before(threading.Condition, "wait", self._waits)
             self.after(threading.Condition, "wait", self._waited)
             self.after(queue.Queue, "put", self._put)
@@ -162,6 +168,31 @@ class MissingThreads(Detector):
             "make the executor in each child: on first use, or in a receiver of worker_process_init",
         )
 
+    # -- loops of asyncio
+
+    def _watch_loops(self) -> None:
+        if self._loops:
+            from asyncio import base_events
+
+            self.before(base_events.BaseEventLoop, "call_soon_threadsafe", self._hands_over)
+
+    def _hands_over(self, loop: Any, *_: Any, **__: Any) -> None:
+        """A task hands a coroutine to a loop that a thread of the parent runs."""
+        thread = self._loops.get(id(loop), (None, None))[1]
+        if thread is None or self.watch.current() is None:
+            return
+        # Who runs the loop in a new thread of this process sets the number anew.
+        if any(each.ident == loop._thread_id for each in threading.enumerate()):
+            return
+        ghost = next(each for each in self._ghosts if each.thread is thread)
+        self._report(
+            loop,
+            "the task hands work to an event loop that a thread runs which was started before the fork: it is not in "
+            f"child {os.getpid()}, so under prefork nothing runs the loop: who waits for a result waits for ever",
+            self._about(ghost),
+            "start the loop and its thread in each child: on first use, or in a receiver of worker_process_init",
+        )
+
     # -- queues, events, conditions
 
     def _alone(self) -> bool:
@@ -188,7 +219,16 @@ class MissingThreads(Detector):
         if came or timeout is None or self.watch.current() is None or not self._alone():
             return
         ghost = self._ghost_of(condition)
-        if ghost is not None and _names(ghost.thread) & {"set", "notify", "notify_all", "put", "put_nowait"}:
+        if ghost is None and self._is_of_future(condition):
+            self._report(
+                condition,
+                f"the task waited {timeout:g} s in vain for a future that a thread was to fill, started before the "
+                f"fork: it is not in child {os.getpid()}, so under prefork it never comes",
+                self._about(self._ghosts[0]),
+                "hand the work to an executor of the child's own: on first use, or in a receiver of "
+                "worker_process_init",
+            )
+        elif ghost is not None and _names(ghost.thread) & {"set", "notify", "notify_all", "put", "put_nowait"}:
             self._report(
                 condition,
                 f"the task waited {timeout:g} s in vain for what a thread was to bring that was started before the "
@@ -196,6 +236,10 @@ class MissingThreads(Detector):
                 self._about(ghost),
                 _REMEDY,
             )
+
+    def _is_of_future(self, condition: Any) -> bool:
+        """Whether what is waited for is a future that was made before the fork and not done by then."""
+        return any(getattr(each, "_condition", None) is condition for each in _pending_futures(self._futures))
 
     def _ghost_of(self, condition: Any) -> Ghost | None:
         for thing, ghost in self._touched.values():
@@ -285,6 +329,31 @@ def _system_threads(otherwise: int) -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return otherwise
+
+
+def _loops_of(frame: FrameType | None) -> Iterator[Any]:
+    """Yield the loops of asyncio that a thread runs."""
+    while frame is not None:
+        loop = frame.f_locals.get("self") if frame.f_code.co_name == "run_forever" else None
+        if hasattr(loop, "call_soon_threadsafe"):
+            yield loop
+        frame = frame.f_back
+
+
+def _pending_futures(known: set[int] | None = None) -> list[Any]:
+    """Return the futures of executors that are not done.
+
+    :param known: their addresses, if only these are of interest.
+    """
+    if "concurrent.futures" not in sys.modules:
+        return []
+    from concurrent.futures import Future
+
+    return [
+        each
+        for each in gc.get_objects()
+        if type(each) is Future and (known is None or id(each) in known) and not each.done()
+    ]
 
 
 def _count(ghosts: list[Ghost]) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
 
 
+#: What opens a file without a name; where the system has none of these, no flag has all of its bits.
+_NAMELESS: int = getattr(os, "O_TMPFILE", -1)
+
 #: At most so many times a process is made to collect its garbage.
 _COLLECTIONS = 5
 
@@ -83,12 +86,12 @@ class Files(Remains):
             ref = weakref.ref(file)
             self.made("leaked-file", sys._getframe(), os.fspath(path), lambda: _is_open(ref()), ref)
 
-    def _opened_descriptor(self, fd: int, path: Any = None, *_: Any, **__: Any) -> None:
+    def _opened_descriptor(self, fd: int, path: Any = None, flags: int = 0, *_: Any, **__: Any) -> None:
         if self.watch.current() is None:
             return
-        if _called_by_tempfile():
+        # A file without a name (TemporaryFile) is made by naming the folder.
+        if _called_by_tempfile() and flags & _NAMELESS != _NAMELESS:
             self._made_temporary(os.path.abspath(os.fspath(path)))
-            return
         identity = _identity(fd)
         # The same number again, perhaps for a new file in the old one's inode: it was closed in between.
         number = self._numbers[fd] = self._numbers.get(fd, 0) + 1

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.holders import Reached, definition, is_emptied, uses, walk
+from pytest_celerypool.agent.detectors.holders import Reached, additions, definition, is_emptied, uses, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class Memory(Detector):
         self._reported.add(name)
         frames = self.watch.frames
         mib = sum(growth.memory for growth in counted) / len(counted) / (1 << 20)
-        use = uses(frames, reached, getattr(run.task, "run", None))
+        # What adds comes first, then what of the task's own leads there.
+        use = list(dict.fromkeys([*additions(frames, reached), *uses(frames, reached, getattr(run.task, "run", None))]))
         made = definition(frames, reached)
         self.watch.report(
             "growing-memory",

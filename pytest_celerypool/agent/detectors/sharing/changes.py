@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import operator
 import queue
 import threading
 import time
@@ -10,13 +12,21 @@ import types
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.detectors.code.flow import Flow, Step
-from pytest_celerypool.agent.detectors.code.places import ABSENT, PLAIN, show
+from pytest_celerypool.agent.detectors.code.places import ABSENT, CACHED, PLAIN, show
 
 #: Items of a container that are compared, and characters of the text of a generator.
 MOST_ITEMS = 200
 
 SEMAPHORES = (threading.Semaphore,)
 QUEUES = (queue.Queue, queue.SimpleQueue)
+
+#: Iterators of sequences, which know how much they have left, and what ``csv.reader`` makes.
+_SEQUENCES: tuple[Any, ...] = ([], (), range(1), "", b"", {}, {}.values(), {}.items())
+ITERATORS = tuple(type(iter(each)) for each in _SEQUENCES)
+_READER: Any = type(csv.reader(()))
+
+#: How the state of what ``functools.lru_cache`` makes is told once it was cleared.
+EMPTY = "cleared"
 
 
 class Change(NamedTuple):
@@ -62,6 +72,13 @@ def fingerprint(value: Any) -> str | None:
     if isinstance(value, types.GeneratorType) and value.gi_frame is not None:
         names = {name: each for name, each in value.gi_frame.f_locals.items() if isinstance(each, PLAIN)}
         return repr(sorted(names.items()))[:MOST_ITEMS]
+    if isinstance(value, ITERATORS):
+        return f"{operator.length_hint(value)} left"
+    if isinstance(value, _READER):
+        return f"line {value.line_num}"
+    if isinstance(value, CACHED):
+        # What is only looked up changes nothing.
+        return f"filled {value.cache_info().misses} times" if value.cache_info().misses else EMPTY
     return "free" if isinstance(value, SEMAPHORES) else None
 
 

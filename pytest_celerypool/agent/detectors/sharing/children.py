@@ -183,6 +183,10 @@ class Children(Detector):
         """Return what tasks of other processes changed of a container."""
         return [change for where, key in self._changes if where == owner for change in self.others(where, key)]
 
+    def of_all(self, owner: int) -> list[Change]:
+        """Return what tasks of any process changed of the length of a container."""
+        return self._changes.get((owner, ""), [])
+
     def own(self, owner: int, key: str) -> Change | None:
         """Return what a task of this process changed last of a place."""
         pid = os.getpid()

@@ -7,9 +7,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors.code.flow import Step
-from pytest_celerypool.agent.detectors.code.places import ALL, Place, show
+from pytest_celerypool.agent.detectors.code.places import ALL, CACHED, Place, show
 from pytest_celerypool.agent.detectors.code.standing import name_of
 from pytest_celerypool.agent.detectors.sharing.changes import (
+    EMPTY,
     QUEUES,
     SEMAPHORES,
     Change,
@@ -139,9 +140,10 @@ class Judge:
 
     def _taken(self, step: Step, place: Place) -> None:
         """A task takes from a container that is empty here."""
-        if not isinstance(self._exc, IndexError | KeyError):
-            return
         others = self._children.others(id(place.owner), "")
+        if not isinstance(self._exc, IndexError | KeyError):
+            self._took_the_same(step, place, others)
+            return
         change = next((each for each in others if int(each.after) > int(each.before)), None)
         if change is not None and len(place.owner) == 0:
             self._children.tell(
@@ -153,6 +155,26 @@ class Judge:
                 "prefork each has its own copy of the module",
                 "hand it over through the broker: as the argument of a task, or in a list in Redis",
             )
+
+    def _took_the_same(self, step: Step, place: Place, others: list[Change]) -> None:
+        """A task takes from a container that every child has as it was at the fork, and nobody ever fills."""
+        before = self._execution.before.get((id(place.owner), ""))
+        if before is None or self._exc is not None or step.path:
+            return
+        lengths = str(before[1][0]), str(len(place.owner))
+        change = next((each for each in others if (each.before, each.after) == lengths), None)
+        own = self._children.of_all(id(place.owner))
+        if change is None or lengths[0] == lengths[1] or any(int(each.after) > int(each.before) for each in own):
+            return
+        self._children.tell(
+            "state-per-child",
+            self._run,
+            step,
+            change,
+            f"{name_of(step)}.{step.how}() has taken the same in two children ({lengths[1]} left in both): under "
+            "prefork every child has all of it",
+            "keep what each task takes one of where all children take it: a list in Redis, a table of the database",
+        )
 
     def _used(self, step: Step) -> None:
         others = self._children.others(id(step.value), "")
@@ -166,6 +188,8 @@ class Judge:
             change = next((each for each in others if int(each.after) > int(each.before)), None)
             if change is not None and isinstance(self._exc, queue.Empty) and step.how.startswith("get"):
                 self._unheard(step, change, "was filled")
+        elif isinstance(step.value, CACHED):
+            self._outdated(step, others)
         elif step.how == "next":
             after = fingerprint(step.value)
             change = next((each for each in others if each.after == after), None)
@@ -180,6 +204,29 @@ class Judge:
                     "take numbers from where all children do (INCR in Redis, a sequence of the database), or use "
                     "uuid.uuid4()",
                 )
+
+    def _outdated(self, step: Step, others: list[Change]) -> None:
+        """A task got from a cache what was there before a task in another child has cleared its own."""
+        cleared = next(
+            (each for each in reversed(others) if each.after == EMPTY and each.ended <= self._execution.began), None
+        )
+        before = self._execution.uses[id(step.value)][1]
+        clears = any(each.value is step.value and each.how == "cache_clear" for each in self._execution.steps)
+        if cleared is None or clears or step.how != "call" or step.path or self._exc is not None:
+            return
+        own = self._children.own(id(step.value), "")
+        # Nothing was missing, so what it got is at least as old as what was kept before.
+        if before != EMPTY and before == fingerprint(step.value) and (own is None or own.ended < cleared.ended):
+            self._children.tell(
+                "cache-differs",
+                self._run,
+                step,
+                cleared,
+                f"{name_of(step)} answers from a cache that {cleared.task} has cleared: that was in another process, "
+                "and under prefork each has a cache of its own",
+                "keep what must be up to date in Redis or Django's cache, where one can clear it for all; or give what "
+                "is kept an age",
+            )
 
     def _limited(self, step: Step, others: list[Change]) -> None:
         change = next((each for each in others if each.ended > self._execution.began), None)

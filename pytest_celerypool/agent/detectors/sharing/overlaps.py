@@ -7,6 +7,7 @@ at one moment: where each task stood, what the place held, and what each of them
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 from typing import Any
 
@@ -25,13 +26,16 @@ from pytest_celerypool.agent.detectors.code.places import (
     show,
 )
 from pytest_celerypool.agent.detectors.code.standing import (
+    BEFORE,
     Identity,
     Reader,
     Standing,
     frames_of,
     name_of,
     native_starter,
+    noted_at,
 )
+from pytest_celerypool.agent.detectors.sharing.cached import calls_in, is_same_call
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
@@ -134,13 +138,19 @@ class Sharing(Detector):
 
     def _may_write(self, task: Any) -> bool:
         flow = flow_of_task(self._reader, task)
-        return flow is not None and (flow.unknown_writes > 0 or any(step.kind == "write" for step in flow.steps))
+        if flow is None:
+            return False
+        steps = [*flow.steps, *self._reader.steps_of_hooks(task, BEFORE)]
+        return flow.unknown_writes > 0 or any(step.kind == "write" or step.how == "call" for step in steps)
 
     def _writes(self, neighbour: Neighbour) -> frozenset[Identity]:
         if neighbour.writes is None:
             request = neighbour.request
             flow = flow_of_task(self._reader, neighbour.run.task, request.args or (), request.kwargs or {})
-            steps = flow.steps if flow is not None else ()
+            steps = [
+                *(flow.steps if flow is not None else ()),
+                *self._reader.steps_of_hooks(neighbour.run.task, BEFORE),
+            ]
             neighbour.writes = frozenset(
                 step.place.identity for step in steps if step.kind == "write" and step.place is not None
             )
@@ -186,6 +196,10 @@ class Sharing(Detector):
                 passed = standing.is_past(test) and other.is_past(test)
                 if passed and identity in other.builds and both_still(standing, other):
                     self._both_passed(neighbour, standing, other, test, write)
+            for call in calls_in(standing.frames):
+                twice = any(is_same_call(call, theirs) for theirs in calls_in(other.frames))
+                if twice and both_still(standing, other):
+                    self._both_passed(neighbour, standing, other, call[0], call[0])
             for identity, write in standing.wrote.items():
                 theirs = other.wrote.get(identity)
                 if theirs is not None and identity in standing.awaits:
@@ -325,13 +339,13 @@ class Sharing(Detector):
         place = write.place
         assert place is not None
         evidence = [*standing.stack(), *(f"there at {line}" for line in other.stack()[:3])]
-        if write.how == "add" and isinstance(place.owner, set):
-            name = name_of(write)
+        if notes_only(write):
+            name, key = name_of(write).partition("[")[0], noted_at(write)[2]
             if self._once("done-twice", standing.run, name):
                 self.watch.report(
                     "done-twice",
                     standing.run,
-                    f"two tasks have found {show(place.key)} missing in {name}, and neither has added it yet: under "
+                    f"two tasks have found {show(key)} missing in {name}, and neither has added it yet: under "
                     f"{self.watch.pool.name} both do what is to be done once",
                     [
                         self._reader.place(test),
@@ -382,6 +396,16 @@ class Sharing(Detector):
 def both_still(one: Standing, other: Standing) -> bool:
     """Whether neither task has gone on since it was looked at."""
     return one.still() and other.still()
+
+
+def notes_only(write: Step) -> bool:
+    """Whether a write only notes that something is done: an item of a set or list, or ``True`` under its key."""
+    place: Place = write.place  # type: ignore[assignment]
+    if write.how == "add":
+        return isinstance(place.owner, set)
+    if write.how in ("append", "appendleft"):
+        return noted_at(write) != place.identity
+    return write.how == "=" and write.value is True and not place.attribute and isinstance(write.node, ast.Subscript)
 
 
 def _immutable(place: Place | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import sys
@@ -28,7 +29,7 @@ def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
 
 def mutators_of_imported() -> list[Mutator]:
     """Return those of modules that the application has imported by now; Celery is among them."""
-    found = [*_application(), *_logging_configuration(), *_django()]
+    found = [*_application(), *_receivers(), *_logging_configuration(), *_django()]
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         found += _numpy(numpy_random)
@@ -102,15 +103,23 @@ def _logging(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
         "strict",
         show=lambda value: "off" if not value else logging.getLevelName(value),
     )
+    factory = constant("the factory of logging's records", logging.getLogRecordFactory, _LOGGING, show=_name_of)
+    loggers = constant("the class of loggers", logging.getLoggerClass, _LOGGING, show=_name_of)
     handlers, filters = member("addHandler", "handlers"), member("addFilter", "filters")
     return [
         Mutator(logging, "disable", disabled),
+        Mutator(logging, "setLogRecordFactory", factory),
+        Mutator(logging, "setLoggerClass", loggers),
         Mutator(logging.Logger, "setLevel", level),
         Mutator(logging.Logger, "addHandler", handlers),
         Mutator(logging.Logger, "removeHandler", handlers),
         Mutator(logging.Filterer, "addFilter", filters),
         Mutator(logging.Filterer, "removeFilter", filters),
     ]
+
+
+def _name_of(value: Any) -> str:
+    return getattr(value, "__qualname__", text_of(value))
 
 
 def _logging_configuration() -> list[Mutator]:
@@ -190,7 +199,7 @@ def _seeding(module: Any, name: str, read: Callable[[], int], remedy: str, resto
     return [mutator for mutator in found if mutator.name in vars(module)]
 
 
-# -- standard streams
+# -- standard streams, and what else is set by an assignment
 
 STREAM = "Hand the stream on: print(..., file=out), or a logger of its own."
 
@@ -200,6 +209,40 @@ def stream(name: str) -> Subject:
     return Subject(
         ("stream", name), f"sys.{name}", STREAM, grade="strict", show=lambda value: f"<{type(value).__name__}>"
     )
+
+
+_ARGUMENT = "Hand the value on as an argument; what must be set for all is set once, when the worker starts."
+
+#: Further attributes of modules that programs assign to, the object of a module that has them named after a colon.
+_ASSIGNED = (
+    ("sys:", "argv"),
+    ("sys:", "stdin"),
+    ("sys:", "excepthook"),
+    ("ssl:", "_create_default_https_context"),
+    ("tempfile:", "tempdir"),
+    ("socket:", "socket"),
+    ("http.client:HTTPConnection", "debuglevel"),
+    ("logging:", "raiseExceptions"),
+    ("warnings:", "showwarning"),
+)
+
+
+def assigned() -> list[tuple[Any, str, Subject]]:
+    """Return what programs set by an assignment: the owner, the attribute, and the piece of state that it is."""
+    found = [(sys, name, stream(name)) for name in ("stdout", "stderr")]
+    for where, name in _ASSIGNED:
+        module_name, _, path = where.partition(":")
+        module = sys.modules.get(module_name)
+        owner = getattr(module, path, None) if path else module
+        if owner is not None and hasattr(owner, name):
+            label = f"{path or module_name}.{name}"
+            # Tasks that do not set it themselves mostly do not mind.
+            found.append((owner, name, Subject(("assigned", label), label, _ARGUMENT, grade="own", show=_shown)))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return f"<{_name_of(value)}>" if callable(value) else text_of(value)
 
 
 def _streams() -> list[Mutator]:
@@ -239,6 +282,31 @@ def _application() -> list[Mutator]:
         Mutator(ChainMap, "__delitem__", one),
         Mutator(ChainMap, "update", several),
     ]
+
+
+_RECEIVERS = "Connect it once, where the module is imported; what one task alone needs goes into the task."
+
+
+def _receivers() -> list[Mutator]:
+    """Return those of Celery's signals: a function made in a task and kept is called after each later one too."""
+    from celery.utils.dispatch.signal import Signal
+
+    def items(signal: Any, receiver: Any = None, *_: Any, **__: Any) -> list[Item]:
+        code = getattr(receiver, "__code__", None)
+        # One of a module is there once, however often it is connected.
+        if code is None or not code.co_flags & inspect.CO_NESTED:
+            return []
+        subject = Subject(
+            ("receiver", id(signal), id(receiver)),
+            f"the receivers of {signal.name} ({code.co_qualname})",
+            _RECEIVERS,
+            grade="own",
+            show=lambda value: "present" if value else "absent",
+        )
+        # A reference that is weak holds it no longer than the task does.
+        return [Item(subject, lambda: any(held is receiver for _, held in signal.receivers or ()))]
+
+    return [Mutator(Signal, name, items) for name in ("connect", "disconnect")]
 
 
 def _django() -> list[Mutator]:

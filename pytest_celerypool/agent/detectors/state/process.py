@@ -23,10 +23,10 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.state import of_modules as state_of_modules
 from pytest_celerypool.agent.detectors.state import of_system as state_of_system
+from pytest_celerypool.agent.detectors.state.assigned import Assigned
 from pytest_celerypool.agent.detectors.state.changes import CHANGED, CLOCK, LEFT, Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
 from pytest_celerypool.agent.detectors.state.mutator import Mutator
-from pytest_celerypool.agent.detectors.state.streams import Streams
 from pytest_celerypool.agent.frames import TRACER
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class State(Detector):
         self._replaced: dict[int, Any] = {}
         self._keeps_clocks = not (watch.pool.green or watch.pool.forks) and hasattr(time, "pthread_getcpuclockid")
         self._path: WatchedPath | None = None
-        self._streams = Streams(watch, self.ledger) if watch.launch == "subprocess" else None
+        self._assigned = Assigned(watch, self.ledger) if watch.launch == "subprocess" else None
 
     # -- life
 
@@ -71,22 +71,22 @@ class State(Detector):
     def forked(self) -> None:
         """Forget what the parent saw."""
         self.ledger.clear()
-        if self._streams is not None:
-            self._streams.forked()
+        if self._assigned is not None:
+            self._assigned.forked()
 
     def started(self, run: Run) -> None:
         """A task begins."""
         if self._keeps_clocks:
             run.marks[CLOCK] = time.pthread_getcpuclockid(originals.get_ident())
         self.ledger.started(run)
-        if self._streams is not None:
-            self._streams.started(run)
+        if self._assigned is not None:
+            self._assigned.started(run)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """A task ends."""
         self.ledger.ended(run)
-        if self._streams is not None:
-            self._streams.ended(run)
+        if self._assigned is not None:
+            self._assigned.ended(run)
 
     def stopping(self) -> None:
         """Say what was left beside tasks that go on."""

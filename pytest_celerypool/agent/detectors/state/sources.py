@@ -95,6 +95,25 @@ def assigns_attribute(variable: str, attribute: str) -> Callable[[ast.AST], bool
     return matches
 
 
+def replaces(owner: str, attribute: str) -> Callable[[ast.AST], bool]:
+    """Return what tells ``owner.attribute = ...``, and ``mock.patch("owner.attribute", ...)``.
+
+    :param owner: the dotted name of a module, or the name of a class.
+    """
+    last, dotted = owner.rpartition(".")[2], f"{owner}.{attribute}"
+
+    def matches(node: ast.AST) -> bool:
+        if isinstance(node, ast.Call):
+            given = [each.value if isinstance(each, ast.Constant) else name_of(each) for each in node.args[:2]]
+            return dotted in given[:1] or given == [last, attribute]
+        return any(
+            isinstance(target, ast.Attribute) and target.attr == attribute and name_of(target.value) == last
+            for target in targets(node)
+        )
+
+    return matches
+
+
 def sets_decimal_context(node: ast.AST) -> bool:
     """Whether something changes the current decimal context."""
     if isinstance(node, ast.Call):
