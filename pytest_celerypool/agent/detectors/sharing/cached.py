@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import itertools
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -24,20 +25,28 @@ class Kept(Place):
         super().__init__(function, "kept")
 
     def value(self) -> Any:
-        """Return the first object that is kept and no plain data, else any; :data:`ABSENT` if there is none.
-
-        A result is got by a call that is sure to find it, so nothing of the user's runs.
-        """
+        """Return the first object that is kept and no plain data, else any; :data:`ABSENT` if there is none."""
         found: Any = ABSENT
-        kept = [each for each in gc.get_referents(self.owner) if type(each) is dict and each is not vars(self.owner)]
-        for key in [key for each in kept for key in list(each)[:_MOST_KEPT]]:
-            args = key if isinstance(key, tuple) else (key,)
-            # Keys of calls by name have a mark in them, and those of a typed cache have types.
-            if all(isinstance(each, PLAIN) for each in args) and any(key in each for each in kept):
-                found = self.owner(*args)
-                if not isinstance(found, (*PLAIN, list, dict, set, tuple)):
-                    break
+        for found in itertools.islice(_results(self.owner), _MOST_KEPT):
+            if not isinstance(found, (*PLAIN, list, dict, set, tuple)):
+                break
         return found
+
+
+def _results(function: Any) -> Iterator[Any]:
+    """Yield what is kept, without a call: that would count as a hit, or make anew what was dropped meanwhile.
+
+    ``lru_cache`` shows the garbage collector a dict by key. Without a bound its values are the results; with one they
+    are links of a list, and of each link the key and the result are shown one after the other
+    (``lru_cache_tp_traverse`` in CPython's Modules/_functoolsmodule.c).
+    """
+    shown = gc.get_referents(function)
+    kept = next((each for each in shown if type(each) is dict and each is not vars(function)), {})
+    if function.cache_parameters()["maxsize"] is None:
+        yield from list(kept.values())
+        return
+    keys = {id(key) for key in list(kept)}
+    yield from (result for key, result in itertools.pairwise(shown) if id(key) in keys)
 
 
 def calls_in(frames: list[FrameType]) -> Iterator[tuple[Step, list[Any]]]:
