@@ -1,8 +1,10 @@
 """Answer "where is every slot?" when the worker is asked by ``SIGURG``.
 
-``faulthandler`` writes the stack of every thread from the signal handler itself, so it answers while C code
-keeps the process. Greenlets that wait have no thread: a Python handler, called when the hub next runs, adds
-theirs. ``SIGURG`` because its default is to be ignored: sending it can hurt no process.
+``faulthandler`` writes the stack of the main thread from the signal handler itself, so it answers while C code keeps
+the process. It must not do so for the other threads: they go on meanwhile, and to follow a frame that is gone crashes
+the worker (seen with 3.11: ``dump_frame`` of Python/traceback.c). A Python handler, which runs with the interpreter's
+lock once the main thread does, writes the stacks of all, and of the greenlets that wait, which have no thread.
+``SIGURG`` because its default is to be ignored: sending it can hurt no process.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 SIGNAL = signal.SIGURG
+
+#: Around what the Python handler writes: it stands for all that was written before.
+_BEGIN, _END = "\f\n", "\v\n"
 
 
 class StackWriter:
@@ -35,13 +40,21 @@ class StackWriter:
         )
         if greenlets is not None:
             self._greenlets = greenlets
-            signal.signal(SIGNAL, self._write_greenlets)
-        faulthandler.register(SIGNAL, self._file, all_threads=True, chain=greenlets is not None)
+        signal.signal(SIGNAL, self._write_all)
+        faulthandler.register(SIGNAL, self._file, all_threads=False, chain=True)
 
-    def _write_greenlets(self, *_: Any) -> None:
+    def _write_all(self, *_: Any) -> None:
         assert self._file is not None
-        self._file.write(format_greenlets(self._greenlets))
+        self._file.write(_BEGIN)
         self._file.flush()
+        faulthandler.dump_traceback(self._file, all_threads=True)
+        self._file.write(format_greenlets(self._greenlets) + _END)
+        self._file.flush()
+
+
+def is_whole(text: str) -> bool:
+    """Whether an answer has the stacks of all threads; if not, so far the main thread alone has answered."""
+    return text.endswith(_END)
 
 
 def format_greenlets(greenlets: Iterable[Any]) -> str:
@@ -58,6 +71,8 @@ def format_greenlets(greenlets: Iterable[Any]) -> str:
 #: Where Celery hands over to the task: what lies below is the same for every task.
 _TRACER = "celery/app/trace.py"
 _IDLE_FRAMES = 2
+#: What the stack of the main thread begins with while it writes.
+_OWN = f'  File "{__file__}", '
 
 
 def shorten(text: str) -> str:
@@ -65,8 +80,12 @@ def shorten(text: str) -> str:
 
     :param text: what :class:`StackWriter` wrote: blocks that begin with a line on their thread or greenlet.
     """
+    if is_whole(text):
+        text = text.rpartition(_BEGIN)[2].removesuffix(_END)
     blocks: list[list[str]] = []
     for line in text.splitlines():
+        if line.startswith(_OWN):
+            continue
         if not line.startswith(" ") and line:
             blocks.append([line])
         elif line and blocks:

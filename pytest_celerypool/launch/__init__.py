@@ -17,6 +17,8 @@ from pytest_celerypool.waiting import Histories
 
 #: How long processes may take to collect their garbage. The main thread does it: a task that keeps it keeps that too.
 _COLLECT_S = 2.0
+#: How long a process may take to say where it is. Its main thread does it; one that C code keeps tells of itself alone.
+_STACKS_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -280,15 +282,14 @@ def stacks_of(folder: Path, pids: Iterable[int]) -> str:
 
 
 def _answer(file: Path, before: int) -> str:
-    """Wait until the process has written its stacks, or half a second."""
-    deadline = time.monotonic() + 0.5
-    size = before
-    while time.monotonic() < deadline:
-        time.sleep(0.02)
-        now = file.stat().st_size
-        if now > before and now == size:
-            break
-        size = now
-    with file.open("rb") as stream:
-        stream.seek(before)
-        return stream.read().decode(errors="replace") or "(no answer: its main thread never ran)"
+    """Wait until the process has written its stacks, or half a second; returns what there is by then."""
+    from pytest_celerypool.agent.stacks import is_whole
+
+    deadline = time.monotonic() + _STACKS_S
+    while True:
+        with file.open("rb") as stream:
+            stream.seek(before)
+            answer = stream.read().decode(errors="replace")
+        if is_whole(answer) or time.monotonic() > deadline:
+            return answer or "(no answer: its main thread never ran)"
+        time.sleep(0.01)

@@ -1,6 +1,61 @@
-"""The stacks of a worker, cut down to what tells its slots apart."""
+"""The stacks of a worker: written by it whatever it does, cut down to what tells its slots apart."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from pytest_celerypool.agent.stacks import shorten
+from pytest_celerypool.launch import stacks_of
+
+#: A process whose threads begin and end frames all the time, and whose main thread does one thing.
+PROCESS = """
+import hashlib, sys, threading, time
+from pytest_celerypool.agent.stacks import StackWriter
+
+def deep(depth):
+    return deep(depth - 1) if depth else 0
+
+def endless():
+    while True:
+        deep(800)  # so deep that what its frames lie in is given back to the system
+
+def waits():
+    time.sleep(60)
+
+def computes():
+    while True:
+        deep(5)
+
+def stays_in_c():
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+
+StackWriter(sys.argv[1]).register()
+sys.setswitchinterval(1e-5)
+for _ in range(int(sys.argv[3])):
+    threading.Thread(target=endless, daemon=True).start()
+print("ready", flush=True)
+globals()[sys.argv[2]]()
+"""
+
+
+#: What the stack of a thread begins with.
+HEAD = "most recent call first"
+
+
+@contextmanager
+def process(folder: Path, does: str, threads: int) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PROCESS, str(folder), does, str(threads)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as started:
+        try:
+            assert started.stdout is not None
+            assert started.stdout.readline() == "ready\n"
+            yield started
+        finally:
+            started.kill()
+
 
 THREAD = """\
 Current thread 0x01 (most recent call first):
@@ -55,3 +110,36 @@ def test_each_slot_has_its_own_block():
 
 def test_nothing_is_nothing():
     assert shorten("") == ""
+
+
+def asked(folder: Path, pid: int, expected: str, threads: int = 1) -> str:
+    """Ask a process until it is where it is going to, and its main thread was let run to tell of all threads."""
+    deadline = time.monotonic() + 20.0
+    text = ""
+    while (expected not in text or text.count(HEAD) < threads) and time.monotonic() < deadline:
+        text = stacks_of(folder, [pid])
+    return text
+
+
+def test_a_process_whose_threads_run_says_where_all_are_and_lives_on(tmp_path):
+    """To follow their frames from the signal handler would crash it, mostly within twenty times."""
+    with process(tmp_path, "waits", 3) as started:
+        for _ in range(60):
+            text = asked(tmp_path, started.pid, "in waits", threads=4)
+            assert text.count(HEAD) == 4, text
+            assert "in waits" in text
+        assert started.poll() is None
+
+
+def test_the_handler_itself_is_not_shown(tmp_path):
+    with process(tmp_path, "computes", 0) as started:
+        text = asked(tmp_path, started.pid, "in computes")
+    assert "in computes" in text
+    assert "stacks.py" not in text
+
+
+def test_a_process_that_c_code_keeps_says_where_its_main_thread_is(tmp_path):
+    with process(tmp_path, "stays_in_c", 2) as started:
+        text = asked(tmp_path, started.pid, "in stays_in_c")
+    assert "in stays_in_c" in text
+    assert text.count(HEAD) == 1
