@@ -70,15 +70,17 @@ def test_each_kind_of_task_gets_the_pool_that_suits_it(project, elsewhere):
     project.write(mix=APP, test_it=SUITE)
     concurrency = "--celery-concurrency=prefork=2"
     run = project.run("--celery-app=mix:app", "--celery-pools=all", "--celery-advise", concurrency, *elsewhere)
-    assert chosen(run.output) == {
+    found = chosen(run.output)
+    green = found.pop("mix.fetch").split()[0]  # either can win
+    assert green in ("gevent", "eventlet"), run.output
+    assert found == {
         "mix.digest": "prefork with 2 slots",
-        "mix.fetch": "gevent with 100 slots",
         "mix.drive": "threads with 8 slots",
         "mix.report": "prefork with 2 slots",
     }, run.output
     assert '    "mix.digest": {"queue": "computing"},' in run.output
     assert "celery -A mix:app worker -P prefork -c 2 -Q computing -n computing@%h" in run.output
-    assert "celery -A mix:app worker -P gevent -c 100 -Q waiting-gevent -n waiting-gevent@%h" in run.output
+    assert f"celery -A mix:app worker -P {green} -c 100 -Q waiting-{green} -n waiting-{green}@%h" in run.output
 
 
 @pytest.mark.slow
