@@ -115,10 +115,8 @@ class ForkServer:
         self._socket.settimeout(_ANSWER_S)
         theirs.settimeout(None)  # the process may have a default
         _sockets.add(self._socket)
-        if sys.version_info >= (
-            3,
-            12,
-        ):  # it warns of every fork of a process with threads: of a pool that was restarted
+        if sys.version_info >= (3, 12):
+            # It warns of every fork of a process with threads: of a pool that was restarted.
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=re.escape(__name__))
         # What the buffers hold would be written by the children once more.
         sys.stdout.flush()

@@ -90,6 +90,16 @@ def test_the_loop_that_a_thread_runs_is_found_by_where_the_thread_is():
     assert not list(fork_threads._loops_of(sys._getframe()))
 
 
+def test_a_wait_in_vain_costs_no_walk_through_all_objects_unless_a_future_was_pending(monkeypatch):
+    def walk():
+        raise AssertionError("walked")
+
+    monkeypatch.setattr(fork_threads.gc, "get_objects", walk)
+    detector = object.__new__(fork_threads.MissingThreads)
+    detector._futures = set()
+    assert not detector._is_of_future(threading.Condition())
+
+
 def test_futures_that_are_not_done_are_found():
     waiting, done = Future(), Future()
     done.set_result(1)

@@ -92,7 +92,6 @@ class MissingThreads(Detector):
     def _about_to_fork(self, *_: Any) -> None:
         frames, alive = self.watch.frames, sys._current_frames()
         self._ghosts, self._loops = [], {}
-        self._futures = {id(future) for future in _pending_futures()}
         for thread in threading.enumerate():
             if thread in (threading.main_thread(), threading.current_thread()) or _is_others(thread):
                 continue
@@ -112,6 +111,8 @@ class MissingThreads(Detector):
                     frames.place(own if own is not None else frame),
                 )
             )
+        # Without a thread that is lost none of them waits for one.
+        self._futures = {id(future) for future in _pending_futures()} if self._ghosts else set()
 
     def forked(self) -> None:
         """Watch, in a child of a parent that had threads, what would need them."""
@@ -239,7 +240,10 @@ class MissingThreads(Detector):
 
     def _is_of_future(self, condition: Any) -> bool:
         """Whether what is waited for is a future that was made before the fork and not done by then."""
-        return any(getattr(each, "_condition", None) is condition for each in _pending_futures(self._futures))
+        # All objects are walked for it, and a task may wait in vain again and again.
+        return bool(self._futures) and any(
+            getattr(each, "_condition", None) is condition for each in _pending_futures(self._futures)
+        )
 
     def _ghost_of(self, condition: Any) -> Ghost | None:
         for thing, ghost in self._touched.values():
