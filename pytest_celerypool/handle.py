@@ -230,7 +230,7 @@ class Handle:
             own = [span for span in running if span.worker == member.name]
             # That a worker itself has died is noticed otherwise, unless the test ended it and goes on with others.
             if any(span.pid not in (None, member.pid) for span in own) or (own and member.ended):
-                member.ledger.close_dead(is_alive)
+                member.close_dead()
 
     def _result(self, result: Any, deadline: float) -> Any:
         __tracebackhide__ = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,8 @@ class TaskEntry:
     passage: Passage | None = None
     #: Until when (monotonic seconds) the worker may still say what becomes of a lost slot's task.
     settles_until: float | None = None
+    #: Whether its process died after it had stored its result. Celery before 5.7 stores a WorkerLostError over that.
+    cut_off: bool = False
 
     @property
     def open_spans(self) -> list[Span]:
@@ -176,17 +178,24 @@ class Ledger:
         if handler is not None:
             handler(record)
 
-    def close_dead(self, alive: Any) -> None:
-        """End as lost the spans whose process is gone.
+    def close_dead(
+        self, alive: Callable[[int], bool], stored: Callable[[str], str | None] = lambda task_id: None
+    ) -> None:
+        """End the spans whose process is gone: as lost, unless the task's result was stored before.
 
         :param alive: called with a process id, tells whether it still runs.
+        :param stored: called with a task id, returns the state in which the backend has its end, ``None`` without.
         """
         for entry in self.tasks.values():
             for span in entry.open_spans:
                 if span.worker == self.worker and span.pid is not None and not alive(span.pid):
                     span.ended = time.monotonic()
-                    span.exception = f"process {span.pid} died"
-                    self._lose(entry, span)
+                    span.state = stored(entry.id)
+                    entry.cut_off = span.state is not None
+                    self.lost_slots = True
+                    if not entry.cut_off:
+                        span.exception = f"process {span.pid} died"
+                        self._lose(entry, span)
 
     def _lose(self, entry: TaskEntry, span: Span, *, reported: bool = False) -> None:
         span.state = LOST
@@ -305,7 +314,7 @@ class Ledger:
             last.published = entry.publications[-1][1] if entry.publications else None
             last.received = entry.receptions[-1] if entry.receptions else None
             entry.spans.append(last)
-        elif last.state != LOST:
+        elif last.state != LOST and not entry.cut_off:
             return
         last.state = record["state"]
         _set_error(last, record["exc"])

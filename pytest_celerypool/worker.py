@@ -291,7 +291,25 @@ class WorkerHandle(Handle):
         for record in self.launched.early:
             self._take(record)
         self.launched.early.clear()
-        self.ledger.close_dead(is_alive)
+        self.close_dead()
+
+    def close_dead(self) -> None:
+        """End the executions whose process is gone."""
+        running = {span.pid for span in self.ledger.spans if span.ended is None and span.pid is not None}
+        gone = {pid for pid in running if not is_alive(pid)}
+        if gone:
+            self.take_in()  # the last that they recorded
+            self.ledger.close_dead(lambda pid: pid not in gone, self._stored_state)
+
+    def _stored_state(self, task_id: str) -> str | None:
+        """Return the state in which the backend has the end of a task, ``None`` where it has none."""
+        from celery.states import READY_STATES
+
+        try:
+            state: str = self.app.backend.get_state(task_id)
+        except Exception:  # noqa: BLE001 - any backend's own errors, a server that has died among them
+            return None
+        return state if state in READY_STATES else None
 
     def stop(self, grace: float = STOP_GRACE_S) -> None:
         """Stop the worker warmly, and by force after `grace` seconds."""

@@ -181,6 +181,20 @@ def test_a_span_whose_process_is_gone_is_lost():
     assert (made.spans[0].state, made.spans[0].exception) == (LOST, "process 10 died")
 
 
+def test_a_process_that_dies_after_it_stored_the_result_loses_no_task():
+    made = ledger(published(), started(pid=10), reports_lost=True)
+    made.close_dead(lambda pid: False, {"1": "SUCCESS"}.get)
+    assert not made.outstanding()
+    assert (made.spans[0].state, made.spans[0].exception) == ("SUCCESS", None)
+
+
+def test_what_the_worker_then_stores_over_the_result_counts():
+    made = ledger(published(), started(pid=10), reports_lost=True)
+    made.close_dead(lambda pid: False, {"1": "SUCCESS"}.get)
+    made.feed(settled())
+    assert made.spans[0].state == "FAILURE"
+
+
 def test_a_failure_of_the_agent_is_kept():
     assert ledger({"e": "agent-error", "where": "on_x", "error": "Oops()"}).agent_errors == ["on_x: Oops()"]
 

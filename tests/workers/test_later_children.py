@@ -37,6 +37,14 @@ def die():
 def leave():
     os._exit(3)
 
+class DiesAfterwards(app.Task):
+    def on_success(self, *_):
+        os.kill(os.getpid(), 9)
+
+@app.task(base=DiesAfterwards)
+def answer():
+    return 7
+
 @app.task(time_limit=0.5)
 def overstay():
     time.sleep(30)
@@ -55,7 +63,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.signals import worker_process_init
 
 import proj
-from proj import app, die, leave, look, overstay, take
+from proj import answer, app, die, leave, look, overstay, take
 
 pytestmark = [
     pytest.mark.celery_pools("prefork", launch="inprocess", concurrency=1),
@@ -160,6 +168,11 @@ def test_a_fork_server_that_is_killed_costs_its_children_alone(celery_pool_worke
     with pytest.raises(WorkerLostError):
         die.delay().get()
     assert look.delay().get()[0] == 1
+
+def test_a_child_that_dies_after_it_stored_a_result_loses_no_task(celery_pool_worker):
+    assert answer.delay().get() == 7
+    celery_pool_worker.drain()
+    assert [span.state for span in celery_pool_worker.spans] != ["LOST"]
 
 def test_signals_of_the_process_group_do_not_end_it(celery_pool_worker):
     with pytest.raises(WorkerLostError):
