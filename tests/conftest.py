@@ -37,6 +37,16 @@ def pytest_runtest_logreport(report):
 FOREIGN = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "PYTEST_XDIST_WORKER")
 
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Make slow what a test that is marked ``gate`` shows for other parameters than those."""
+    for item in items:
+        for mark in item.iter_markers("gate"):
+            if item.callspec.id not in mark.args:
+                item.add_marker("slow")
+
+
 @dataclass
 class Run:
     """A run of pytest that has ended."""

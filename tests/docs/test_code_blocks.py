@@ -264,7 +264,6 @@ def test_command_prints_what_the_page_shows(block, tmp_path):
     assert status == int(block.option("exit", "0")), output
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWN)
 def test_messages_are_those_of_the_package(name, tmp_path):
     """Every message that a page quotes is printed where it says."""

@@ -39,7 +39,6 @@ def built(tmp_path_factory):
     return lambda name: unescape(re.sub(r"<[^>]+>", "", (folder / f"{name}.html").read_text(encoding="utf-8")))
 
 
-@pytest.mark.slow
 def test_built_pages_have_what_is_generated(built):
     """Options, ini keys, fixtures, markers, facts and slots are on their pages."""
     for name, (metavar, _) in surface.OPTIONS.items():

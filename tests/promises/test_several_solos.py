@@ -26,6 +26,7 @@ WORKERS = {
 }
 
 
+@pytest.mark.slow
 def test_several_solos(celery_pool_cluster, measured):
     """Several solo workers on one queue do as much as one worker of prefork with as many children."""
     workers = celery_pool_cluster(WORKERS)

@@ -29,6 +29,7 @@ ARRANGEMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.celery_allow("hub-busy", pools=["gevent"], reason="what computing does to a hub is what is shown")
 def test_mixed_load(celery_pool_cluster, measured):
     """A mixed load does best on two queues with a worker each, prefork for what computes and gevent for what waits."""

@@ -11,7 +11,7 @@ import pytest
 from cases import cases_in, run_case
 from servers import RabbitService
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = pytest.mark.services
 
 CASES = cases_in(Path(__file__).parent / "bugs")
 

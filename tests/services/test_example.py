@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from servers import RabbitService, RedisService
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = pytest.mark.services
 
 EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "examples" / "fastapi_orders"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from servers import DEADLINE, Project, RabbitService, RedisService, until
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.alone]
 
 USES_EVERYTHING = """
 def test_uses(celery_pool_worker):

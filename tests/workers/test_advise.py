@@ -63,7 +63,7 @@ def chosen(output):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.gate("here")
 @pytest.mark.parametrize("elsewhere", [[], ["-n2"]], ids=["here", "xdist"])
 def test_each_kind_of_task_gets_the_pool_that_suits_it(project, elsewhere):
     """Computing to prefork, waiting to greenlets, what holds the hub to threads, a soft time limit to prefork."""
@@ -96,7 +96,6 @@ def test_one_run_is_not_enough_and_the_stress_pass_makes_it_enough(project):
     assert chosen(project.run(*arguments, "--celery-stress=20").output) == {"mix.fetch": "gevent with 100 slots"}
 
 
-@pytest.mark.slow
 def test_what_hosts_measure_is_advised_on(project):
     project.write(mix=APP, test_it=SUITE)
     arguments = ("--celery-pools=solo,gevent", "--celery-launch=inprocess", "--celery-advise", "-k", "fetch")

@@ -131,7 +131,6 @@ def said(run):
     return " ".join(run.output.rpartition("= celery pools =")[2].split())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize(
     ("test", "outcome"),
@@ -156,21 +155,18 @@ def test_outcomes(run, pool, test, outcome):
     assert run.outcomes()[f"test_{test}[{pool}]"] == outcome, run.output
 
 
-@pytest.mark.slow
 def test_what_is_always_too_slow_is_confirmed_as_often_as_asked(run):
     text = run.failure("test_always[prefork]")
     assert "is above the limit of 100ms" in text
     assert re.search(r"confirmed: sent again alone 3 times, it was \d+ ms, \d+ ms, \d+ ms", text)
 
 
-@pytest.mark.slow
 def test_what_was_slow_once_is_noise_and_said_to_be(run):
     assert re.search(
         r"::test_once\[gevent\]: proj\.slow_once\S* under gevent: runtime .* noise, sent again alone", said(run)
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("test", "word"),
     [
@@ -185,33 +181,27 @@ def test_machines_are_told_what_became_of_a_limit(run, test, word):
     assert word in run.property(f"test_{test}[prefork]", "celery_budget")
 
 
-@pytest.mark.slow
 def test_machines_are_told_nothing_of_limits_that_were_kept(run):
     assert run.property("test_restart[prefork]", "celery_budget") == []
 
 
-@pytest.mark.slow
 def test_a_chain_is_not_excused_by_its_first_task(run):
     assert "what followed a task" in run.failure("test_chain[threads]")
 
 
-@pytest.mark.slow
 def test_all_tasks_together_are_sent_again_together(run):
     assert "confirmed: sent again alone 2 times" in run.failure("test_makespan[threads]")
 
 
-@pytest.mark.slow
 def test_what_another_task_has_published_cannot_be_sent_again(run):
     assert "could not be sent again" in run.failure("test_of_another_task[solo]")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("test", ["low", "low_memory"])
 def test_a_limit_below_the_noise_floor_is_refused_with_the_floor(run, test):
     assert re.search(r"below the noise floor of [\d.]+ (µs|ms|MiB)", run.failure(f"test_{test}[gevent]"))
 
 
-@pytest.mark.slow
 def test_a_percentile_of_too_few_executions_says_how_many_it_needs(run):
     assert "percentile 90 of 5 executions lies between" in said(run)
     assert "29 executions are needed to tell" in said(run)

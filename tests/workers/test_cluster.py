@@ -5,7 +5,6 @@ import signal
 
 import pytest
 
-pytestmark = pytest.mark.slow
 
 APP = """
 import os

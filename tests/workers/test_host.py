@@ -304,6 +304,7 @@ def test_output_is_shown_with_s(project):
     assert run.output.count("test session starts") == 1
 
 
+@pytest.mark.gate("-n2 --dist=loadgroup")
 @pytest.mark.parametrize(
     "distribution", [("-n2",), ("-n2", "--dist=loadgroup"), ("-n2", "--dist=worksteal")], ids=" ".join
 )
@@ -341,6 +342,7 @@ def test_below_xdist(project, distribution):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pytest_cov") is None, reason="pytest-cov is not installed")
+@pytest.mark.gate("xdist")
 @pytest.mark.parametrize("distribution", [(), ("-n2",)], ids=["alone", "xdist"])
 def test_coverage(project, distribution):
     """Lines that only a host executes count."""
@@ -370,6 +372,7 @@ def test_coverage(project, distribution):
 # -- what can go wrong
 
 
+@pytest.mark.gate("exit", "fork")
 @pytest.mark.parametrize(
     ("act", "told"),
     [
@@ -378,6 +381,7 @@ def test_coverage(project, distribution):
         ("os._exit(3)", "host exited with status 3 while it ran this test"),
         ("fork_and_die()", "host was killed by SIGKILL while it ran this test"),
     ],
+    ids=["kill", "crash", "exit", "fork"],
 )
 def test_a_host_that_dies_costs_one_test(project, act, told):
     project.write(
@@ -593,7 +597,7 @@ def test_however_pytest_is_ended(project, until, host, number):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pytest_timeout") is None, reason="pytest-timeout is not installed")
-@pytest.mark.slow
+@pytest.mark.gate("gevent")
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_hang_ends_by_pytest_timeout(project, host):
     """Where the host cannot interrupt its test pytest kills it; either way it is seen where the test hung."""

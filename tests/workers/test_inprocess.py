@@ -217,6 +217,7 @@ app.steps["consumer"].add(Refusing)
     assert not project.remains()
 
 
+@pytest.mark.gate("prefork", "gevent")
 @pytest.mark.parametrize("pool", [pool.name for pool in POOLS])
 def test_a_task_that_never_ends_costs_its_own_test(project, pool):
     project.write(

@@ -111,7 +111,7 @@ def test_theirs(celery_pool_worker):
 }
 
 
-@pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
+@pytest.mark.parametrize("launch", [pytest.param("subprocess", marks=pytest.mark.slow), "inprocess"])
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
 def test_both_do_their_work(project, neighbour, launch):
     if importlib.util.find_spec(neighbour) is None:

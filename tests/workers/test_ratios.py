@@ -45,7 +45,6 @@ def run(request, shared_project):
     return shared_project.run("--celery-app=proj:app", "--celery-pools=solo,threads", *request.param)
 
 
-@pytest.mark.slow
 def test_a_broken_one_fails_the_pool_concerned_and_shows_both_sides(run):
     assert run.status == 1, run.output
     outcomes = run.outcomes()
@@ -60,19 +59,16 @@ def test_a_broken_one_fails_the_pool_concerned_and_shows_both_sides(run):
     assert line.split() == ["test_each_waits_for_the_others", "ok", "FAIL"]
 
 
-@pytest.mark.slow
 def test_one_within_its_bounds_passes(run):
     assert {run.outcomes()[f"test_within[{pool}]"] for pool in ("solo", "threads")} == {"passed"}
 
 
-@pytest.mark.slow
 def test_a_pool_without_figures_is_noted_and_nothing_passes_by_it(run):
     assert run.outcomes()["test_no_reference[threads]"] == "passed"
     said = " ".join(run.output.rpartition("= celery pools =")[2].split())
     assert "::test_no_reference: runtime under threads not compared: the test has no figures under solo" in said
 
 
-@pytest.mark.slow
 def test_a_misspelt_pool_is_an_error_that_names_the_marker(run):
     text = run.failure("test_misspelt[solo]")
     assert "celery_budget: runtime: ratio_to: 'sollo' is not a pool." in text

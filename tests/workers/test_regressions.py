@@ -89,7 +89,6 @@ def test_a_run_stores_what_the_tasks_of_passing_tests_took(suite):
     assert not list(suite.path.glob(".b.json*"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("distribution", [(), ("-n2",)], ids=["one process", "xdist"])
 def test_a_regression_fails_every_test_that_ran_the_task(recorded, distribution):
     """With both sides in the report and in JUnit, so that --lf runs them again."""
@@ -111,7 +110,6 @@ def test_a_regression_fails_every_test_that_ran_the_task(recorded, distribution)
     assert (recorded.path / "b.json").read_text() == before
 
 
-@pytest.mark.slow
 def test_a_regression_is_run_again_by_last_failed(recorded):
     options = (*OPTIONS, "--celery-pools=solo", RATCHET, "-k", "not bad")
     recorded.run(*options, environment=SLOWER)
@@ -120,7 +118,6 @@ def test_a_regression_is_run_again_by_last_failed(recorded):
     assert sorted(again.outcomes()) == ["test_one[solo]", "test_three[solo]"]
 
 
-@pytest.mark.slow
 def test_the_same_again_is_no_regression(recorded):
     run = recorded.run(*OPTIONS, "--celery-pools=solo,threads", "--celery-budget-ratchet=p95:+100%", "-k", "not bad")
     assert run.status == 0, run.output
@@ -130,7 +127,6 @@ def test_the_same_again_is_no_regression(recorded):
     )
 
 
-@pytest.mark.slow
 def test_with_the_ratchet_a_baseline_only_tightens(suite):
     """What is better replaces, what is within the tolerance does not, what is new is recorded."""
     options = (*OPTIONS, "--celery-pools=solo", "--celery-budget-ratchet=p95:+1000%")

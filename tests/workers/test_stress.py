@@ -87,8 +87,11 @@ def test_the_order_is_shuffled_by_a_printed_seed_which_repeats_it(stressed):
     assert ran[3:] != ["0", "1", "2"] * 5
 
 
+@pytest.mark.gate("host")
 @pytest.mark.parametrize(
-    ("elsewhere", "pool"), [(["-n1"], "solo"), (["--celery-launch=inprocess", "--celery-concurrency=1"], "gevent")]
+    ("elsewhere", "pool"),
+    [(["-n1"], "solo"), (["--celery-launch=inprocess", "--celery-concurrency=1"], "gevent")],
+    ids=["xdist", "host"],
 )
 def test_nodes_of_xdist_and_hosts_use_the_seed_that_is_printed(stressed, elsewhere, pool):
     arguments = (f"--celery-pools={pool}", "-k", "test_wait", *elsewhere)

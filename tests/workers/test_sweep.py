@@ -42,7 +42,7 @@ def tables(output):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.gate("here")
 @pytest.mark.parametrize(
     ("pools", "elsewhere"),
     [("threads", []), ("threads", ["-n2"]), ("gevent", ["--celery-launch=inprocess"])],
