@@ -37,7 +37,6 @@ def pytest_runtest_logreport(report):
 FOREIGN = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "PYTEST_XDIST_WORKER")
 
 
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Make slow what a test that is marked ``gate`` shows for other parameters than those."""

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from figures import average_at_once, slowed
 from promised import compute, wait
 

@@ -1,5 +1,6 @@
 """The detector of what keeps the hub: it ends, blames the right line, and is not fooled by waiting for others."""
 
+import gc
 import importlib.util
 import os
 import subprocess
@@ -11,6 +12,7 @@ from textwrap import dedent
 import pytest
 
 from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors.hub.collecting import Collections
 from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, is_runnable, sample
 from pytest_celerypool.agent.frames import Frames
@@ -70,17 +72,67 @@ def test_a_hubs_thread_in_one_call_of_c_does_not_wait_for_the_thread_that_looks(
     assert kept.stalled == 0.0
 
 
+@pytest.fixture
+def judged():
+    """Return the kinds that are reported of a hold."""
+
+    def judge(hold, held, used, *, stalled=0.0, collected=0.0):
+        told = []
+        watch = types.SimpleNamespace(recorder=types.SimpleNamespace(failed=lambda *failed: told.append(failed)))
+        detector = HubKept(watch)
+        detector._pid = os.getpid()
+        detector._watchdog = types.SimpleNamespace(of=lambda meter: hold, stalled=lambda hold: stalled)
+        detector._collections = types.SimpleNamespace(since=lambda moment: collected)
+        detector._limits = {"hub-blocked": 0.1, "hub-busy": 0.1}
+        detector._report = lambda kind, *_: told.append(kind)
+        detector._held(types.SimpleNamespace(since=0.0), held, used)
+        return told
+
+    return judge
+
+
 @pytest.mark.parametrize(("stalled", "kinds"), [(0.15, []), (0.05, ["hub-blocked"])])
-def test_the_wait_for_the_thread_that_looks_is_taken_off_a_hold(hold, stalled, kinds):
-    told = []
-    watch = types.SimpleNamespace(recorder=types.SimpleNamespace(failed=lambda *failed: told.append(failed)))
-    detector = HubKept(watch)
-    detector._pid = os.getpid()
-    detector._watchdog = types.SimpleNamespace(of=lambda meter: hold, stalled=lambda hold: stalled)
-    detector._limits = {"hub-blocked": 0.1, "hub-busy": 0.1}
-    detector._report = lambda kind, *_: told.append(kind)
-    detector._held(None, 0.2, 0.001)
-    assert told == kinds
+def test_the_wait_for_the_thread_that_looks_is_taken_off_a_hold(hold, judged, stalled, kinds):
+    assert judged(hold, 0.2, 0.001, stalled=stalled) == kinds
+
+
+@pytest.mark.parametrize(("collected", "kinds"), [(0.15, []), (0.05, ["hub-busy"])])
+def test_the_collection_of_garbage_is_taken_off_a_hold(hold, judged, collected, kinds):
+    assert judged(hold, 0.2, 0.2, collected=collected) == kinds
+
+
+@pytest.fixture
+def collections():
+    heard = Collections()
+    heard.install()
+    yield heard
+    heard.remove()
+    assert heard._on_collection not in gc.callbacks
+
+
+def fill():
+    """Make so many objects that Python does not know of yet that it needs milliseconds to look at them."""
+    gc.disable()
+    kept = [[] for _ in range(300_000)]
+    gc.enable()
+    return kept + [[] for _ in range(5000)]
+
+
+def test_a_collection_that_python_began_by_itself_is_noted(collections):
+    before = time.monotonic()
+    kept = fill()
+    after = time.monotonic()
+    assert 0.001 < collections.since(before) < after - before
+    assert collections.since(after) == 0.0
+    assert kept
+
+
+def test_a_collection_that_was_asked_for_is_the_doing_of_who_asked(collections):
+    kept = fill()
+    before = time.monotonic()
+    gc.collect()
+    assert collections.since(before) == 0.0
+    assert kept
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts descriptors in /proc")

@@ -5,7 +5,6 @@ import signal
 
 import pytest
 
-
 APP = """
 import os
 import signal

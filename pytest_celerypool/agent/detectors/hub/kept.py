@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.hub.collecting import Collections
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog
 from pytest_celerypool.agent.meters import ChildMeter, GreenMeter, Run
 from pytest_celerypool.trace import Kind
@@ -51,6 +52,7 @@ class HubKept(Detector):
         self._watchdog: Watchdog | None = None
         self._children: list[Any] = []
         self._pid = os.getpid()
+        self._collections = Collections()
         self._heard: Callable[..., None] | None = None
         self._watch_spawning()
 
@@ -67,6 +69,7 @@ class HubKept(Detector):
         self._tracer.long_hold_s = shortest
         self._tracer.on_hold = self._held
         self._watchdog.start()
+        self._collections.install()
 
     def started(self, run: Run) -> None:
         """Wake the thread that looks."""
@@ -82,6 +85,7 @@ class HubKept(Detector):
     def remove(self) -> None:
         """End, the thread too."""
         super().remove()
+        self._collections.remove()
         self._ignore_spawning()
         if self._tracer is not None:
             self._tracer.on_hold = None
@@ -170,6 +174,8 @@ class HubKept(Detector):
         self.watch.recorder.failed("detector HubKept", exc)
 
     def _judge(self, meter: GreenMeter, hold: Hold | None, held: float, used: float, *, lasts: bool) -> None:
+        collected = self._collections.since(meter.since)
+        held, used = held - collected, max(0.0, used - collected)
         kind = BUSY if used >= held / 2 else BLOCKED
         limit = self._limits.get(kind)
         if limit is None:
