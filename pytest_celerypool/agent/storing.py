@@ -13,12 +13,14 @@ def watch(current: Callable[[], Run | None], returned: Callable[[Run, Any], None
     """Mark the execution of the current slot as over while its result is stored, and measure how long that takes.
 
     How long it takes to store that a task has started, failed or is to be retried is measured too; the task's own code
-    is not over then: its handlers are to come.
+    is not over then: its handlers are to come. Each thread or greenlet gets a result backend of its own when it needs
+    one, mostly to store its first result: what Celery does to make that is none of the task's doing either.
 
     :param current: returns that execution, ``None`` outside of any.
     :param returned: called with it and what it has returned, before that is stored.
     :returns: a function that ends this.
     """
+    from celery import Celery
     from celery.backends.base import Backend
 
     def of(task_id: str) -> Run | None:
@@ -51,16 +53,27 @@ def watch(current: Callable[[], Run | None], returned: Callable[[Run, Any], None
             return store(backend, task_id, result, state, *args, **kwargs)
         return _timed(of(task_id), store, backend, task_id, result, state, *args, **kwargs)
 
+    def _get_backend(app: Any) -> Any:
+        run = current()
+        if run is None or run.over:
+            return originals["_get_backend"](app)
+        run.over = True
+        try:
+            return _timed(run, originals["_get_backend"], app)
+        finally:
+            run.over = False
+
     patches = (mark_as_done, mark_as_failure, mark_as_retry, store_result)
-    originals = {patch.__name__: vars(Backend)[patch.__name__] for patch in patches}
+    owners = dict.fromkeys(patches, Backend) | {_get_backend: Celery}
+    originals = {patch.__name__: vars(owner)[patch.__name__] for patch, owner in owners.items()}
     done, store = originals["mark_as_done"], originals["store_result"]
-    for patch in patches:
-        setattr(Backend, patch.__name__, patch)
+    for patch, owner in owners.items():
+        setattr(owner, patch.__name__, patch)
 
     def unwatch() -> None:
-        for patch in patches:
-            if vars(Backend)[patch.__name__] is patch:
-                setattr(Backend, patch.__name__, originals[patch.__name__])
+        for patch, owner in owners.items():
+            if vars(owner)[patch.__name__] is patch:
+                setattr(owner, patch.__name__, originals[patch.__name__])
 
     return unwatch
 

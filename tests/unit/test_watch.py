@@ -207,10 +207,29 @@ def test_a_task_that_failed_is_not_over_while_that_is_stored(watch, request):
     assert during == [run]
 
 
+def test_the_backend_that_celery_makes_in_a_task_is_not_the_tasks(watch, request):
+    during = []
+
+    class Store(Backend):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            during.append(watch.current())
+            time.sleep(0.02)
+
+    request.addfinalizer(storing.watch(watch.recorder.current, watch.returned))
+    app = Celery(set_as_current=False)
+    app.backend_cls = Store
+    run = begin(watch)
+    assert isinstance(app.backend, Store)
+    assert during == [None]
+    assert run.stored >= 0.02
+    assert watch.current() is run
+
+
 def test_the_backends_are_put_back(watch):
-    before = dict(vars(Backend))
+    before = dict(vars(Backend)), dict(vars(Celery))
     storing.watch(watch.recorder.current, watch.returned)()
-    assert dict(vars(Backend)) == before
+    assert (dict(vars(Backend)), dict(vars(Celery))) == before
 
 
 def test_tasks_that_overlap_know_it(watch):
