@@ -15,6 +15,7 @@ import pytest
 
 from pytest_celerypool.agent.detectors.state import of_modules as state_of_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
+from pytest_celerypool.agent.detectors.state.assigned import Assigned
 from pytest_celerypool.agent.detectors.state.changes import Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
 from pytest_celerypool.agent.detectors.state.process import State, WatchedPath
@@ -478,6 +479,23 @@ def test_what_programs_assign_to_is_found_and_named():
     known = {subject.label: (owner, name) for owner, name, subject in state_of_modules.assigned()}
     assert {"sys.stdout", "sys.argv", "tempfile.tempdir"} <= set(known)
     assert all(hasattr(owner, name) for owner, name in known.values())
+
+
+def test_what_a_task_puts_there_is_never_asked_whether_it_is_equal(watch, ledger, monkeypatch):
+    """As with arrays, whose answer is no truth value."""
+
+    class Odd:
+        def __eq__(self, other):
+            raise ValueError("ambiguous")
+
+        __hash__ = None
+
+    watch.starts = 1
+    detector = Assigned(watch, ledger)
+    run = watch.begin(watch.run("assigns"), detector)
+    monkeypatch.setattr(sys, "argv", Odd())
+    watch.end(run, detector)
+    watch.begin(watch.run("next"), detector)
 
 
 @pytest.mark.parametrize(
