@@ -12,7 +12,7 @@ app = Celery("proj")
 
 @app.task
 def wait(n):
-    time.sleep(0.02)
+    time.sleep(0.1)
 """
 
 SUITE = """
