@@ -14,7 +14,9 @@ import os
 import signal
 import traceback
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import Any
+
+from pytest_celerypool.agent import originals
 
 SIGNAL = signal.SIGURG
 
@@ -27,7 +29,7 @@ class StackWriter:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._file: TextIO | None = None
+        self._fd = -1
         self._greenlets: Iterable[Any] = ()
 
     def register(self, greenlets: Iterable[Any] | None = None) -> None:
@@ -35,21 +37,26 @@ class StackWriter:
 
         :param greenlets: the greenlets that run tasks, read at the moment of the signal.
         """
-        self._file = open(  # noqa: SIM115 - open as long as the process lives
-            os.path.join(self._folder, f"stacks-{os.getpid()}"), "a", encoding="utf-8"
+        path = os.path.join(self._folder, f"stacks-{os.getpid()}")
+        before, self._fd = (
+            self._fd,
+            originals.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600),
         )
         if greenlets is not None:
             self._greenlets = greenlets
         signal.signal(SIGNAL, self._write_all)
-        faulthandler.register(SIGNAL, self._file, all_threads=False, chain=True)
+        faulthandler.register(SIGNAL, self._fd, all_threads=False, chain=True)
+        if before >= 0:  # that of the process that has forked this one
+            os.close(before)
 
     def _write_all(self, *_: Any) -> None:
-        assert self._file is not None
-        self._file.write(_BEGIN)
-        self._file.flush()
-        faulthandler.dump_traceback(self._file, all_threads=True)
-        self._file.write(format_greenlets(self._greenlets) + _END)
-        self._file.flush()
+        """Write all stacks; may be called within itself, when the signal comes again, so that it keeps nothing."""
+        try:
+            originals.write(self._fd, _BEGIN.encode())
+            faulthandler.dump_traceback(self._fd, all_threads=True)
+            originals.write(self._fd, (format_greenlets(self._greenlets) + _END).encode(errors="replace"))
+        except Exception:  # noqa: BLE001 - it stands in the middle of the user's code, which has to go on
+            pass
 
 
 def is_whole(text: str) -> bool:
@@ -81,7 +88,7 @@ def shorten(text: str) -> str:
     :param text: what :class:`StackWriter` wrote: blocks that begin with a line on their thread or greenlet.
     """
     if is_whole(text):
-        text = text.rpartition(_BEGIN)[2].removesuffix(_END)
+        text = text.rpartition(_BEGIN)[2].partition(_END)[0]
     blocks: list[list[str]] = []
     for line in text.splitlines():
         if line.startswith(_OWN):

@@ -1,5 +1,6 @@
 """The stacks of a worker: written by it whatever it does, cut down to what tells its slots apart."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_celerypool.agent.stacks import shorten
+from pytest_celerypool.agent.stacks import SIGNAL, shorten
 from pytest_celerypool.launch import stacks_of
 
 #: A process whose threads begin and end frames all the time, and whose main thread does one thing.
@@ -128,6 +129,16 @@ def test_a_process_whose_threads_run_says_where_all_are_and_lives_on(tmp_path):
             text = asked(tmp_path, started.pid, "in waits", threads=4)
             assert text.count(HEAD) == 4, text
             assert "in waits" in text
+        assert started.poll() is None
+
+
+def test_a_process_that_is_asked_again_while_it_answers_lives_on(tmp_path):
+    """Its handler is called within itself then; what it raised there would end the task that it interrupts."""
+    with process(tmp_path, "waits", 3) as started:
+        for _ in range(500):
+            os.kill(started.pid, SIGNAL)
+            time.sleep(0.001)
+        assert "in waits" in asked(tmp_path, started.pid, "in waits", threads=4)
         assert started.poll() is None
 
 
