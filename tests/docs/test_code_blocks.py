@@ -127,7 +127,10 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 def these(*languages: str, run: bool | None = None) -> pytest.MarkDecorator:
     """Parametrise a test with the blocks of some languages."""
     found = [block for block in BLOCKS if block.language in languages and run in (None, bool(block.order))]
-    return pytest.mark.parametrize("block", found, ids=lambda block: block.name)
+    # What the examples show takes half a minute each.
+    marks = [pytest.mark.slow] if run else []
+    params = [pytest.param(block, marks=marks if EXAMPLES in block.page.parents else ()) for block in found]
+    return pytest.mark.parametrize("block", params, ids=lambda block: block.name)
 
 
 # -- running them

@@ -18,7 +18,7 @@ ROUNDS = int(os.environ.get("CELERYPOOL_ROUNDS", "1"))
 LOAD = int(os.environ.get("CELERYPOOL_LOAD", "0"))
 
 #: Of so many cases one runs by default.
-EVERY = 9
+EVERY = 18
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -40,6 +40,7 @@ def check_few(sides):
         assert max(green) <= 3 * min(green)
 
 
+@pytest.mark.slow
 @pytest.mark.celery_pools("prefork", concurrency=2 * PROCESSORS)
 @pytest.mark.celery_expect
 @pytest.mark.celery_budget(makespan=60)
@@ -51,6 +52,7 @@ def test_few_gets_by_prefork(celery_pool_worker, burst, slow_server, measured, c
     check_few(compared(found.rate, *FEW))
 
 
+@pytest.mark.slow
 @pytest.mark.celery_pools("gevent", "eventlet", concurrency=SLOTS)
 @pytest.mark.celery_expect
 @pytest.mark.celery_budget(overlap=SLOTS // 4, makespan=60)

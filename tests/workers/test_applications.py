@@ -73,6 +73,7 @@ def test_from_a_fixture_overridden_in_conftest(project):
     passes(project.run())
 
 
+@pytest.mark.gate("importlib")
 @pytest.mark.parametrize("mode", ["prepend", "importlib"])
 def test_in_the_test_module_itself(project, mode):
     project.write(sub__test_it=APP + OVERRIDDEN.format(imports="") + ADDS)

@@ -117,7 +117,7 @@ def test_garbage(celery_pool_worker):
 POOLS = ("prefork", "solo", "threads", "gevent", "eventlet")
 
 
-@pytest.fixture(scope="module", params=["subprocess", "inprocess"])
+@pytest.fixture(scope="module", params=["subprocess", pytest.param("inprocess", marks=pytest.mark.slow)])
 def run(request, shared_project):
     """The suite under every pool, with garbage that nobody collects by chance."""
     shared_project.write(proj=APP, test_it=SUITE)

@@ -269,6 +269,7 @@ LINGERING = """
 """
 
 
+@pytest.mark.gate("during the next test")
 @pytest.mark.parametrize(
     ("before", "during", "anonymous"),
     [(0.6, 0, ""), (0.6, 0, "1"), (0, 0.6, "")],

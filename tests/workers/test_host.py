@@ -287,6 +287,7 @@ def test_options_of_pytest(project, option, outcomes):
     assert list(run.outcomes().values()) == outcomes
 
 
+@pytest.mark.gate("--lf")
 @pytest.mark.parametrize("option", ["--lf", "--sw"])
 def test_a_second_run_goes_on_where_the_first_ended(project, option):
     project.write(test_it=ORDER).run(*GEVENT, "--sw")

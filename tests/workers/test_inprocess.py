@@ -188,6 +188,7 @@ def test_an_application_of_a_fixture_needs_no_module(project, pool):
     assert set(ended.outcomes().values()) == {"passed"}, ended.output
 
 
+@pytest.mark.gate("prefork", "gevent")
 @pytest.mark.parametrize("pool", [pool.name for pool in POOLS])
 def test_a_worker_that_cannot_start_raises_its_own_exception_at_once(project, pool):
     project.write(

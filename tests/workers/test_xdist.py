@@ -61,7 +61,7 @@ def suite(project):
     return project.write(proj=APP, test_it=SUITE)
 
 
-@pytest.mark.gate("-n2", "-n2 --dist=loadgroup")
+@pytest.mark.gate("-n2 --dist=loadgroup")
 @pytest.mark.parametrize(
     "distribution",
     [(), ("-n2",), ("-n2", "--dist=loadgroup"), ("-n2", "--dist=worksteal"), ("-n2", "--dist=each")],
