@@ -1,6 +1,7 @@
 """What tells a thread that ends by itself from one that does not, and a container that grows from one with a bound."""
 
 import ast
+import logging
 import sys
 import textwrap
 import threading
@@ -155,6 +156,26 @@ def test_what_a_bound_method_or_a_partial_holds_is_found(module):
     frames = Frames(users.__file__.rpartition("/")[0])
     paths = {one.path for one in holders.walk(frames, lambda value: type(value).__name__ == "Random")}
     assert paths == {"users_own.pick.<function>.__self__", "users_own.draw.__self__"}
+
+
+def test_what_a_function_has_as_a_default_is_found_with_the_lines_that_add_to_it(module):
+    users = module("""
+        def collect(page, seen=[], *, sizes={}):
+            seen.append(page)
+            sizes[page] = len(page)
+    """)
+    frames, found = reached(users, users.collect.__defaults__[0])
+    assert found.path == "users_own.collect.seen"
+    assert holders.additions(frames, found) == ["users_own.py:3 in collect: seen.append(page)"]
+    _, found = reached(users, users.collect.__kwdefaults__["sizes"])
+    assert found.path == "users_own.collect.sizes"
+
+
+def test_what_pytest_hangs_to_the_loggers_is_none_of_the_users(module, caplog):
+    frames = Frames(module("").__file__.rpartition("/")[0])
+    logging.getLogger().warning("kept by pytest")
+    assert caplog.handler in logging.root.handlers
+    assert not list(holders.walk(frames, lambda value: value is caplog.handler.records))
 
 
 def test_the_lines_that_add_to_a_container_are_named_wherever_they_are(module):

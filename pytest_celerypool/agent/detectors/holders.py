@@ -22,8 +22,9 @@ from pytest_celerypool.agent.syntax import tree_of
 _MOST = 20_000
 _ITEMS = 300
 
-#: Objects of these packages are Celery's own; some are proxies that begin to work when they are looked at.
-_CELERYS = ("celery.", "kombu.", "billiard.", "vine.")
+#: Objects of these packages are not the user's: Celery's own, some of them proxies that begin to work when they are
+#: looked at, and where a worker runs in the process of pytest, what that hangs to the loggers.
+_OTHERS = ("celery.", "kombu.", "billiard.", "vine.", "_pytest.", "pytest_celerypool.")
 
 
 class Reached(NamedTuple):
@@ -85,7 +86,7 @@ def _inside(reached: Reached) -> Iterator[Reached]:
     cls: Any = type(value)
     if cls in (str, bytes, bytearray, int, float, bool, type(None), ModuleType):
         return
-    if f"{cls.__module__}.".startswith(_CELERYS):
+    if f"{cls.__module__}.".startswith(_OTHERS):
         return
     if issubclass(cls, dict):
         for key, item in list(value.items())[:_ITEMS]:
@@ -109,6 +110,8 @@ def _inside(reached: Reached) -> Iterator[Reached]:
                 yield reached._replace(value=cell.cell_contents, path=f"{reached.path}.<{free}>")
             except ValueError:  # not assigned yet
                 continue
+        for argument, item in _defaults(value):
+            yield reached._replace(value=item, path=f"{reached.path}.{argument}")
         return
     if isinstance(value, type):
         attributes = dict(vars(value)) if value.__module__ == reached.module.__name__ else {}
@@ -117,6 +120,15 @@ def _inside(reached: Reached) -> Iterator[Reached]:
     for name, item in attributes.items():
         if not name.startswith("__"):
             yield reached._replace(value=item, path=f"{reached.path}.{name}")
+
+
+def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the arguments of a function that have defaults, with these."""
+    values = function.__defaults__ or ()
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount]
+    yield from zip(names[len(names) - len(values) :], values, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
 
 
 def attributes_of(value: Any) -> dict[str, Any]:

@@ -19,14 +19,15 @@ _SLACK = 20
 
 
 class Collections:
-    """Notes when Python collects garbage because there is enough of it, not because it was told to.
+    """Notes the processor time that Python needs to collect garbage because there is enough, not because it is told to.
 
     A collection of all generations takes as long as all objects of the process need, pytest's included where that
     is the host: 147 ms were seen there, in a task that does nothing.
     """
 
     def __init__(self) -> None:
-        self._began: float | None = None
+        self._began: tuple[float, float] | None = None
+        #: When each began, in monotonic seconds, and the seconds of processor time that it took.
         self._seen: deque[tuple[float, float]] = deque(maxlen=_MOST)
 
     def install(self) -> None:
@@ -39,17 +40,18 @@ class Collections:
             gc.callbacks.remove(self._on_collection)
 
     def since(self, moment: float) -> float:
-        """Return the seconds that collections have taken that began after `moment`, in monotonic seconds."""
-        return sum(ended - began for began, ended in self._seen if began >= moment)
+        """Return the processor time of the collections that began after `moment`; seconds, monotonic ones."""
+        return sum(took for began, took in self._seen if began >= moment)
 
     def _on_collection(self, phase: str, info: Mapping[str, Any]) -> None:
         if phase == "start":
             # The counts are those that made it begin: https://docs.python.org/3/library/gc.html#gc.set_threshold
             threshold = gc.get_threshold()[0]
             by_itself = threshold > 0 and gc.isenabled() and gc.get_count()[0] >= threshold - _SLACK
-            self._began = time.monotonic() if by_itself else None
+            self._began = (time.monotonic(), time.thread_time()) if by_itself else None
         elif self._began is not None:
-            ended = time.monotonic()
-            if ended - self._began > _SHORTEST_S:
-                self._seen.append((self._began, ended))
+            began, used = self._began
+            took = time.thread_time() - used
+            if took > _SHORTEST_S:
+                self._seen.append((began, took))
             self._began = None

@@ -196,7 +196,9 @@ class HubKept(Detector):
         whose = "a greenlet that it started" if isinstance(meter, ChildMeter) else "it"
         effect = _effect(others)
         if lasts:
-            effect += "; it still does: if it waits for another task of this worker, it never ends"
+            effect += "; it still does"
+            if kind == BLOCKED:
+                effect += ": if it waits for another task of this worker, it never ends"
         pool = self.watch.pool.name
         self.watch.report(
             kind,

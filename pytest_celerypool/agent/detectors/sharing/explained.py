@@ -211,7 +211,8 @@ class ExplainedSharing(Detector):
             elif test.how == "in":
                 checked = test.place.owner is held and _same(getattr(test.node, "left", None), key)
             else:
-                checked = test.place.value() is held and held is not UNKNOWN and key is None
+                there = key is None or (isinstance(exc, IndexError) and ast.unparse(key) in _ENDS)
+                checked = test.place.value() is held and held is not UNKNOWN and there
             if checked:
                 self._changed(run, exc, ast.unparse(at.node), test, places)
                 return
@@ -239,6 +240,10 @@ class ExplainedSharing(Detector):
             "hold a lock from the check to the use, or use it and catch the exception (dict.pop(key, None))",
             others=others[:4],
         )
+
+
+#: The places of a sequence that is not empty.
+_ENDS = ("0", "-1")
 
 
 def _failed(node: ast.AST) -> tuple[ast.expr | None, ast.expr | None]:
