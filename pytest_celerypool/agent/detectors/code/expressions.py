@@ -41,7 +41,7 @@ _TAKING = {"pop", "popitem", "remove", "discard", "popleft", "get_nowait"}
 _LOOKING = {"get", "pop", "setdefault"}
 
 #: Functions that do not look at what an object holds.
-_BLIND = {"len", "id", "isinstance", "type", "bool", "hasattr", "callable"}
+_BLIND = {"len", "id", "isinstance", "type", "bool", "callable"}
 
 
 class Expressions:
@@ -176,6 +176,8 @@ class Expressions:
             value = resolve(node.args[0], walk.scope)
             if value is not UNKNOWN:
                 self._use(value, node, "next")
+        elif function is hasattr:
+            self._look_for_attribute(node, walk)
         elif getattr(function, "__name__", "") not in _BLIND:
             if isinstance(function, CACHED):
                 self._use(function, node, "call")
@@ -184,6 +186,13 @@ class Expressions:
         self._mark("leave", node)
         if method is not None:
             self._method(node, method, walk)
+
+    def _look_for_attribute(self, node: ast.Call, walk: Walk) -> None:
+        """Walk ``hasattr(object, "name")``: it looks at that attribute as ``in`` does at an item."""
+        base = resolve(node.args[0], walk.scope) if len(node.args) == 2 else UNKNOWN
+        name = node.args[1].value if len(node.args) == 2 and isinstance(node.args[1], ast.Constant) else None
+        if base is not UNKNOWN and base is not FRESH and isinstance(name, str):
+            self._read(Place(base, name, attribute=True), node, "in")
 
     def _method(self, node: ast.Call, method: ast.Attribute, walk: Walk) -> None:
         """Walk a method of a container, or of a library's object, which reads whatever that holds."""
