@@ -40,7 +40,9 @@ _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetCom
 CACHED: Any = type(functools.lru_cache(len))
 
 #: What looks an attribute up without code of the user's.
-_ORDINARY: tuple[Any, ...] = (object.__getattribute__, type.__getattribute__)
+_ORDINARY: tuple[Any, ...] = tuple(
+    cls.__getattribute__ for cls in (object, type, dict, list, set, types.SimpleNamespace)
+)
 
 #: Functions of the library whose results differ from call to call.
 _NEVER_TWICE = {"time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "uuid1", "uuid4", "now", "utcnow"}
