@@ -1,8 +1,8 @@
 """No innocent project of the collection is accused: no finding of policy fail, under any pool.
 
 By default a few cases run; with ``CELERYPOOL_CASES=all`` in the environment all of them do. ``CELERYPOOL_ROUNDS`` says
-how often each runs, ``CELERYPOOL_LOAD`` how many processes keep processors busy meanwhile, ``CELERYPOOL_LAUNCH`` where the
-workers run.
+how often each runs, ``CELERYPOOL_LOAD`` how many processes keep processors busy meanwhile, ``CELERYPOOL_LAUNCH`` where
+the workers run.
 """
 
 import os
