@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from servers import Foreign, Project
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.alone]
 
 PUBLISHES = """
 def test_publishes(celery_pool_worker, tmp_path):
