@@ -191,11 +191,11 @@ class Ledger:
                 if span.worker == self.worker and span.pid is not None and not alive(span.pid):
                     span.ended = time.monotonic()
                     span.state = stored(entry.id)
-                    entry.cut_off = span.state is not None
-                    self.lost_slots = True
-                    if not entry.cut_off:
+                    if span.state is None:
                         span.exception = f"process {span.pid} died"
                         self._lose(entry, span)
+                    else:
+                        entry.cut_off = self.lost_slots = True
 
     def _lose(self, entry: TaskEntry, span: Span, *, reported: bool = False) -> None:
         span.state = LOST

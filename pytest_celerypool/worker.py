@@ -295,8 +295,8 @@ class WorkerHandle(Handle):
 
     def close_dead(self) -> None:
         """End the executions whose process is gone."""
-        running = {span.pid for span in self.ledger.spans if span.ended is None and span.pid is not None}
-        gone = {pid for pid in running if not is_alive(pid)}
+        running = {span.pid for entry in self.ledger.outstanding() for span in entry.open_spans}
+        gone = {pid for pid in running if pid is not None and not is_alive(pid)}
         if gone:
             self.take_in()  # the last that they recorded
             self.ledger.close_dead(lambda pid: pid not in gone, self._stored_state)

@@ -38,10 +38,8 @@ class StackWriter:
         :param greenlets: the greenlets that run tasks, read at the moment of the signal.
         """
         path = os.path.join(self._folder, f"stacks-{os.getpid()}")
-        before, self._fd = (
-            self._fd,
-            originals.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600),
-        )
+        before = self._fd
+        self._fd = originals.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if greenlets is not None:
             self._greenlets = greenlets
         signal.signal(SIGNAL, self._write_all)

@@ -189,10 +189,11 @@ class Expressions:
 
     def _look_for_attribute(self, node: ast.Call, walk: Walk) -> None:
         """Walk ``hasattr(object, "name")``: it looks at that attribute as ``in`` does at an item."""
-        base = resolve(node.args[0], walk.scope) if len(node.args) == 2 else UNKNOWN
-        name = node.args[1].value if len(node.args) == 2 and isinstance(node.args[1], ast.Constant) else None
-        if base is not UNKNOWN and base is not FRESH and isinstance(name, str):
-            self._read(Place(base, name, attribute=True), node, "in")
+        match node.args:
+            case [base, ast.Constant(value=str(name))]:
+                place = place_of(ast.Attribute(base, name, ast.Load()), walk.scope)
+                if place is not None:
+                    self._read(place, node, "in")
 
     def _method(self, node: ast.Call, method: ast.Attribute, walk: Walk) -> None:
         """Walk a method of a container, or of a library's object, which reads whatever that holds."""

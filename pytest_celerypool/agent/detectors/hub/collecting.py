@@ -41,7 +41,8 @@ class Collections:
 
     def since(self, moment: float) -> float:
         """Return the processor time of the collections that began after `moment`; seconds, monotonic ones."""
-        return sum(took for began, took in self._seen if began >= moment)
+        # Of a copy: a collection may come meanwhile, in this thread or in that of the hub.
+        return sum(took for began, took in tuple(self._seen) if began >= moment)
 
     def _on_collection(self, phase: str, info: Mapping[str, Any]) -> None:
         if phase == "start":
