@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -71,6 +73,16 @@ def test_what_lies_in_a_queue_of_none_is_hopeless_for_all(tmp_path):
     made.ledger.publish("1", "proj.add", 0, 1.0, "mail", None)
     with pytest.raises(TaskTimeoutError, match=r"nobody consumes \(cpu consumes: cpu; io consumes: io\)"):
         made.drain(timeout=60)
+
+
+def test_what_a_process_recorded_just_before_it_died_is_read_before_its_task_is_called_lost(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait(20)
+    made = cluster(launched(tmp_path, "cpu", [started(process.pid)]))
+    with open(tmp_path / "cpu.jsonl", "a") as trace:
+        trace.write(json.dumps(ended(process.pid)) + "\n")
+    made["cpu"].close_dead()
+    assert [span.state for span in made["cpu"].ledger.spans] == ["SUCCESS"]
 
 
 def test_a_name_that_no_worker_has_is_no_key(tmp_path):
