@@ -112,8 +112,8 @@ def run_case(case, project, *options, timeout=240):
         "findings_writer",
         f"--celery-pools={','.join(case.pools)}",
         "--celery-app=tasks:app",
-        *case.options,
         *options,
+        *case.options,  # the last that is given counts: a case may be about one launch
         environment={"FINDINGS": str(found), "CASE_DIR": str(project.path)},
         timeout=timeout,
     )
