@@ -84,7 +84,11 @@ class ProcFile:
 
     def second_and_third(self) -> tuple[int, int] | None:
         """Return the second and the third of its integers, ``None`` where the system does not offer both."""
-        fields = self._fields()
+        try:
+            # A tracer of switches asks this: without another call where that can be.
+            fields = self._fields() if self._contended else originals.read_at(self._fd, _READ, 0).split(None, 3)
+        except OSError:
+            fields = self._fields()
         try:
             return None if fields is None else (int(fields[1]), int(fields[2]))
         except (IndexError, ValueError):
@@ -303,9 +307,10 @@ class GreenMeter(Run):
             self.wait = _since(self.delayed, tracer.delayed) or 0.0
 
     def waited(self) -> float:
-        """Return the seconds that its hub had waited for a processor, ever, at most :data:`SLACK_S` ago."""
-        tracer = self.tracer
-        if time.monotonic() - tracer.asked_at <= SLACK_S:
+        """Return the seconds that its hub had waited for a processor, ever, at most twice :data:`SLACK_S` ago."""
+        tracer, now = self.tracer, time.monotonic()
+        # When the greenlet got the hub it was at most :data:`SLACK_S` that the tracer had not asked.
+        if now - self.since <= SLACK_S or now - tracer.asked_at <= SLACK_S:
             return tracer.delayed or 0.0
         # The tracer must not look: what the greenlet has used since it got the hub is to be seen when it leaves that.
         return tracer.clocks.delay() or 0.0

@@ -87,7 +87,7 @@ class Watch:
         from celery import signals
 
         self._tell("install")
-        self._bind()
+        self.bind()
         self._opening = Opening(self._opened)
         if self._openers:
             self._opening.install()
@@ -101,7 +101,7 @@ class Watch:
         """Go on: the application is imported."""
         self.app = app
         self._tell("begin")
-        self._bind()
+        self.bind()
         self.recorder.watch = self
 
     def _opened(self, file: Any, path: Any, mode: Any) -> None:
@@ -111,7 +111,11 @@ class Watch:
 
     def returned(self, run: Run, result: Any) -> None:
         """Tell the detectors what a task has returned, before it is stored."""
-        self._call(self._returners, run, result)
+        for detector, tell in self._returners:
+            try:
+                tell(run, result)
+            except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+                self.switch_off(detector, exc)
 
     def stopping(self) -> None:
         """Tell the detectors that the worker begins to shut down; Celery sends no signal of an embedded one's end."""
@@ -140,7 +144,7 @@ class Watch:
     def _concerns(self, consumer: Any) -> bool:
         return getattr(consumer, "app", self.app) is self.app
 
-    def _bind(self) -> None:
+    def bind(self) -> None:
         """Find out which detectors want to hear what: what is called for every task has to be little."""
         self._starters = self._listeners("started")
         enders = self._listeners("ended")
@@ -151,14 +155,17 @@ class Watch:
         self._openers = self._listeners("opened")
 
     def _listeners(self, method: str) -> Listeners:
-        overridden = (one for one in self._detectors if getattr(type(one), method) is not getattr(Detector, method))
-        return tuple((one, getattr(one, method)) for one in overridden)
+        return tuple(
+            (one, getattr(one, method))
+            for one in self._detectors
+            if getattr(type(one), method) is not getattr(Detector, method) and method not in one.resting
+        )
 
     def started(self, run: Run) -> None:
         """Tell the detectors that a task begins in this slot."""
         self.starts += 1
         run.number = self.starts if len(self.recorder.running) == 1 else -self.starts
-        # As _call() does; here and in ended() it would cost as much again as the detectors mostly do.
+        # As _call() does; here and where tasks return and end it would cost as much again as the detectors mostly do.
         for detector, tell in self._starters:
             try:
                 tell(run)
@@ -209,7 +216,7 @@ class Watch:
             return
         detector.active = False
         self._detectors.remove(detector)
-        self._bind()
+        self.bind()
         self.recorder.failed(f"detector {type(detector).__name__}, switched off", exc)
         try:
             detector.remove()

@@ -294,7 +294,7 @@ recorder = types.SimpleNamespace(tracer=tracer, failed=print)
 pool = types.SimpleNamespace(name="{name}", green=True)
 watch = types.SimpleNamespace(
     recorder=recorder, pool=pool, frames=None, limit=lambda kind: 0.1, on=lambda kind: True, running=lambda: [],
-    guarded=lambda detector, callback: callback,
+    guarded=lambda detector, callback: callback, bind=lambda: None,
 )
 before = {name}.spawn
 detector = HubKept(watch)

@@ -51,6 +51,14 @@ class Marked(Told):
         self.heard.append(("marked", run.id, run.marks["marked"]))
 
 
+class Resting(Told):
+    """Wants to hear of ends only while it listens."""
+
+    def __init__(self, watch):
+        super().__init__(watch)
+        self.rest("ended")
+
+
 class Failing(Detector):
     """Raises where it is told of anything."""
 
@@ -87,7 +95,7 @@ class Recorder:
         self.failures.append(where)
 
 
-CLASSES = (Told, Marked, Failing, Replacing, AlsoReplacing)
+CLASSES = (Told, Marked, Resting, Failing, Replacing, AlsoReplacing)
 
 
 def make(recorder, *names):
@@ -133,6 +141,20 @@ def test_a_detector_that_waits_for_its_mark_is_told_of_tasks_that_have_it(watch)
     run.marks["marked"] = 7
     watch.ended(run, "SUCCESS", None)
     assert Told.heard[-1] == ("marked", "1", 7)
+
+
+def test_a_detector_that_rests_is_told_again_when_it_listens(recorder, watch):
+    watch.remove()
+    other = make(recorder, "Resting")
+    other.install()
+    (resting,) = other._detectors
+    other.ended(begin(other, "1"), "SUCCESS", None)
+    resting.listen("ended")
+    other.ended(begin(other, "2"), "SUCCESS", None)
+    resting.rest("ended")
+    other.ended(begin(other, "3"), "SUCCESS", None)
+    assert [each for each in Told.heard if each[0] == "ended"] == [("ended", "2", "SUCCESS")]
+    other.remove()
 
 
 def test_a_failure_is_told_after_the_end(watch):

@@ -79,6 +79,18 @@ class Detector:
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self._patches: list[tuple[Any, str, Any, Any]] = []
+        #: The names of methods that need not be called for now.
+        self.resting: set[str] = set()
+
+    def rest(self, *methods: str) -> None:
+        """Not be called for every task by some of :meth:`started`, :meth:`ended` and the like, until :meth:`listen`."""
+        self.resting.update(methods)
+        self.watch.bind()
+
+    def listen(self, *methods: str) -> None:
+        """End :meth:`rest`."""
+        self.resting.difference_update(methods)
+        self.watch.bind()
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:

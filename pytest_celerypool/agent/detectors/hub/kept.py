@@ -54,6 +54,7 @@ class HubKept(Detector):
         self._pid = os.getpid()
         self._collections = Collections()
         self._heard: Callable[..., None] | None = None
+        self.rest("ended")
         self._watch_spawning()
 
     def begin(self) -> None:
@@ -79,8 +80,7 @@ class HubKept(Detector):
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Let go of the greenlets that have ended."""
-        if self._children:
-            self._forget(lambda child: child.dead)
+        self._forget(lambda child: child.dead)
 
     def remove(self) -> None:
         """End, the thread too."""
@@ -143,6 +143,8 @@ class HubKept(Detector):
             return
         tracer.adopt(greenlet, run)
         self._children.append(greenlet)
+        if "ended" in self.resting:
+            self.listen("ended")
 
     def _forget(self, which: Callable[[Any], bool]) -> None:
         gone = [child for child in self._children if which(child)]

@@ -67,6 +67,7 @@ class InitSignals(Detector):
         self._receivers: tuple[tuple[str, Any], ...] = ()
         self._reaches: dict[Any, Reach] = {}
         self._looked: set[str] = set()
+        self.rest("ended")
 
     def install(self) -> None:
         """See what is to be called at the exit of the process."""
@@ -83,6 +84,8 @@ class InitSignals(Detector):
         if run.task.name not in self._looked:
             self._looked.add(run.task.name)
             self._receivers = tuple(self._missed())
+            if self._receivers:
+                self.listen("ended")
 
     def _missed(self) -> Iterable[tuple[str, Any]]:
         from celery import signals

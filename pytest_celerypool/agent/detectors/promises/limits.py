@@ -79,6 +79,8 @@ class Limits(Detector):
         self._forks = watch.pool.forks
         self._enforced = bool(watch.pool.facts["enforces_hard_time_limit"])
         self._alarm = Alarm(watch, lambda callback: watch.guarded(self, callback))
+        if self._forks:
+            self.rest("started")
 
     def begin(self) -> None:
         """See the limits of the whole worker, and where prefork's signal finds a task."""
@@ -110,8 +112,6 @@ class Limits(Detector):
 
     def started(self, run: Run) -> None:
         """Note the limits of a task that has any."""
-        if self._forks:
-            return
         task, own = run.task, run.limits
         hard, soft = own if own else (None, None)
         hard = hard or task.time_limit or self._hard

@@ -170,6 +170,7 @@ class Recycling(Detector):
         self._kilobytes: int | None = None
         self._count = itertools.count(1)
         self._before = 0
+        self.rest("ended")
 
     def begin(self) -> None:
         """See what the worker is configured with."""
@@ -180,6 +181,8 @@ class Recycling(Detector):
     def _configured(self, _result: Any, controller: Any, *_args: Any, **_kwargs: Any) -> None:
         self._tasks = controller.max_tasks_per_child
         self._kilobytes = controller.max_memory_per_child
+        if self._tasks or self._kilobytes:
+            self.listen("ended")
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Count one more."""
@@ -232,6 +235,7 @@ class Autoscaling(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._controller: Any = None
+        self.rest("started")
 
     def begin(self) -> None:
         """See the worker when it starts, under either launch."""
@@ -242,10 +246,12 @@ class Autoscaling(Detector):
     def _starts(self, controller: Any) -> None:
         if controller.autoscale:
             self._controller = controller
+            self.listen("started")
 
     def started(self, run: Run) -> None:
         """Compare what was asked for with the pool that runs, with the first task."""
         controller, self._controller = self._controller, None
+        self.rest("started")
         if controller is None or (hasattr(controller.pool, "grow") and hasattr(controller.pool, "shrink")):
             return
         most, least = controller.autoscale[:2]

@@ -91,6 +91,7 @@ class Sharing(Detector):
         self._reported: dict[tuple[str, str, str], set[str]] = {}
         self._suspects: list[tuple[Place, Step, Step, Neighbour, list[str]]] = []
         self._start: Any = None
+        self.rest("ended")
 
     # -- what runs for every task
 
@@ -100,6 +101,8 @@ class Sharing(Detector):
         touches = self._touches.get(task.name)
         if touches is None:
             touches = self._touches[task.name] = self._may_write(task)
+            if touches:
+                self.listen("ended")
         if not touches:
             return
         alive = self._alive

@@ -25,6 +25,7 @@ class Spawned(Detector):
     """Compares how many greenlets wait for the hub before a task and after it."""
 
     kinds = (Kind("pool-bound", "fail", "code that works under one pool only"),)
+    mark = _MARK
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -41,9 +42,7 @@ class Spawned(Detector):
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Tell of what the task has left waiting."""
-        before = run.marks.get(_MARK)
-        if before is None:
-            return
+        before = run.marks[_MARK]
         for library, count in self._pending().items():
             if count > before.get(library, 0):
                 self._tell(run, library, count - before.get(library, 0))

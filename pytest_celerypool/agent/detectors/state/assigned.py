@@ -35,7 +35,8 @@ class Assigned:
         self._ledger = ledger
         self._running = watch.recorder.running
         self._known: list[tuple[Any, str, Subject]] = []
-        self._places: list[tuple[Any, str]] = []
+        self._owners: list[Any] = []
+        self._names: list[str] = []
         self._usual: list[Any] = []
         #: The last tasks that have ended, and how many had begun by then: a task keeps no other one alive.
         self._ended: deque[tuple[int, Run]] = deque(maxlen=_MOST_ENDED)
@@ -48,24 +49,28 @@ class Assigned:
         """A task begins: another one may have replaced something for a while."""
         if not self._known:
             self._known = assigned()
-            self._places = [(owner, name) for owner, name, _ in self._known]
+            self._owners = [owner for owner, _, _ in self._known]
+            self._names = [name for _, name, _ in self._known]
             self._usual = self._now()
-        now = self._now()
-        if self._differs(now):
+        now = self._replaced()
+        if now is not None:
             self._compare(run, now, self._began)
 
     def ended(self, run: Run) -> None:
         """A task ends."""
         self._ended.append((self._watch.starts, run))
-        if self._known and self._differs(now := self._now()):
+        now = self._replaced() if self._known else None
+        if now is not None:
             self._compare(run, now, self._left)
 
     def _now(self) -> list[Any]:
-        return [getattr(owner, name) for owner, name in self._places]
+        return list(map(getattr, self._owners, self._names))
 
-    def _differs(self, values: list[Any]) -> bool:
+    def _replaced(self) -> list[Any] | None:
+        """Return what there is now if something is not what the worker has, as the start and end of each task ask."""
+        now = list(map(getattr, self._owners, self._names))
         # By identity: what a task has put there may compare as it likes.
-        return any(map(is_not, values, self._usual))
+        return now if any(map(is_not, now, self._usual)) else None
 
     def _compare(self, run: Run, values: list[Any], judge: Callable[[Run, int, Any, Any], None]) -> None:
         for number, (before, now) in enumerate(zip(self._usual, values, strict=True)):
