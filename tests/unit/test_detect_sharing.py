@@ -383,6 +383,29 @@ def test_names_made_of_the_process_id_at_import_are_found(tmp_path):
     assert made_at_import(str(path)) == {"OWNER": (2, "getpid"), "KEY": (3, "getpid")}
 
 
+def test_objects_that_keep_the_process_id_are_found_at_import(tmp_path):
+    path = tmp_path / "ids.py"
+    path.write_text(
+        textwrap.dedent("""
+        import os
+        class Owner:
+            def __init__(self):
+                self.name = f"owner-{os.getpid()}"
+        class Settings:
+            worker = os.getpid()
+        OWNER = Owner()
+        PLACE = Place()
+        PLACE.pid = os.getpid()
+        OTHER = Place()
+        """)
+    )
+    assert made_at_import(str(path)) == {
+        "Settings": (7, "getpid"),
+        "OWNER": (5, "getpid"),
+        "PLACE": (10, "getpid"),
+    }
+
+
 def test_causes_of_an_exception_are_looked_at_once():
     first, second = ValueError("a"), KeyError("b")
     first.__cause__, second.__cause__ = second, first
@@ -408,3 +431,69 @@ def test_no_long_text_is_made_of_what_a_task_keeps(text, value):
 def test_long_items_are_told_apart():
     """Also where only their ends differ."""
     assert key_of("x" * 1000 + "a") != key_of("x" * 1000 + "b")
+
+
+EMPTIED = [
+    ("rows = []", "rows.clear(); rows.append(x)", "sum(rows)"),
+    ("rows = []", "rows[:] = [x]", "sum(rows)"),
+    ("rows = []", "del rows[:]; rows.extend([x])", "sorted(rows)"),
+    ("seen = set()", "seen.clear(); seen.add(x)", "list(seen)"),
+    ("import io; out = io.StringIO()", "out.seek(0); out.truncate(); out.write(str(x))", "out.getvalue()"),
+]
+
+
+@pytest.mark.parametrize(("before", "fill", "read"), EMPTIED)
+def test_a_container_that_a_task_empties_for_its_own_items_is_written_by_it(module, standing, before, fill, read):
+    users = module(f"{before}\ndef f(x):\n    {fill}\n    wait()\n    return {read}\n")
+    where = standing(users, users.f, 1)
+    assert [write.how for write in where.wrote.values()] == ["clear"]
+    assert list(where.awaits) == list(where.wrote)
+
+
+FILLED_IN_A_LOOP = """
+    rows = []
+    def f(xs):
+        rows.clear()
+        for x in xs:
+            wait()
+            rows.append(x)
+        return sum(rows)
+"""
+
+
+def test_a_container_that_is_filled_in_a_loop_is_still_the_tasks_own(module, standing):
+    users = module(FILLED_IN_A_LOOP)
+    assert len(standing(users, users.f, [1]).awaits) == 1
+
+
+LEFT_ALONE = {
+    "each task fills it with the same": """
+        def load(): return [1]
+        def f(x):
+            rows.clear()
+            rows.extend(load())
+            wait()
+            return sum(rows)
+    """,
+    "it is emptied again before it is read": """
+        def f(x):
+            rows.clear()
+            rows.append(x)
+            wait()
+            rows.clear()
+            return sum(rows)
+    """,
+    "nobody reads it": """
+        def f(x):
+            rows.clear()
+            rows.append(x)
+            wait()
+            return x
+    """,
+}
+
+
+@pytest.mark.parametrize("why", LEFT_ALONE)
+def test_a_container_is_not_the_tasks_own_where(module, standing, why):
+    users = module("rows = []\n" + textwrap.dedent(LEFT_ALONE[why]))
+    assert not standing(users, users.f, 1).awaits

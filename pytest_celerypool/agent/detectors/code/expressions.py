@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import types
 from collections.abc import Callable
 from typing import Any
@@ -24,9 +25,11 @@ from pytest_celerypool.agent.detectors.code.places import (
     resolve_callable,
 )
 from pytest_celerypool.agent.detectors.code.steps import (
+    FILLING,
     Label,
     Step,
     Walk,
+    is_whole,
     method_of_user,
     root_of,
     scope_of,
@@ -39,6 +42,10 @@ MOST_STEPS = 1500
 _ADDING = {"append", "add", "extend", "insert", "appendleft", "put", "put_nowait", "update", "setdefault"}
 _TAKING = {"pop", "popitem", "remove", "discard", "popleft", "get_nowait"}
 _LOOKING = {"get", "pop", "setdefault"}
+
+#: Files in memory, and what is done to them without reading what they hold.
+_BUFFERS = (io.StringIO, io.BytesIO)
+_OF_BUFFERS = {"truncate", "write", "writelines", "seek", "tell", "flush"}
 
 #: Functions that do not look at what an object holds.
 _BLIND = {"len", "id", "isinstance", "type", "bool", "callable"}
@@ -209,6 +216,11 @@ class Expressions:
             self._update(base, node, walk)
         elif name == "clear" and hasattr(base, "clear"):
             self._write(Place(base, ALL), node, FRESH, frozenset(), name)
+        elif isinstance(base, _BUFFERS) and name in _OF_BUFFERS:
+            if name == "truncate":
+                self._write(Place(base, ALL), node, FRESH, frozenset(), "clear")
+            elif name in FILLING:
+                self._write(Place(base, ALL), node, UNKNOWN, self._made_of(node, walk), name)
         elif name in _ADDING | _TAKING and hasattr(base, "__contains__"):
             keyed = item_place(base, argument) if not isinstance(base, list) else None
             added = argument if isinstance(base, set) or name in ("append", "appendleft") else UNKNOWN
@@ -295,7 +307,10 @@ class Expressions:
             elif isinstance(target, ast.Subscript) and isinstance(
                 base := resolve(target.value, walk.scope), dict | list | set
             ):
-                self._write(Place(base, ALL), target, UNKNOWN, sources, "item")
+                if is_whole(target):
+                    self._write(Place(base, ALL), target, FRESH, sources, "clear")
+                else:
+                    self._write(Place(base, ALL), target, UNKNOWN, sources, "item")
             elif root_of(target) not in walk.own:
                 self.unknown_writes += 1
 

@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from pytest_celerypool.agent.detectors.code.expressions import MOST_STEPS, Expressions
 from pytest_celerypool.agent.detectors.code.places import (
     ABSENT,
+    ALL,
     FRESH,
     UNKNOWN,
+    Place,
     Scope,
     place_of,
     resolve,
     resolve_callable,
 )
-from pytest_celerypool.agent.detectors.code.steps import Label, Step, Walk, bound_twice, reads_of, scope_of
+from pytest_celerypool.agent.detectors.code.steps import Label, Step, Walk, bound_twice, is_whole, reads_of, scope_of
 
 __all__ = ["Flow", "Label", "Step", "reads_of", "scope_of"]
 
@@ -107,6 +109,11 @@ class Flow(Expressions):
             place = place_of(target, walk.scope)
             if place is not None:
                 self._write(place, node, ABSENT, frozenset(), "del")
+            elif is_whole(target) and isinstance(
+                base := resolve(target.value, walk.scope),  # type: ignore[attr-defined]
+                list,
+            ):
+                self._write(Place(base, ALL), node, FRESH, frozenset(), "clear")
 
     def _on_If(self, node: ast.If, walk: Walk) -> bool:  # noqa: N802
         reads = self._tested(node.test, walk)

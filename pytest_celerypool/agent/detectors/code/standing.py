@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_celerypool.agent.detectors.code.flow import Flow, Label, Step, reads_of, scope_of
 from pytest_celerypool.agent.detectors.code.places import ALL, Place, Scope, Sources, hashable
-from pytest_celerypool.agent.detectors.code.steps import method_of_user
+from pytest_celerypool.agent.detectors.code.steps import FILLING, given_names, method_of_user
 from pytest_celerypool.agent.frames import TRACER, Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -57,6 +57,15 @@ class Reader:
                 flow = self.flow_of(method, scope_of(method, names))
                 found += flow.steps if flow is not None else ()
         return found
+
+    def is_of_its_own(self, step: Step) -> bool:
+        """Whether what a call adds somewhere is made of what its function was given, not the same for every task."""
+        function = self.sources.node(step.code)
+        if function is None or not isinstance(step.node, ast.Call):
+            return False
+        given = given_names(function)
+        arguments = [*step.node.args, *(keyword.value for keyword in step.node.keywords)]
+        return any(isinstance(each, ast.Name) and each.id in given for part in arguments for each in ast.walk(part))
 
     def place(self, step: Step) -> str:
         """Return the line of a step as findings show it."""
@@ -184,16 +193,18 @@ class Standing:
                 last_read[place.identity] = step
             elif step.kind == "write":
                 last_read.pop(place.identity, None)
-                self.wrote.pop(place.identity, None)
+                if not _fills(step):  # what a task has emptied is its own while it fills it
+                    self.wrote.pop(place.identity, None)
                 self._tests.pop(noted_at(step), None)
                 if certain and (step.how in ("=", "update") or (place.key is ALL and step.how == "clear")):
                     self.wrote[place.identity] = step
+        self._drop_refilled_alike()
         touched: set[Identity] = set()
         for step, certain in self._ahead:
             if step.kind in ("read", "use") and certain:
                 self._reading(step, touched)
             place = step.place
-            if place is None or place.identity in touched:
+            if place is None or place.identity in touched or (_fills(step) and place.identity in self.wrote):
                 continue
             touched.add(place.identity)
             if step.kind == "write" and certain:
@@ -202,6 +213,14 @@ class Standing:
                     self.updates[place.identity] = read, step
                 elif test is not None and step.how != "del":
                     self.builds[noted_at(step)] = test, step
+
+    def _drop_refilled_alike(self) -> None:
+        """Forget containers that each task empties and fills with the same: whose items they are is all one."""
+        steps = [step for step, _ in (*self._before, *self._ahead) if step.kind == "write"]
+        for identity in [identity for identity, write in self.wrote.items() if write.how == "clear"]:
+            fills = [step for step in steps if _fills(step) and step.place.identity == identity]  # type: ignore[union-attr]
+            if fills and not any(self._reader.is_of_its_own(step) for step in fills):
+                del self.wrote[identity]
 
     def _reading(self, step: Step, touched: set[Identity]) -> None:
         for identity, write in self.wrote.items():
@@ -215,6 +234,11 @@ class Standing:
                 read = other.identity == identity or (place.key is ALL and other.owner is place.owner)
             if read:
                 self.awaits[identity] = step
+
+
+def _fills(step: Step) -> bool:
+    """Whether a step adds to a container as a whole."""
+    return step.kind == "write" and step.place is not None and step.place.key is ALL and step.how in FILLING
 
 
 def noted_at(step: Step) -> Identity:
@@ -247,6 +271,8 @@ def name_of(step: Step) -> str:
         node = node.targets[0]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         node = node.func.value
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+        node = node.value
     return ast.unparse(node)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Place, Scope
@@ -44,6 +44,10 @@ class Step:
         return all(label in path for label in self.path)
 
 
+#: How things are added to a container as a whole, :attr:`Step.how`.
+FILLING = {"append", "appendleft", "add", "extend", "insert", "write", "writelines"}
+
+
 class Walk:
     """What is known while the body of one function is walked."""
 
@@ -62,6 +66,11 @@ def root_of(node: ast.expr) -> str:
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
+
+
+def is_whole(node: ast.expr) -> bool:
+    """Whether an expression is a slice of everything: ``items[:]``."""
+    return isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice) and ast.unparse(node.slice) == ":"
 
 
 def scope_of(function: types.FunctionType, names: dict[str, Any]) -> Scope:
@@ -93,6 +102,36 @@ def reads_of(value: Any, place: Place) -> bool:
         return False
     own = getattr(value, "__dict__", None)
     return isinstance(own, dict) and any(held is place.owner for held in own.values())
+
+
+def given_names(node: ast.FunctionDef) -> frozenset[str]:
+    """Return the arguments of a function but ``self``, and the local names of what is made of them."""
+    arguments = node.args
+    given = {each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)} - {"self", "cls"}
+    given |= {each.arg for each in (arguments.vararg, arguments.kwarg) if each is not None}
+    while True:
+        made = {
+            name.id
+            for target, value in _bindings(node)
+            if any(isinstance(each, ast.Name) and each.id in given for each in ast.walk(value))
+            for name in ast.walk(target)
+            if isinstance(name, ast.Name)
+        }
+        if made <= given:
+            return frozenset(given)
+        given |= made
+
+
+def _bindings(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Assign):
+            yield from ((target, each.value) for target in each.targets)
+        elif isinstance(each, ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and each.value is not None:
+            yield each.target, each.value
+        elif isinstance(each, ast.For | ast.comprehension):
+            yield each.target, each.iter
+        elif isinstance(each, ast.withitem) and each.optional_vars is not None:
+            yield each.optional_vars, each.context_expr
 
 
 def bound_twice(node: ast.FunctionDef) -> frozenset[str]:

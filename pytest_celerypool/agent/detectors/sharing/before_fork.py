@@ -22,6 +22,7 @@ from pytest_celerypool.agent.detectors.code.calls import function_of
 from pytest_celerypool.agent.detectors.code.flow import Flow, Step, scope_of
 from pytest_celerypool.agent.detectors.code.places import ALL, Scope, place_of
 from pytest_celerypool.agent.detectors.code.standing import name_of
+from pytest_celerypool.agent.detectors.code.steps import root_of
 from pytest_celerypool.agent.detectors.sharing.changes import Change, items_of, key_of, text_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.syntax import tree_of
@@ -82,16 +83,15 @@ class MadeBeforeFork(Detector):
             if name in _names(function, module):
                 value = module.get(name)
                 inside = self._of_parent(value) if maker == "getpid" else _is_part_of_text(function, name)
-                if inside:
-                    what = f"{name} is {text_of(value)}, made by {maker}() "
+                if inside and not _is_compared(filename, name, value):
+                    what = f"{name} {'has' if _is_object(value) else 'is'} {_text(value)}, made by {maker}() "
                     found.append((name, line, function.__code__.co_name, filename, what))
         return found
 
     def _of_parent(self, value: Any) -> bool:
-        values = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
         return any(
             each == self._parent if isinstance(each, int) else re.search(rf"(?<!\d){self._parent}(?!\d)", each)
-            for each in values
+            for each in _parts(value)
             if isinstance(each, int | str)
         )
 
@@ -120,12 +120,17 @@ def made_at_import(filename: str) -> dict[str, tuple[int, str]]:
     if tree is None:
         return {}
     found: dict[str, tuple[int, str]] = {}
+    #: Classes whose objects have something of the kind from their beginning.
+    classes: dict[str, tuple[int, str]] = {}
     for node in tree.body:
-        pairs = _pairs(node)
-        for target, value in pairs:
-            maker = next((name for name in map(_called, ast.walk(value)) if name in _UNIQUE), None)
-            if isinstance(target, ast.Name) and maker is not None:
-                found[target.id] = node.lineno, maker
+        if isinstance(node, ast.ClassDef):
+            _look_into_class(node, found, classes)
+        for target, value in _pairs(node):
+            maker, root = _maker_in(value), root_of(target)
+            if maker is not None and root:
+                found[root] = node.lineno, maker
+            elif isinstance(target, ast.Name) and _called(value) in classes:
+                found[target.id] = classes[_called(value)]
             elif isinstance(target, ast.Name) and _names_in(value) & set(found):
                 # made from another that was made so
                 origin = sorted(_names_in(value) & set(found))[0]
@@ -142,6 +147,46 @@ def _pairs(node: ast.stmt) -> list[tuple[ast.expr, ast.expr]]:
     if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
         return list(zip(target.elts, node.value.elts, strict=False))
     return [(target, node.value)]
+
+
+def _look_into_class(
+    node: ast.ClassDef, found: dict[str, tuple[int, str]], classes: dict[str, tuple[int, str]]
+) -> None:
+    for statement in node.body:
+        for _, value in _pairs(statement):
+            maker = _maker_in(value)
+            if maker is not None:
+                found[node.name] = statement.lineno, maker
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            for each in ast.walk(statement):
+                maker = _maker_in(each.value) if isinstance(each, ast.Assign) else None
+                if maker is not None:
+                    classes[node.name] = each.lineno, maker  # type: ignore[attr-defined]
+
+
+def _maker_in(node: ast.AST) -> str | None:
+    return next((name for name in map(_called, ast.walk(node)) if name in _UNIQUE), None)
+
+
+def _is_object(value: Any) -> bool:
+    """Whether a value keeps others in attributes."""
+    return hasattr(value, "__dict__") and not isinstance(value, types.ModuleType | types.FunctionType)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, list | tuple):
+        return list(value)
+    return list(vars(value).values()) if _is_object(value) else [value]
+
+
+def _text(value: Any) -> str:
+    """Return a value as text; of an object its attributes."""
+    if not _is_object(value):
+        return text_of(value)
+    held = {name: each for name, each in vars(value).items() if isinstance(each, int | str) and name[:2] != "__"}
+    return ", ".join(f"{name}={each!r}" for name, each in sorted(held.items())[:4])
 
 
 def _called(node: ast.AST) -> str:
@@ -186,6 +231,18 @@ def _is_part_of_text(function: types.FunctionType, name: str) -> bool:
                 steps = any(_called(part) in ("next", "count") for part in ast.walk(node))
                 if made and steps:
                     return True
+    return False
+
+
+def _is_compared(filename: str, name: str, value: Any) -> bool:
+    """Whether the file compares a global name, or what its object keeps, with the process id: it knows of forks."""
+    names = {name, *(vars(value) if _is_object(value) else ())}
+    tree = tree_of(filename)
+    for node in () if tree is None else ast.walk(tree):
+        if isinstance(node, ast.Compare) and any(_called(each) == "getpid" for each in ast.walk(node)):
+            attributes = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+            if names & (attributes | _names_in(node)):
+                return True
     return False
 
 

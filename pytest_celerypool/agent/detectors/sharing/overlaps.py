@@ -297,12 +297,15 @@ class Sharing(Detector):
         name, read = name_of(write), standing.awaits[write.place.identity]
         if not self._once("lost-update", standing.run, name):
             return
-        written = "a new object" if write.value is FRESH else mine
+        if write.how == "clear":
+            did = "was emptied by this task and by one beside it, each for items of its own, and this task goes on"
+        else:
+            written = "a new object" if write.value is FRESH else mine
+            did = f"was set to {written}, then by a task that ran beside it to {show(now)}, and this task goes on"
         self.watch.report(
             "lost-update",
             standing.run,
-            f"{name} was set to {written}, then by a task that ran beside it to {show(now)}, and this task goes on "
-            f"with that: under {self.watch.pool.name} the tasks of a process share it",
+            f"{name} {did} with that: under {self.watch.pool.name} the tasks of a process share it",
             [
                 self._reader.place(write),
                 f"waits at {standing.waits_at()}",
