@@ -4,6 +4,7 @@ import asyncio
 import os
 import queue
 import random
+import subprocess
 import sys
 import threading
 import types
@@ -12,6 +13,7 @@ from concurrent.futures import Future
 import pytest
 
 from pytest_celerypool.agent.detectors.fork import locks as fork_locks
+from pytest_celerypool.agent.detectors.fork import programs as fork_programs
 from pytest_celerypool.agent.detectors.fork import threads as fork_threads
 from pytest_celerypool.agent.detectors.fork.bound import _REFUSALS
 from pytest_celerypool.agent.detectors.fork.random_streams import PythonStream
@@ -149,3 +151,37 @@ def test_descriptors_are_listed_with_what_they_are():
     finally:
         os.close(reading)
         os.close(writing)
+
+
+@pytest.fixture
+def program():
+    made = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield made
+    made.communicate()
+
+
+@pytest.mark.parametrize(("holders", "reports"), [([1, 7], 1), ([1], 0)])
+def test_an_answer_of_a_program_from_before_the_fork_is_reported_where_another_child_may_read_it(
+    program, monkeypatch, holders, reports
+):
+    told = []
+    frames = types.SimpleNamespace(user_frame=sys._getframe, place=str, stack=lambda frame: [])
+    watch = types.SimpleNamespace(
+        frames=frames,
+        current=lambda: "run",
+        guarded=lambda _, callback: callback,
+        report=lambda *a, **_: told.append(a),
+    )
+    monkeypatch.setattr(fork_programs, "holders_of", lambda inode, kind: holders)
+    monkeypatch.setattr(fork_programs.family, "main_pid", lambda: 1)
+    monkeypatch.setattr(fork_programs, "definition", lambda frames, reached: None)
+    reached = Reached(program, types.ModuleType("m"), "program", "m.program", None, ())
+    monkeypatch.setattr(fork_programs, "walk", lambda frames, wanted: [reached])
+    detector = fork_programs.Programs(watch)
+    detector.forked()
+    program.stdin.write("asked\nonce more\n")
+    program.stdin.flush()
+    assert [program.stdout.readline() for _ in range(2)] == ["asked\n", "once more\n"]
+    assert len(told) == reports
+    detector.remove()
+    assert "readline" not in vars(program.stdout)

@@ -26,6 +26,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.hub.explained:Explained",
     "pytest_celerypool.agent.detectors.hub.unpatched:Unpatched",
     "pytest_celerypool.agent.detectors.fork.connections:Connections",
+    "pytest_celerypool.agent.detectors.fork.programs:Programs",
     "pytest_celerypool.agent.detectors.fork.files:Files",
     "pytest_celerypool.agent.detectors.fork.bound:Bound",
     "pytest_celerypool.agent.detectors.fork.threads:MissingThreads",

@@ -1,0 +1,103 @@
+"""Programs started before the fork that all children of a prefork pool ask through the same two pipes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_celerypool.agent import family
+from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.fork.connections import Inherited, holders_of, is_same
+from pytest_celerypool.agent.detectors.holders import Reached, definition, walk
+from pytest_celerypool.trace import Kind
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.watch import Watch
+
+#: Methods by which an answer is read; of a file made in C each object can have its own.
+_READS = ("read", "read1", "readinto", "readline", "readlines")
+
+
+class Programs(Detector):
+    """Sees a task read from the pipe of a program that the user's module started before the fork.
+
+    Writing to one is no finding: a program that is only sent lines mixes up nothing.
+    """
+
+    kinds: ClassVar[Sequence[Kind]] = (
+        Kind("shared-connection", "fail", "a task uses a connection that was opened before the fork"),
+    )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._replaced: list[tuple[Any, str]] = []
+        self._seen: set[int] = set()
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Whether the pool forks."""
+        return watch.pool.forks
+
+    def forked(self) -> None:
+        """Look what programs this new child has from its parent."""
+        self._seen = set()
+        for reached in walk(self.watch.frames, lambda value: issubclass(type(value), subprocess.Popen)):
+            pipe = reached.value.stdout
+            if pipe is not None and not pipe.closed and reached.value.stdin is not None:
+                inode = os.fstat(pipe.fileno()).st_ino
+                self._watch(pipe, reached, Inherited(pipe.fileno(), inode, f"to the program {reached.path}"))
+
+    def remove(self) -> None:
+        """End."""
+        for pipe, name in self._replaced:
+            vars(pipe).pop(name, None)
+        self._replaced.clear()
+        super().remove()
+
+    def _watch(self, pipe: Any, reached: Reached, inherited: Inherited) -> None:
+        used = self.watch.guarded(self, self._used)
+        for name in _READS:
+            original = getattr(pipe, name, None)
+            if original is not None and name not in vars(pipe):
+                setattr(pipe, name, _before(used, original, reached, inherited))
+                self._replaced.append((pipe, name))
+
+    def _used(self, reached: Reached, inherited: Inherited) -> None:
+        run = self.watch.current()
+        if run is None or inherited.inode in self._seen or not is_same(inherited):
+            return
+        children = [pid for pid in holders_of(inherited.inode, "pipe") if pid != family.main_pid()]
+        frames = self.watch.frames
+        frame = frames.user_frame(sys._getframe())
+        if frame is None or not children:
+            return
+        self._seen.add(inherited.inode)
+        made = definition(frames, reached)
+        self.watch.report(
+            "shared-connection",
+            run,
+            f"child {os.getpid()} reads an answer of a program that was started before the fork, and so may "
+            f"{len(children)} other {'child' if len(children) == 1 else 'children'}: under prefork each may get the "
+            "answer to what another asked, or half of it",
+            [
+                frames.place(frame),
+                *(f"  called from {line}" for line in frames.stack(frame)[1:]),
+                f"{reached.path}, process {reached.value.pid}, started by {family.main_pid()} (the parent)",
+                *([made] if made is not None else []),
+                f"pipe inode {inherited.inode}, descriptor {inherited.fd}, open in the processes {os.getpid()} (this "
+                f"child), {', '.join(map(str, children))}",
+            ],
+            "start the program in each child: on first use, or in a receiver of worker_process_init",
+            key=reached.path,
+        )
+
+
+def _before(used: Any, original: Any, reached: Reached, inherited: Inherited) -> Any:
+    def read(*args: Any, **kwargs: Any) -> Any:
+        used(reached, inherited)
+        return original(*args, **kwargs)
+
+    return read
