@@ -165,10 +165,10 @@ def test_an_answer_of_a_program_from_before_the_fork_is_reported_where_another_c
     program, monkeypatch, holders, reports
 ):
     told = []
-    frames = types.SimpleNamespace(user_frame=sys._getframe, place=str, stack=lambda frame: [])
+    frames = types.SimpleNamespace(user_frame=lambda frame: frame, place=str, stack=lambda frame: [])
     watch = types.SimpleNamespace(
         frames=frames,
-        current=lambda: "run",
+        current=lambda: types.SimpleNamespace(marks={}),
         guarded=lambda _, callback: callback,
         report=lambda *a, **_: told.append(a),
     )

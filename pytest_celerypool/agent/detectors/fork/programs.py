@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _READS = ("read", "read1", "readinto", "readline", "readlines")
 
 
+_MARK = "program"
+
+
 class Programs(Detector):
     """Sees a task read from the pipe of a program that the user's module started before the fork.
 
@@ -67,8 +70,9 @@ class Programs(Detector):
 
     def _used(self, reached: Reached, inherited: Inherited) -> None:
         run = self.watch.current()
-        if run is None or inherited.inode in self._seen or not is_same(inherited):
+        if run is None or inherited.inode in self._seen or _MARK in run.marks or not is_same(inherited):
             return
+        run.marks[_MARK] = True  # looking who has the pipe takes a while: once for each task
         children = [pid for pid in holders_of(inherited.inode, "pipe") if pid != family.main_pid()]
         frames = self.watch.frames
         frame = frames.user_frame(sys._getframe())
