@@ -105,6 +105,8 @@ class Ledger:
         self.agent_errors: list[str] = []
         #: What the test asked of its worker by remote control.
         self.commands: list[Command] = []
+        #: When Python collected garbage in the worker, in monotonic seconds, and for how many.
+        self._collections: list[tuple[float, float]] = []
         #: Where tasks waited for others.
         self.waits: list[Wait] = []
         self._findings: dict[tuple[str, str, str, str], Finding] = {}
@@ -275,7 +277,19 @@ class Ledger:
         )
         span.publisher_waited = None if entry.passage is None else entry.passage.published.others
         span.queue_waited = self._waits.began(entry, span, record.get("delayed"))
+        collecting = self._collecting(span)
+        if collecting:
+            span.queue_waited = (span.queue_waited or 0.0) + collecting
         entry.spans.append(span)
+
+    def _on_gc(self, record: Mapping[str, Any]) -> None:
+        self._collections.append((record["t"], record["took"]))
+
+    def _collecting(self, span: Span) -> float:
+        """Return for how many seconds Python collected garbage in the worker while a task waited to start."""
+        if span.published is None or span.started is None:
+            return 0.0
+        return sum(took for began, took in self._collections if span.published <= began + took and began < span.started)
 
     def _on_end(self, record: Mapping[str, Any]) -> None:
         entry = self._entry(record["id"], record["task"])
@@ -295,6 +309,7 @@ class Ledger:
         span.cpu, span.hold, span.kept = record.get("cpu"), record.get("hold"), record.get("kept")
         span.waited, span.slot_waited = record.get("wait"), record.get("delay")
         span.stored = record.get("stored")
+        span.collecting, span.collected, span.swept = (record.get(key) for key in ("collecting", "collected", "swept"))
         span.memory_after = record.get("mem")
         self._waits.left_slot(span)
         _set_error(span, record["exc"])

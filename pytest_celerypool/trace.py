@@ -8,12 +8,14 @@ A record is one JSON object on a line of the worker's trace file; ``e`` is its k
 ``pub``          about to be published: ``id task parent retries eta queue``; ``unpub`` takes it back
 ``recv``         received by the worker: ``id task retries eta``
 ``start``        begins in a slot: ``id task retries args kwargs pid slot mem delayed``
-``end``          leaves the slot: ``id task retries pid slot state exc cpu wait delay stored mem hold kept``
+``end``          leaves the slot: ``id task retries pid slot state exc cpu wait delay stored mem hold kept``, and where
+                 garbage was collected meanwhile ``collecting collected swept``
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
 ``unknown``      not registered: ``id task``
 ``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
 ``wait``         a task begins to wait for others in its slot: ``id task on evidence``; ``waited`` ends it: ``id``
 ``agent-error``  the agent itself failed: ``where error``
+``gc``           a process has collected its garbage by itself: ``took pid``
 ``collected``    a process has collected its garbage, as it was asked to: ``pid``
 ===============  ====================================================================================
 """
@@ -49,6 +51,11 @@ class Span:
 
     ``stored`` is the part of the runtime in which the result was stored, without ``waited``; ``hold`` the longest that
     the task kept its hub, ``kept`` how long it did in all (green pools).
+
+    Python collects garbage when there is enough of it, in whatever task that is: ``collecting`` is how long it did in
+    this process meanwhile, ``collected`` what of that was in this slot and so is in ``cpu``, ``swept`` by how much
+    ``hold`` would have been shorter without. All three are ``None`` if there was no such collection of a millisecond or
+    more.
     """
 
     id: str
@@ -74,6 +81,9 @@ class Span:
     queue_waited: float | None = None
     publisher_waited: float | None = None
     stored: float | None = None
+    collecting: float | None = None
+    collected: float | None = None
+    swept: float | None = None
     memory_before: int | None = None
     memory_after: int | None = None
     exception: str | None = None

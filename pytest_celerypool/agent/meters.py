@@ -169,7 +169,7 @@ class Cost(NamedTuple):
     """What one execution took, in seconds; ``None`` where the system does not tell, or the slot is no greenlet.
 
     :ivar ended: the end, in monotonic seconds.
-    :ivar cpu: processor time of the task alone.
+    :ivar cpu: processor time of the task alone, :attr:`collected` included.
     :ivar wait: how long the task waited for a processor while its code was to run; 0 if that may have been a sleep
         (:data:`TURN_S`).
     :ivar hold: the longest it kept its hub.
@@ -178,6 +178,8 @@ class Cost(NamedTuple):
         where the slot is a greenlet, also while the task was asleep; its own thread and the main one, which may have
         had the interpreter's lock, where the slot is one of several threads; otherwise its own thread alone.
     :ivar stored: the part of its time in which its result was stored, without :attr:`wait`.
+    :ivar collected: the processor time of the garbage collections that Python began by itself meanwhile in this slot.
+    :ivar swept: by how much the longest hold would have been shorter without those.
     """
 
     ended: float
@@ -187,6 +189,8 @@ class Cost(NamedTuple):
     kept: float | None
     delay: float | None
     stored: float
+    collected: float
+    swept: float
 
 
 class Run:
@@ -203,9 +207,14 @@ class Run:
     :ivar stored: seconds that storing its result took, without those in which its slot waited for a processor.
     :ivar delayed: seconds that the thread of its slot had waited for a processor, ever, when it began; ``None`` where
         the system does not tell.
+    :ivar collected: seconds of the garbage collections that Python began by itself in its slot meanwhile.
+    :ivar collecting: the same of all slots of the process, ever, when it began.
     """
 
-    __slots__ = ("about", "delayed", "id", "limits", "marks", "number", "over", "started", "stored", "task")
+    __slots__ = (
+        *("about", "collected", "collecting", "delayed", "id", "limits", "marks"),
+        *("number", "over", "started", "stored", "task"),
+    )
 
     started: float
     delayed: float | None
@@ -218,7 +227,7 @@ class Run:
         self.number = 0
         self.limits: Any = None
         self.over = False
-        self.stored = 0.0
+        self.stored = self.collected = self.collecting = 0.0
 
     def begin(self) -> None:
         """Begin to measure processor time: what the agent used since this was made is not the task's.
@@ -253,6 +262,7 @@ class ThreadMeter(Run):
 
     def begin(self) -> None:
         """Begin to measure processor time."""
+        self.collected = 0.0
         self._cpu = time.thread_time()
 
     def waited(self) -> float:
@@ -269,7 +279,7 @@ class ThreadMeter(Run):
         beside = 0.0 if self._alone else self._clocks.delay_beside() - self._beside
         delay = None if waited is None else waited + beside
         wait = waited if waited is None or is_wait(waited, turns - self._turns) else 0.0
-        return Cost(ended, cpu, wait, None, None, delay, self.stored)
+        return Cost(ended, cpu, wait, None, None, delay, self.stored, self.collected, 0.0)
 
 
 def _since(before: float | None, now: float | None) -> float | None:
@@ -286,9 +296,12 @@ class GreenMeter(Run):
 
     :ivar greenlet: the slot; ``None`` once the execution has ended.
     :ivar idle: seconds in which it kept its hub and used no processor.
+    :ivar hold: the longest that it kept its hub, without what Python needed to collect garbage meanwhile.
+    :ivar swept: what of :attr:`collected` is of holds that are over.
+    :ivar longest: the longest hold in which garbage was collected, with that.
     """
 
-    __slots__ = ("cpu", "greenlet", "hold", "idle", "since", "tracer", "wait")
+    __slots__ = ("cpu", "greenlet", "hold", "idle", "longest", "since", "swept", "tracer", "wait")
 
     def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: str, started: float) -> None:
         self.started = self.since = started
@@ -296,11 +309,11 @@ class GreenMeter(Run):
         super().__init__(task_id, task, about)
         self.tracer = tracer
         self.greenlet: Any = tracer.getcurrent()
-        self.cpu = self.hold = self.idle = self.wait = 0.0
+        self.cpu = self.hold = self.idle = self.wait = self.swept = self.longest = 0.0
 
     def begin(self) -> None:
         """Begin to measure processor time and holds: the greenlet has the hub."""
-        self.cpu = self.hold = self.idle = 0.0
+        self.cpu = self.hold = self.idle = self.collected = 0.0
         tracer = self.tracer
         self.since = tracer.look_again()
         if tracer.delayed != self.delayed:
@@ -325,7 +338,9 @@ class GreenMeter(Run):
         ended = tracer.look_again()
         wait = self.wait if tracer.tells_delay else None
         delay = _since(self.delayed, tracer.delayed)
-        return Cost(ended, self.cpu, wait, self.hold, self.cpu + self.idle, delay, self.stored)
+        hold = max(self.hold, self.longest)
+        kept = self.cpu + self.idle
+        return Cost(ended, self.cpu, wait, hold, kept, delay, self.stored, self.collected, hold - self.hold)
 
 
 class ChildMeter(GreenMeter):
@@ -467,6 +482,10 @@ class SwitchTracer:
                 self.on_hold(meter, held, used)
         meter.cpu += used
         meter.idle += held - used
+        if meter.collected > meter.swept:
+            collected, meter.swept = meter.collected - meter.swept, meter.collected
+            meter.longest = max(meter.longest, held)
+            held -= collected
         if held > meter.hold:
             meter.hold = held
 

@@ -15,6 +15,7 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import originals, storing
+from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.meters import Clocks, Run, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.publishing import Publication
 from pytest_celerypool.agent.receivers import connect
@@ -97,6 +98,7 @@ class Recorder:
     :param contended: whether other threads run Python while a task does.
     :ivar tracer: sees the switches of a green pool; ``None`` in any other.
     :ivar running: the executions in this process, by greenlet in a green pool and by thread in any other.
+    :ivar collections: of garbage, in this process.
     :ivar watch: is told of every start and end; ``None`` without detectors.
 
     What runs for every task (``_on_received``, ``_on_prerun``, ``_on_postrun``) guards itself and writes its
@@ -113,6 +115,8 @@ class Recorder:
         self._key: Callable[[], Any] = originals.get_ident
         if self.tracer is not None:
             self.running, self._key = self.tracer.running, self.tracer.getcurrent  # type: ignore[assignment]
+        slots: Callable[[Any], Run | None] = self.running.get if self.tracer is None else self.tracer.meters.get
+        self.collections = Collections(lambda: slots(self._key()), self._collected)
         self._greenlets = 0
         self._child: str | None = None
         self._child_of = 0
@@ -134,11 +138,13 @@ class Recorder:
             (signals.task_unknown, self._guarded(self._on_unknown)),
         )
         unwatch, unwatch_results = self._watch_timeouts(), storing.watch(self.current, self._returned)
+        self.collections.install()
 
         def disconnect() -> None:
             unwatch()
             unwatch_results()
             deafen()
+            self.collections.remove()
             if self.tracer is not None:
                 self.tracer.uninstall()
 
@@ -172,6 +178,10 @@ class Recorder:
         if where not in self._failed:
             self._failed.add(where)
             self.writer.write("agent-error", where=where, error=_short(exc))
+
+    def _collected(self, began: float, took: float) -> None:
+        """Record that Python collected garbage by itself; called in the middle of anything, this class included."""
+        self.writer.append(f'{{"e":"gc","t":{began},"took":{took:.9f},"pid":{os.getpid()}}}')
 
     def _watch_timeouts(self) -> Callable[[], None]:
         """Record hard time limits: only Celery 5.7 sends ``task_failure`` for them."""
@@ -311,6 +321,7 @@ class Recorder:
             else:
                 run = self.running[originals.get_ident()] = ThreadMeter(clocks, task_id, task, about)
             run.limits = request.timelimit
+            run.collecting = self.collections.total
             started, delayed = run.started, run.delayed
             args, kwargs, memory = request.argsrepr, request.kwargsrepr, clocks.recent_memory(started)
             self.writer.append(
@@ -333,7 +344,7 @@ class Recorder:
                 return
             meter = self.running.pop(self._key(), None)
             if meter is not None:
-                ended, cpu, wait, hold, kept, delay, stored = meter.stop()
+                ended, cpu, wait, hold, kept, delay, stored, collected, swept = meter.stop()
                 about, clocks = meter.about, self._clocks
                 # While other tasks run nobody can tell whose the growth is, and an older figure is as good.
                 memory = clocks.recent_memory(ended) if self.running else clocks.memory(ended)
@@ -344,6 +355,9 @@ class Recorder:
                     f'"mem":{"null" if memory is None else memory}'
                     + ("" if hold is None else f',"hold":{hold:.9f},"kept":{kept:.9f}')
                 )
+                collecting = self.collections.total - meter.collecting
+                if collecting:
+                    measured += f',"collecting":{collecting:.9f},"collected":{collected:.9f},"swept":{swept:.9f}'
             else:
                 ended = time.monotonic()
                 about = f'"id":{encode(task_id)},{self._about(task, request, os.getpid())},"slot":null'

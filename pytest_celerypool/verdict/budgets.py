@@ -275,6 +275,8 @@ def _doubt(measure: str, found: Range) -> str:
     if found.told:
         return f"it is within its noise of {shown(measure, found.noise)}"
     unknown = "nobody can tell how much of it others took, who waited for a processor meanwhile or stored the result"
+    if measure in ("cpu", "hold"):
+        unknown = "Python collected garbage meanwhile, of whichever tasks that was"
     if not _is_one(found):  # then the text of the limit has both ends
         return unknown
     return f"it lies between {shown(measure, found.low)} and {shown(measure, found.high)}, and {unknown}"

@@ -4,7 +4,8 @@ Other processes of the machine make a task take longer than it does. Linux tells
 processor (second figure of ``/proc/PID/task/TID/schedstat``), and what the task itself waited is taken out. For what
 others waited (the hub while the task slept, the server that stored its result, who handed on its message) nobody can
 tell whether the task waited for them: the measure then lies between a lowest value, without all of that, and a highest,
-with it. On an idle machine the two are the same but for fractions of a millisecond.
+with it. On an idle machine the two are the same but for fractions of a millisecond. So does what Python took to collect
+garbage by itself, which is chance too: it comes when there is enough, that of others included, and strikes any task.
 
 Times are seconds, sizes bytes.
 """
@@ -80,7 +81,7 @@ def runtime_range(span: Span) -> Range | None:
     high = max(0.0, span.runtime - (span.waited or 0.0))
     beside = max(0.0, (span.slot_waited or 0.0) - (span.waited or 0.0)) + (span.stored or 0.0)
     # What it computed, it took.
-    low = min(high, max(high - beside, span.cpu or 0.0))
+    low = min(high, max(high - beside - (span.collecting or 0.0), (span.cpu or 0.0) - (span.collected or 0.0)))
     return Range(low, high, _noise(span, high))
 
 
@@ -103,11 +104,13 @@ def total_range(span: Span) -> Range | None:
 def _cpu(span: Span) -> Range | None:
     if span.cpu is None:
         return None
-    return Range(span.cpu, span.cpu, _noise(span, span.cpu))
+    return Range(max(0.0, span.cpu - (span.collected or 0.0)), span.cpu, _noise(span, span.cpu))
 
 
 def _hold(span: Span) -> Range | None:
-    return None if span.hold is None else Range(span.hold, span.hold, _noise(span, span.hold))
+    if span.hold is None:
+        return None
+    return Range(max(0.0, span.hold - (span.swept or 0.0)), span.hold, _noise(span, span.hold))
 
 
 #: The measures that each execution has of its own.

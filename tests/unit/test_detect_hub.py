@@ -12,7 +12,7 @@ from textwrap import dedent
 import pytest
 
 from pytest_celerypool.agent import originals
-from pytest_celerypool.agent.detectors.hub.collecting import Collections
+from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, is_runnable, sample
 from pytest_celerypool.agent.frames import Frames
@@ -103,7 +103,9 @@ def test_the_collection_of_garbage_is_taken_off_a_hold(hold, judged, collected, 
 
 @pytest.fixture
 def collections():
-    heard = Collections()
+    heard = Collections(lambda: heard.slot, lambda *noted: heard.noted.append(noted))
+    heard.noted = []
+    heard.slot = types.SimpleNamespace(collected=0.0)
     heard.install()
     yield heard
     heard.remove()
@@ -123,6 +125,8 @@ def test_a_collection_that_python_began_by_itself_is_noted(collections):
     kept = fill()
     after = time.monotonic()
     assert 0.001 < collections.since(before) < after - before
+    assert collections.slot.collected == collections.total == collections.since(0.0)
+    assert sum(took for _, took in collections.noted) == collections.total
     assert collections.since(after) == 0.0
     assert kept
 
@@ -290,7 +294,7 @@ from pytest_celerypool.agent.meters import ChildMeter, Clocks, SwitchTracer
 import threading, time, {name}
 
 tracer = SwitchTracer(Clocks())
-recorder = types.SimpleNamespace(tracer=tracer, failed=print)
+recorder = types.SimpleNamespace(tracer=tracer, failed=print, collections=None)
 pool = types.SimpleNamespace(name="{name}", green=True)
 watch = types.SimpleNamespace(
     recorder=recorder, pool=pool, frames=None, limit=lambda kind: 0.1, on=lambda kind: True, running=lambda: [],

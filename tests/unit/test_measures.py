@@ -53,6 +53,15 @@ def test_on_an_idle_machine_a_runtime_is_one_value():
     assert found.best == 1.0
 
 
+COLLECTED = {"collecting": 0.5, "collected": 0.25, "swept": 0.125}
+
+
+@pytest.mark.parametrize(("measure", "low", "high"), [("runtime", 0.5, 1.0), ("cpu", 0.15, 0.4), ("hold", 0.175, 0.3)])
+def test_the_collection_of_garbage_may_have_been_that_of_others(measure, low, high):
+    found = PER_SPAN[measure](span(waited=0.0, slot_waited=0.0, stored=0.0, cpu=0.4, hold=0.3, **COLLECTED))
+    assert bounds(found) == (low, high)
+
+
 def test_what_the_task_waited_for_a_processor_is_not_its_runtime():
     assert bounds(runtime_range(span(waited=0.4, slot_waited=0.4, stored=0.0))) == (0.6, 0.6)
 

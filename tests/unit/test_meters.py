@@ -268,6 +268,18 @@ def test_start_and_end_have_every_field(recorder: Any, trace: Path):
     assert start["t"] <= end["t"]
 
 
+def test_a_collection_of_garbage_is_in_the_figures_of_the_task_that_it_struck(recorder: Any, trace: Path):
+    recorder._on_prerun(task_id="1", task=task_named("proj.task"))
+    collections = recorder.collections
+    collections._began = time.monotonic(), time.thread_time() - 0.25
+    collections._on_collection("stop", {})
+    recorder._on_postrun(task_id="1", task=task_named("proj.task"), state="SUCCESS")
+    _, collected, end = records(trace)
+    assert (collected["e"], collected["pid"]) == ("gc", os.getpid())
+    assert 0.25 <= end["collected"] == end["collecting"] == collected["took"] < 0.3
+    assert end["swept"] == 0.0
+
+
 def test_a_task_whose_start_was_not_seen_ends_without_figures(recorder: Any, trace: Path):
     task = task_named("proj.task")
     recorder._on_postrun(task_id="1", task=task, state="SUCCESS", retval=None)
@@ -397,3 +409,20 @@ def test_a_thread_is_asked_for_its_waits_only_once_it_was_without_a_processor_lo
     finally:
         tracer.uninstall()
     assert asked == [4.0, 5.0]
+
+
+def test_the_longest_hold_is_known_with_and_without_the_garbage_collected_in_it():
+    tracer = SwitchTracer(Clocks())
+    try:
+        meter = tracer.start("1", None, "")
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        meter.collected += 0.015
+        cost = meter.stop()
+    finally:
+        tracer.uninstall()
+    assert cost.collected == 0.015
+    assert cost.hold >= 0.02 - SLACK_S
+    assert cost.swept == pytest.approx(0.015)
+    assert cost.cpu >= 0.02 - SLACK_S

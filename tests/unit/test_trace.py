@@ -62,6 +62,14 @@ def ledger(*records, reports_lost=False):
     return made
 
 
+@pytest.mark.parametrize(("began", "waited"), [(0.5, None), (1.5, 0.25), (3.5, None)])
+def test_a_task_may_have_waited_for_garbage_to_be_collected(began, waited):
+    """That of the worker, between the task's publication and its start."""
+    collected = {"e": "gc", "t": began, "took": 0.25, "pid": 10}
+    (span,) = ledger(published(), received(), collected, started(), ended()).spans
+    assert span.queue_waited == waited
+
+
 def test_an_execution_becomes_a_span_with_its_times_and_figures():
     (span,) = ledger(published(), received(), started(), ended()).spans
     assert (span.published, span.received, span.started, span.ended) == (1.0, 2.0, 3.0, 5.0)

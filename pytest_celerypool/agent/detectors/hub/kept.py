@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.hub.collecting import Collections
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog
 from pytest_celerypool.agent.meters import ChildMeter, GreenMeter, Run
 from pytest_celerypool.trace import Kind
@@ -52,7 +51,7 @@ class HubKept(Detector):
         self._watchdog: Watchdog | None = None
         self._children: list[Any] = []
         self._pid = os.getpid()
-        self._collections = Collections()
+        self._collections = self.watch.recorder.collections
         self._heard: Callable[..., None] | None = None
         self.rest("ended")
         self._watch_spawning()
@@ -70,7 +69,6 @@ class HubKept(Detector):
         self._tracer.long_hold_s = shortest
         self._tracer.on_hold = self._held
         self._watchdog.start()
-        self._collections.install()
 
     def started(self, run: Run) -> None:
         """Wake the thread that looks."""
@@ -85,7 +83,6 @@ class HubKept(Detector):
     def remove(self) -> None:
         """End, the thread too."""
         super().remove()
-        self._collections.remove()
         self._ignore_spawning()
         if self._tracer is not None:
             self._tracer.on_hold = None
