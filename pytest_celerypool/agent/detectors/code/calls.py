@@ -19,6 +19,23 @@ def function_of(task: Any, frames: Frames) -> types.FunctionType | None:
     return None
 
 
+def names_of(function: types.FunctionType, depth: int = 3) -> set[str]:
+    """Return the global names and attributes that a function uses, and those functions of its module that it calls."""
+    module = function.__globals__
+    found: set[str] = set()
+    todo = [(function.__code__, depth)]
+    while todo:
+        code, left = todo.pop()
+        for name in code.co_names:
+            if name in found:
+                continue
+            found.add(name)
+            value = module.get(name)
+            if left and isinstance(value, types.FunctionType) and value.__globals__ is module:
+                todo.append((value.__code__, left - 1))
+    return found
+
+
 def flow_of_task(
     reader: Reader, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> Flow | None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.code.calls import function_of
+from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
 from pytest_celerypool.agent.detectors.code.flow import Flow, Step, scope_of
 from pytest_celerypool.agent.detectors.code.places import ALL, Scope, place_of
 from pytest_celerypool.agent.detectors.code.standing import name_of
@@ -80,7 +80,7 @@ class MadeBeforeFork(Detector):
             return []
         found = []
         for name, (line, maker) in made.items():
-            if name in _names(function, module):
+            if name in names_of(function):
                 value = module.get(name)
                 inside = self._of_parent(value) if maker == "getpid" else _is_part_of_text(function, name)
                 if inside and not _is_compared(filename, name, value):
@@ -197,22 +197,6 @@ def _called(node: ast.AST) -> str:
 
 def _names_in(node: ast.AST) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-
-
-def _names(function: types.FunctionType, module: dict[str, Any], depth: int = 3) -> set[str]:
-    """Return the global names that a function uses, and those functions of its module that it calls."""
-    found: set[str] = set()
-    todo = [(function.__code__, depth)]
-    while todo:
-        code, left = todo.pop()
-        for name in code.co_names:
-            if name in found:
-                continue
-            found.add(name)
-            value = module.get(name)
-            if left and isinstance(value, types.FunctionType) and value.__globals__ is module:
-                todo.append((value.__code__, left - 1))
-    return found
 
 
 def _is_part_of_text(function: types.FunctionType, name: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from operator import is_not
 from typing import TYPE_CHECKING, Any
 
+from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import Change, Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
@@ -79,9 +80,11 @@ class Assigned:
 
     def _began(self, run: Run, number: int, before: Any, now: Any) -> None:
         """Something is replaced as a task begins: it hurts one that does not replace it itself."""
-        if self._known[number][2].grade != "strict" or self._line(run, number) is not None:
+        if self._known[number][2].grade != "strict" or self._replaces(run, number):
             return
         for other in self._beside(run):
+            if not self._replaces(other, number):
+                continue
             change = self._change(other, number, before, now)
             if change is not None:
                 self._ledger.report_changed(change, [run], "in place when that task began")
@@ -110,6 +113,14 @@ class Assigned:
     def _line(self, run: Run, number: int) -> state_sources.Line | None:
         owner, name, _ = self._known[number]
         return state_sources.find(run.task, (), state_sources.replaces(owner.__name__, name))
+
+    def _replaces(self, run: Run, number: int) -> bool:
+        """Whether a task, or what it calls, has the line; another task of its file may have it."""
+        line = self._line(run, number)
+        function = function_of(run.task, self._watch.frames)
+        if line is None or function is None:
+            return False
+        return line.function == function.__code__.co_name or line.function in names_of(function)
 
     def _change(self, run: Run, number: int, before: Any, now: Any) -> Change | None:
         line = self._line(run, number)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytest_celerypool.agent.detectors.state.changes import Subject, text_of
-from pytest_celerypool.agent.detectors.state.mutator import Item, Mutator, constant
+from pytest_celerypool.agent.detectors.state.mutator import Grade, Item, Mutator, constant
 
 
 def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
@@ -221,10 +221,16 @@ _ASSIGNED = (
     ("ssl:", "_create_default_https_context"),
     ("tempfile:", "tempdir"),
     ("socket:", "socket"),
+    ("socket:", "getaddrinfo"),
+    ("socket:", "create_connection"),
     ("http.client:HTTPConnection", "debuglevel"),
     ("logging:", "raiseExceptions"),
     ("warnings:", "showwarning"),
 )
+
+
+#: Of these everything that talks to others has need, Celery too: while they are replaced no task is left alone.
+_OF_ALL = ("socket:", "ssl:")
 
 
 def assigned() -> list[tuple[Any, str, Subject]]:
@@ -236,8 +242,9 @@ def assigned() -> list[tuple[Any, str, Subject]]:
         owner = getattr(module, path, None) if path else module
         if owner is not None and hasattr(owner, name):
             label = f"{path or module_name}.{name}"
-            # Tasks that do not set it themselves mostly do not mind.
-            found.append((owner, name, Subject(("assigned", label), label, _ARGUMENT, grade="own", show=_shown)))
+            # Of the others, tasks that do not set it themselves mostly do not mind.
+            grade: Grade = "strict" if where in _OF_ALL else "own"
+            found.append((owner, name, Subject(("assigned", label), label, _ARGUMENT, grade=grade, show=_shown)))
     return found
 
 
