@@ -96,6 +96,7 @@ def test_one_run_is_not_enough_and_the_stress_pass_makes_it_enough(project):
     assert chosen(project.run(*arguments, "--celery-stress=20").output) == {"mix.fetch": "gevent with 100 slots"}
 
 
+@pytest.mark.slow
 def test_what_hosts_measure_is_advised_on(project):
     project.write(mix=APP, test_it=SUITE)
     arguments = ("--celery-pools=solo,gevent", "--celery-launch=inprocess", "--celery-advise", "-k", "fetch")

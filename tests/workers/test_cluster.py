@@ -338,6 +338,7 @@ def test_nothing_is_left_however_pytest_ends(project, until, number):
         process.kill()
 
 
+@pytest.mark.slow
 def test_stress_leaves_clusters_alone_and_says_so(project):
     quick = "from proj import fetch\n\ndef test_it(cluster):\n    fetch.delay('a')\n"
     project.write(proj=APP, conftest=CONFTEST, test_it=quick)

@@ -310,6 +310,7 @@ def test_the_concurrency_of_the_suite_beats_the_option_and_that_beats_one(projec
     assert f"slots {slots}\n" in run.output
 
 
+@pytest.mark.slow
 def test_a_broker_that_the_suite_chose_is_kept(project):
     """Only what is in memory is replaced: here the result backend, and not the broker, which nobody answers for."""
     conftest = """
@@ -406,6 +407,7 @@ def test_a_pool_without_its_library_is_skipped(project):
     assert run.outcomes() == {"test_it[gevent]": "skipped", "test_it[solo]": "passed"}
 
 
+@pytest.mark.slow
 def test_a_suite_whose_fixture_has_params_is_left_alone(project):
     conftest = """
         import pytest
@@ -419,6 +421,7 @@ def test_a_suite_whose_fixture_has_params_is_left_alone(project):
     assert run.outcomes() == {"test_it[solo]": "passed", "test_it[threads]": "passed"}
 
 
+@pytest.mark.slow
 def test_a_test_that_has_our_worker_too_follows_our_axis(project):
     project.write(
         proj="from celery import Celery\napp = Celery('proj')\n",
@@ -460,6 +463,7 @@ def test_a_worker_that_cannot_start_says_why_at_once(project):
     assert run.seconds < 10
 
 
+@pytest.mark.slow
 def test_workers_of_the_pools_and_of_the_suite_do_not_meet(project):
     """Tests that are not multiplied come between others, and get the suite's own worker all the same."""
     test = """
@@ -488,6 +492,7 @@ def test_workers_of_the_pools_and_of_the_suite_do_not_meet(project):
     ], run.output
 
 
+@pytest.mark.slow
 def test_xdist_runs_the_same_tests(project):
     project.write(conftest=CONFTEST, test_it=SUITE)
     run = project.run(CONTRIB, "--celery-pools=solo,threads", "-n2")
@@ -648,6 +653,7 @@ def test_a_session_worker_that_a_test_ends_is_replaced(project, pool):
     assert not project.remains()
 
 
+@pytest.mark.slow
 def test_a_task_that_is_just_queued_at_the_end_of_its_test_does_not_hold_up_prefork(project):
     """A child waits up to thirty seconds for somebody to read its last result."""
     project.write(

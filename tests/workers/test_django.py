@@ -121,6 +121,7 @@ def test_a_database_in_memory_is_refused_with_what_to_do(suite, project):
     assert not (project.path / "real.sqlite3").exists()
 
 
+@pytest.mark.slow
 def test_each_node_of_xdist_has_its_own(suite, project):
     run = suite('HERE / "test.sqlite3"')("--celery-pools=solo,threads", "-n2", "-k", "not hidden")
     assert set(run.outcomes().values()) == {"passed"}, run.output

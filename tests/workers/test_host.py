@@ -309,6 +309,7 @@ def test_output_is_shown_with_s(project):
 @pytest.mark.parametrize(
     "distribution", [("-n2",), ("-n2", "--dist=loadgroup"), ("-n2", "--dist=worksteal")], ids=" ".join
 )
+@pytest.mark.slow
 def test_below_xdist(project, distribution):
     """Each node has hosts of its own."""
     project.write(
@@ -373,7 +374,7 @@ def test_coverage(project, distribution):
 # -- what can go wrong
 
 
-@pytest.mark.gate("exit", "fork")
+@pytest.mark.gate("exit")
 @pytest.mark.parametrize(
     ("act", "told"),
     [
@@ -600,6 +601,7 @@ def test_however_pytest_is_ended(project, until, host, number):
 @pytest.mark.skipif(importlib.util.find_spec("pytest_timeout") is None, reason="pytest-timeout is not installed")
 @pytest.mark.gate("gevent")
 @pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.slow
 def test_a_hang_ends_by_pytest_timeout(project, host):
     """Where the host cannot interrupt its test pytest kills it; either way it is seen where the test hung."""
     project.write(

@@ -111,6 +111,7 @@ def test_a_regression_fails_every_test_that_ran_the_task(recorded, distribution)
     assert (recorded.path / "b.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_regression_is_run_again_by_last_failed(recorded):
     options = (*OPTIONS, "--celery-pools=solo", RATCHET, "-k", "not bad")
     recorded.run(*options, environment=SLOWER)
