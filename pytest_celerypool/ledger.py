@@ -105,8 +105,8 @@ class Ledger:
         self.agent_errors: list[str] = []
         #: What the test asked of its worker by remote control.
         self.commands: list[Command] = []
-        #: When Python collected garbage in the worker, in monotonic seconds, and for how many.
-        self._collections: list[tuple[float, float]] = []
+        #: When Python collected garbage in the worker, in monotonic seconds, for how many, and in which process.
+        self._collections: list[tuple[float, float, int]] = []
         #: Where tasks waited for others.
         self.waits: list[Wait] = []
         self._findings: dict[tuple[str, str, str, str], Finding] = {}
@@ -277,19 +277,23 @@ class Ledger:
         )
         span.publisher_waited = None if entry.passage is None else entry.passage.published.others
         span.queue_waited = self._waits.began(entry, span, record.get("delayed"))
-        collecting = self._collecting(span)
+        collecting = self._collecting(span.published, span.started)
         if collecting:
             span.queue_waited = (span.queue_waited or 0.0) + collecting
         entry.spans.append(span)
 
     def _on_gc(self, record: Mapping[str, Any]) -> None:
-        self._collections.append((record["t"], record["took"]))
+        self._collections.append((record["t"], record["took"], record["pid"]))
 
-    def _collecting(self, span: Span) -> float:
-        """Return for how many seconds Python collected garbage in the worker while a task waited to start."""
-        if span.published is None or span.started is None:
+    def _collecting(self, since: float | None, until: float | None, process: int | None = None) -> float:
+        """Return for how many seconds Python collected garbage between two moments, in all or one of the processes."""
+        if since is None or until is None:
             return 0.0
-        return sum(took for began, took in self._collections if span.published <= began + took and began < span.started)
+        return sum(
+            took
+            for began, took, pid in self._collections
+            if since <= began + took and began < until and process in (None, pid)
+        )
 
     def _on_end(self, record: Mapping[str, Any]) -> None:
         entry = self._entry(record["id"], record["task"])
@@ -309,7 +313,8 @@ class Ledger:
         span.cpu, span.hold, span.kept = record.get("cpu"), record.get("hold"), record.get("kept")
         span.waited, span.slot_waited = record.get("wait"), record.get("delay")
         span.stored = record.get("stored")
-        span.collecting, span.collected, span.swept = (record.get(key) for key in ("collecting", "collected", "swept"))
+        span.collecting = self._collecting(span.started, span.ended, span.pid) or None
+        span.collected, span.swept = record.get("collected"), record.get("swept")
         span.memory_after = record.get("mem")
         self._waits.left_slot(span)
         _set_error(span, record["exc"])

@@ -9,7 +9,7 @@ A record is one JSON object on a line of the worker's trace file; ``e`` is its k
 ``recv``         received by the worker: ``id task retries eta``
 ``start``        begins in a slot: ``id task retries args kwargs pid slot mem delayed``
 ``end``          leaves the slot: ``id task retries pid slot state exc cpu wait delay stored mem hold kept``, and where
-                 garbage was collected meanwhile ``collecting collected swept``
+                 garbage was collected in it ``collected swept``
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
 ``unknown``      not registered: ``id task``
 ``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
@@ -54,8 +54,7 @@ class Span:
 
     Python collects garbage when there is enough of it, in whatever task that is: ``collecting`` is how long it did in
     this process meanwhile, ``collected`` what of that was in this slot and so is in ``cpu``, ``swept`` by how much
-    ``hold`` would have been shorter without. All three are ``None`` if there was no such collection of a millisecond or
-    more.
+    ``hold`` would have been shorter without. They are ``None`` if no such collection took a millisecond or more.
     """
 
     id: str

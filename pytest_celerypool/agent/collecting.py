@@ -30,12 +30,10 @@ class Collections:
     :param whose: returns the execution in whose slot Python is; what a collection takes there is added to its
         :attr:`~pytest_celerypool.agent.meters.Run.collected`.
     :param noted: called with when a collection began, in monotonic seconds, and how many seconds it took.
-    :ivar total: the seconds of all collections so far.
     """
 
     def __init__(self, whose: Callable[[], Run | None], noted: Callable[[float, float], None]) -> None:
         self._whose, self._noted = whose, noted
-        self.total = 0.0
         self._began: tuple[float, float] | None = None
         #: When each began, in monotonic seconds, and the seconds of processor time that it took.
         self._seen: deque[tuple[float, float]] = deque(maxlen=_MOST)
@@ -65,7 +63,6 @@ class Collections:
             took = time.thread_time() - used
             if took > _SHORTEST_S:
                 self._seen.append((began, took))
-                self.total += took
                 run = self._whose()
                 if run is not None:
                     run.collected += took

@@ -208,11 +208,10 @@ class Run:
     :ivar delayed: seconds that the thread of its slot had waited for a processor, ever, when it began; ``None`` where
         the system does not tell.
     :ivar collected: seconds of the garbage collections that Python began by itself in its slot meanwhile.
-    :ivar collecting: the same of all slots of the process, ever, when it began.
     """
 
     __slots__ = (
-        *("about", "collected", "collecting", "delayed", "id", "limits", "marks"),
+        *("about", "collected", "delayed", "id", "limits", "marks"),
         *("number", "over", "started", "stored", "task"),
     )
 
@@ -227,7 +226,7 @@ class Run:
         self.number = 0
         self.limits: Any = None
         self.over = False
-        self.stored = self.collected = self.collecting = 0.0
+        self.stored = self.collected = 0.0
 
     def begin(self) -> None:
         """Begin to measure processor time: what the agent used since this was made is not the task's.

@@ -321,7 +321,6 @@ class Recorder:
             else:
                 run = self.running[originals.get_ident()] = ThreadMeter(clocks, task_id, task, about)
             run.limits = request.timelimit
-            run.collecting = self.collections.total
             started, delayed = run.started, run.delayed
             args, kwargs, memory = request.argsrepr, request.kwargsrepr, clocks.recent_memory(started)
             self.writer.append(
@@ -355,9 +354,8 @@ class Recorder:
                     f'"mem":{"null" if memory is None else memory}'
                     + ("" if hold is None else f',"hold":{hold:.9f},"kept":{kept:.9f}')
                 )
-                collecting = self.collections.total - meter.collecting
-                if collecting:
-                    measured += f',"collecting":{collecting:.9f},"collected":{collected:.9f},"swept":{swept:.9f}'
+                if collected:
+                    measured += f',"collected":{collected:.9f},"swept":{swept:.9f}'
             else:
                 ended = time.monotonic()
                 about = f'"id":{encode(task_id)},{self._about(task, request, os.getpid())},"slot":null'

@@ -15,7 +15,7 @@ import pytest
 from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
 from pytest_celerypool.agent.detectors.code.places import ABSENT, FRESH, UNKNOWN, Place, Sources, differ, same, show
 from pytest_celerypool.agent.detectors.code.standing import AFTER, BEFORE, Reader, Standing
-from pytest_celerypool.agent.detectors.sharing.before_fork import made_at_import
+from pytest_celerypool.agent.detectors.sharing.before_fork import _is_compared, made_at_import
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, calls_in, is_same_call
 from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
 from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain
@@ -404,6 +404,22 @@ def test_objects_that_keep_the_process_id_are_found_at_import(tmp_path):
         "OWNER": (5, "getpid"),
         "PLACE": (10, "getpid"),
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "compared"),
+    [
+        ("if client.process != os.getpid(): remake()", True),
+        ("if os.getpid() == self.process: remake()", True),
+        ("if other != os.getpid(): remake()", False),
+        ("if client.process != 7: remake()", False),
+    ],
+)
+def test_what_is_compared_with_the_process_id_knows_of_forks(tmp_path, line, compared):
+    path = tmp_path / "guard.py"
+    path.write_text(f"def f():\n    {line}\n")
+    client = types.SimpleNamespace(process=1)
+    assert _is_compared(str(path), "client", client) is compared
 
 
 def test_causes_of_an_exception_are_looked_at_once():

@@ -276,7 +276,7 @@ def test_a_collection_of_garbage_is_in_the_figures_of_the_task_that_it_struck(re
     recorder._on_postrun(task_id="1", task=task_named("proj.task"), state="SUCCESS")
     _, collected, end = records(trace)
     assert (collected["e"], collected["pid"]) == ("gc", os.getpid())
-    assert 0.25 <= end["collected"] == end["collecting"] == collected["took"] < 0.3
+    assert 0.25 <= end["collected"] == collected["took"] < 0.3
     assert end["swept"] == 0.0
 
 
@@ -364,9 +364,7 @@ def test_a_hold_keeps_what_it_has_used_when_the_task_spawns_or_is_asked_for_its_
     tracer = SwitchTracer(Clocks())
     try:
         meter = tracer.start("1", None, "")
-        end = time.thread_time() + 0.02
-        while time.thread_time() < end:
-            pass
+        _spin(0.02)
         if meanwhile == "spawns":
             tracer.adopt(object(), meter)
         else:
@@ -415,9 +413,7 @@ def test_the_longest_hold_is_known_with_and_without_the_garbage_collected_in_it(
     tracer = SwitchTracer(Clocks())
     try:
         meter = tracer.start("1", None, "")
-        end = time.thread_time() + 0.02
-        while time.thread_time() < end:
-            pass
+        _spin(0.02)
         meter.collected += 0.015
         cost = meter.stop()
     finally:

@@ -70,6 +70,13 @@ def test_a_task_may_have_waited_for_garbage_to_be_collected(began, waited):
     assert span.queue_waited == waited
 
 
+@pytest.mark.parametrize(("began", "pid", "collecting"), [(4.0, 10, 0.25), (4.0, 11, None), (5.5, 10, None)])
+def test_garbage_is_collected_meanwhile_in_the_process_of_the_task(began, pid, collecting):
+    collected = {"e": "gc", "t": began, "took": 0.25, "pid": pid}
+    (span,) = ledger(published(), received(), started(), collected, ended()).spans
+    assert span.collecting == collecting
+
+
 def test_an_execution_becomes_a_span_with_its_times_and_figures():
     (span,) = ledger(published(), received(), started(), ended()).spans
     assert (span.published, span.received, span.started, span.ended) == (1.0, 2.0, 3.0, 5.0)

@@ -305,7 +305,6 @@ def test_output_is_shown_with_s(project):
     assert run.output.count("test session starts") == 1
 
 
-@pytest.mark.gate("-n2 --dist=loadgroup")
 @pytest.mark.parametrize(
     "distribution", [("-n2",), ("-n2", "--dist=loadgroup"), ("-n2", "--dist=worksteal")], ids=" ".join
 )
@@ -599,7 +598,6 @@ def test_however_pytest_is_ended(project, until, host, number):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pytest_timeout") is None, reason="pytest-timeout is not installed")
-@pytest.mark.gate("gevent")
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.slow
 def test_a_hang_ends_by_pytest_timeout(project, host):
