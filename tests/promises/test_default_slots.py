@@ -48,7 +48,8 @@ def test_default_pool(measured, tmp_path, environment, until):
         worker = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "promised", "-b", "memory://", "worker"],
             cwd=tmp_path,
-            env={**os.environ, **environment, "CELERY_RESULT_BACKEND": "disabled"},
+            # Killed, a worker leaves the folder of its temporary files.
+            env={**os.environ, **environment, "CELERY_RESULT_BACKEND": "disabled", "TMPDIR": str(tmp_path)},
             stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,
