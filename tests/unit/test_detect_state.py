@@ -4,6 +4,7 @@ import ast
 import contextlib
 import contextvars
 import os
+import socket
 import sys
 import threading
 import time
@@ -496,6 +497,26 @@ def test_what_a_task_puts_there_is_never_asked_whether_it_is_equal(watch, ledger
     monkeypatch.setattr(sys, "argv", Odd())
     watch.end(run, detector)
     watch.begin(watch.run("next"), detector)
+
+
+def test_only_the_task_that_has_the_line_is_named_as_the_one_that_replaces(watch, ledger, tmp_path, monkeypatch):
+    path = tmp_path / "tasks.py"
+    path.write_text(
+        "import socket\n\ndef proxied():\n    socket.socket = None\n\ndef reads():\n    ...\n\ndef begins():\n    ...\n"
+    )
+    module = {}
+    exec(compile(path.read_text(), str(path), "exec"), module)
+    watch.starts = 0
+    detector = Assigned(watch, ledger)
+    runs = {name: watch.run(name) for name in ("reads", "proxied", "begins")}
+    for number, (name, run) in enumerate(runs.items(), 1):
+        run.task.run, run.number, watch.starts = module[name], number, number
+    watch.begin(runs["reads"], detector)
+    watch.begin(runs["proxied"], detector)
+    monkeypatch.setattr(socket, "socket", None)
+    watch.begin(runs["begins"], detector)
+    ((kind, who, _, _, others),) = watch.found
+    assert (kind, who, others) == ("state-changed", "proxied", ["begins"])
 
 
 @pytest.mark.parametrize(
