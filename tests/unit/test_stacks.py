@@ -42,6 +42,21 @@ globals()[sys.argv[2]]()
 """
 
 
+#: A process that cannot answer: its descriptors are closed, and the folder is gone.
+SILENT = """
+import os, shutil, signal, sys
+from pytest_celerypool.agent.garbage import Collector
+from pytest_celerypool.agent.stacks import StackWriter
+
+StackWriter(sys.argv[1]).register()
+Collector(sys.argv[1]).register()
+os.closerange(3, 64)
+shutil.rmtree(sys.argv[1])
+signal.raise_signal(signal.SIGURG)
+signal.raise_signal(signal.SIGWINCH)
+print("goes on")
+"""
+
 #: What the stack of a thread begins with.
 HEAD = "most recent call first"
 
@@ -154,3 +169,11 @@ def test_a_process_that_c_code_keeps_says_where_its_main_thread_is(tmp_path):
         text = asked(tmp_path, started.pid, "in stays_in_c")
     assert "in stays_in_c" in text
     assert text.count(HEAD) == 1
+
+
+def test_a_question_that_cannot_be_answered_does_no_harm(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    command = [sys.executable, "-c", SILENT, str(folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+    assert (ran.stdout, ran.stderr) == ("goes on\n", "")
