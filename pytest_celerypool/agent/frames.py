@@ -61,7 +61,9 @@ class Frames:
         known = self._known.get(filename)
         if known is None:
             foreign = filename.startswith(("<", *self._foreign)) or any(part in filename for part in _INSTALLED)
-            known = self._known[filename] = not foreign
+            # Cython gives its modules the path at which they were built.
+            absent = not os.path.isabs(filename) and not os.path.exists(filename)
+            known = self._known[filename] = not (foreign or absent)
         return known
 
     def user_frame(self, frame: FrameType | None = None) -> FrameType | None:

@@ -61,7 +61,7 @@ class Files(Detector):
             # The standard streams, a test's capture of them included, are everybody's.
             if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) in streams:
                 continue
-            path = _path_of(fd)
+            path = path_of(fd)
             if path.startswith(("/proc/", "/sys/")):
                 continue
             flags = fcntl.fcntl(fd, fcntl.F_GETFL)
@@ -171,7 +171,8 @@ def _number(reached: Reached) -> int:
         return -1
 
 
-def _path_of(fd: int) -> str:
+def path_of(fd: int) -> str:
+    """Return the path of an open file, or what stands for it where the system does not tell."""
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:

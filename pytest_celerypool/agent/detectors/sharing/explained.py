@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import threading
 from typing import NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.flow import Step
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, resolve
 from pytest_celerypool.agent.detectors.code.standing import Reader, split
-from pytest_celerypool.agent.frames import Entry, chain
+from pytest_celerypool.agent.frames import Entry, Frames, chain
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
@@ -134,6 +136,13 @@ class ExplainedSharing(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._reader = Reader(watch.frames)
+        #: What the thread that imported the application has set in objects of ``threading.local``, by their names.
+        self._set_at_import: dict[str, set[str]] = {}
+
+    def begin(self) -> None:
+        """Note what is set for the thread that has imported the application alone."""
+        if not self.watch.pool.forks and self.watch.pool.name != "solo":
+            self._set_at_import = _locals_of(self.watch.frames)
 
     def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Explain what a task failed with."""
@@ -150,6 +159,8 @@ class ExplainedSharing(Detector):
             return
         names = {cls.__name__ for cls in type(exc).__mro__}
         text = str(exc)
+        if isinstance(exc, AttributeError) and self._unset(run, text, places):
+            return
         for sign in SIGNS:
             if names.isdisjoint(sign.exceptions) or not re.search(sign.text, text):
                 continue
@@ -160,6 +171,22 @@ class ExplainedSharing(Detector):
             return
         if overlapped and isinstance(exc, KeyError | IndexError | ValueError | AttributeError):
             self._outdated(run, exc, places)
+
+    def _unset(self, run: Run, text: str, places: list[Entry]) -> bool:
+        """Tell of an attribute of a ``threading.local`` that is there in the thread of the import; returns whether."""
+        match = _NOT_IN_LOCAL.search(text)
+        if match is None:
+            return False
+        for name, there in self._set_at_import.items():
+            if match[1] in there:
+                means = (
+                    f"{name}.{match[1]} was set when the module was imported, and is there for that thread alone; "
+                    "under {pool} every task runs in another thread or greenlet"
+                )
+                remedy = f"set it where it is first missed (hasattr), or in a subclass of threading.local: {_IN_INIT}"
+                self._tell("bound-object", run, text, means, remedy, places, [])
+                return True
+        return False
 
     def _lines(self, places: list[Entry]) -> list[str]:
         return [
@@ -240,6 +267,23 @@ class ExplainedSharing(Detector):
             "hold a lock from the check to the use, or use it and catch the exception (dict.pop(key, None))",
             others=others[:4],
         )
+
+
+_NOT_IN_LOCAL = re.compile(r"local' object has no attribute '(\w+)'")
+_IN_INIT = "each thread that uses an object of it runs its __init__"
+
+
+def _locals_of(frames: Frames) -> dict[str, set[str]]:
+    """Return what the current thread has set in the objects of ``threading.local`` that the user's modules name."""
+    found = {}
+    for module in list(sys.modules.values()):
+        filename = getattr(module, "__file__", None)
+        if isinstance(filename, str) and frames.is_user(filename):
+            for name, value in list(vars(module).items()):
+                # Its type, and not isinstance(), which asks a proxy what it stands for.
+                if issubclass(type(value), threading.local) and vars(value):
+                    found[f"{module.__name__}.{name}"] = set(vars(value))
+    return found
 
 
 #: The places of a sequence that is not empty.

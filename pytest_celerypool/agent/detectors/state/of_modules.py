@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import itertools
 import logging
@@ -29,7 +30,7 @@ def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
 
 def mutators_of_imported() -> list[Mutator]:
     """Return those of modules that the application has imported by now; Celery is among them."""
-    found = [*_application(), *_receivers(), *_logging_configuration(), *_django()]
+    found = [*_application(), *_receivers(), *_logging_configuration(), *_django(), *_of_one_for_all()]
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         found += _numpy(numpy_random)
@@ -223,14 +224,22 @@ _ASSIGNED = (
     ("socket:", "socket"),
     ("socket:", "getaddrinfo"),
     ("socket:", "create_connection"),
+    ("ssl:", "create_default_context"),
+    ("time:", "time"),
+    ("builtins:", "open"),
+    ("builtins:", "input"),
+    ("builtins:", "print"),
+    ("os:", "environ"),
+    ("threading:", "excepthook"),
     ("http.client:HTTPConnection", "debuglevel"),
+    ("urllib3.util.connection:", "allowed_gai_family"),
     ("logging:", "raiseExceptions"),
     ("warnings:", "showwarning"),
 )
 
 
 #: Of these everything that talks to others has need, Celery too: while they are replaced no task is left alone.
-_OF_ALL = ("socket:", "ssl:")
+_OF_ALL = ("socket:", "ssl:", "time:", "builtins:")
 
 
 def assigned() -> list[tuple[Any, str, Subject]]:
@@ -248,6 +257,10 @@ def assigned() -> list[tuple[Any, str, Subject]]:
     return found
 
 
+def _type_of(value: Any) -> str:
+    return "none" if value is None else f"<{type(value).__name__}>"
+
+
 def _shown(value: Any) -> str:
     return f"<{_name_of(value)}>" if callable(value) else text_of(value)
 
@@ -261,6 +274,36 @@ def _streams() -> list[Mutator]:
 
     redirect = contextlib._RedirectStream
     return [Mutator(redirect, name, items) for name in ("__enter__", "__exit__")]
+
+
+# -- what modules keep once for all
+
+_OWN_TRACE = "Measure one task at a time, or all of them by one that the worker starts and nobody stops."
+_OPENER = "Build an opener and call its own open(): urllib.request.build_opener(...).open(url)."
+_GETTEXT = "Bind the name in the task: _ = gettext.translation(...).gettext."
+_POLICY = "Give the loop to the call: asyncio.Runner(loop_factory=...), once the worker has started."
+
+
+def _of_one_for_all() -> list[Mutator]:
+    """Return those of modules of the standard library that seldom anybody imports."""
+    tracemalloc, request, gettext = map(sys.modules.get, ("tracemalloc", "urllib.request", "gettext"))
+    asyncio = sys.modules.get("asyncio")
+    found = []
+    if tracemalloc is not None:
+        tracing = constant(
+            "tracemalloc", tracemalloc.is_tracing, _OWN_TRACE, "own", show=lambda value: "on" if value else "off"
+        )
+        found += [Mutator(tracemalloc, name, tracing) for name in ("start", "stop")]
+    if request is not None:
+        opener = constant("urllib's opener", lambda: request._opener, _OPENER, "own", show=_type_of)
+        found.append(Mutator(request, "install_opener", opener))
+    if gettext is not None:
+        name = constant("the name _ of all modules", lambda: vars(builtins).get("_"), _GETTEXT, "own")
+        found.append(Mutator(gettext.NullTranslations, "install", name))
+    if asyncio is not None:
+        policy = constant("asyncio's policy", lambda: asyncio.events._event_loop_policy, _POLICY, "own", show=_type_of)
+        found.append(Mutator(asyncio, "set_event_loop_policy", policy))
+    return found
 
 
 # -- the application, and Django

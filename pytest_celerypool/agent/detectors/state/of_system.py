@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import locale
@@ -208,8 +209,19 @@ def _stack_size() -> int:
     return _real_stack_size()
 
 
+_USER = "Start a program that becomes the other user: subprocess.run(..., user=..., group=...)."
+
+
 def _limits() -> list[Mutator]:
     found = []
+    for name in ("seteuid", "setegid"):
+        # Of the process: the C library sets it in every thread.
+        read = getattr(os, name.replace("set", "get"))
+        found.append(Mutator(os, name, constant(f"the effective {name[-3:]} of the process", read, _USER, "strict")))
+    if hasattr(os, "sched_setaffinity"):
+        read = functools.partial(os.sched_getaffinity, 0)
+        affinity = constant("the processors of the thread", read, _INTERPRETER, "own", "thread")
+        found.append(Mutator(os, "sched_setaffinity", affinity))
     if hasattr(os, "nice"):
         nice = constant("the niceness of the process", lambda: os.getpriority(os.PRIO_PROCESS, 0), _INTERPRETER, "own")
         found += [Mutator(os, "nice", nice), Mutator(os, "setpriority", nice)]

@@ -62,7 +62,7 @@ class State(Detector):
 
     def begin(self) -> None:
         """Replace those of what the application has imported."""
-        helpers = ("celery.utils.collections", "django.utils.translation", "django.utils.timezone")
+        helpers = ("celery.utils.collections", "django.utils.translation", "django.utils.timezone", "gettext")
         self._passing |= {str(sys.modules[name].__file__) for name in helpers if name in sys.modules}
         self._replace(state_of_modules.mutators_of_imported())
         self._replace_imported()
