@@ -30,6 +30,7 @@ class Reach:
     :ivar sets: names that it assigns.
     :ivar changes: name to what is done with its value: ``"[]="``, ``".attribute="``, or a method that is called.
     :ivar reads: names that it reads.
+    :ivar hands: names that it hands to what it calls, or goes through.
     :ivar calls: the last names of what it calls, but for functions of the project that were read.
     :ivar globals: the globals behind the identity in a :class:`Name`.
     :ivar functions: all that were read.
@@ -39,6 +40,7 @@ class Reach:
         self.sets: set[Name] = set()
         self.changes: dict[Name, set[str]] = {}
         self.reads: set[Name] = set()
+        self.hands: set[Name] = set()
         self.calls: set[str] = set()
         self.globals: dict[int, dict[str, Any]] = {}
         self.functions: set[types.FunctionType] = set()
@@ -143,7 +145,22 @@ class _Reader(ast.NodeVisitor):
                 self._found.changes.setdefault(owner, set()).add(function.attr)
                 value = self._found.globals.get(owner.module, self._globals).get(owner.name)
             self.called.append((function.attr, None if owner is None else _method(value, function.attr)))
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+            self._hand(argument)
         self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> None:
+        self._hand(node.iter)
+        self.generic_visit(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> None:
+        self._hand(node.iter)
+        self.generic_visit(node)
+
+    def _hand(self, node: ast.expr) -> None:
+        name = self._name(node)
+        if name is not None:
+            self._found.hands.add(name)
 
     def _touch(self, node: ast.Name | ast.Attribute) -> None:
         name = self._name(node)

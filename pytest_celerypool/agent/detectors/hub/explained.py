@@ -5,9 +5,10 @@ The same code succeeds under other pools, and the exception says nothing of that
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
@@ -57,6 +58,12 @@ class Explained(Detector):
         """Only where tasks share a process at the same time."""
         return watch.pool.name in ("threads", "gevent", "eventlet")
 
+    def begin(self) -> None:
+        """Hear of coroutines that are given to a loop, where the greenlets of one thread may take that of another."""
+        asyncio = sys.modules.get("asyncio")
+        if self.watch.pool.green and asyncio is not None:
+            self.before(asyncio, "run_coroutine_threadsafe", self._gives, in_task=True)
+
     def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Explain what a task failed with."""
         if exc is None:
@@ -85,6 +92,32 @@ class Explained(Detector):
             key=places[0],
         )
 
+    def _gives(self, _: Any, loop: Any) -> None:
+        """A task gives a coroutine to a loop: tell if that is run by another task, and ends with it."""
+        run, tracer = self.watch.current(), self.watch.recorder.tracer
+        frame = self.watch.frames.user_frame(sys._getframe())
+        if run is None or frame is None or tracer is None:
+            return
+        others = [
+            other
+            for greenlet, other in list(tracer.running.items())
+            if other is not run and _runs(greenlet.gr_frame, loop)
+        ]
+        if not others:
+            return
+        places = self.watch.frames.stack(frame)
+        self.watch.report(
+            SHARED,
+            run,
+            "it gives a coroutine to the loop of asyncio that another task runs at this moment, and with that task the "
+            f"loop ends: asyncio keeps the running loop for the thread, and under {self.watch.pool.name} all tasks "
+            "share one",
+            [*places, *(f"runs the loop: {each.task.name}[{each.id}]" for each in others)],
+            "run coroutines by asyncio.run(...) one at a time, or keep one loop in a thread of its own",
+            key=places[0],
+            others=others,
+        )
+
     def _loop(self, run: Run, exc: BaseException) -> None:
         text = str(exc)
         pool = self.watch.pool.name
@@ -109,6 +142,18 @@ class Explained(Detector):
             )
             return
 
+
+def _runs(frame: FrameType | None, loop: Any) -> bool:
+    """Whether a loop of asyncio is run by what a frame is the innermost of."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "run_forever" and code.co_filename.endswith(_BASE_EVENTS):
+            return frame.f_locals.get("self") is loop
+        frame = frame.f_back
+    return False
+
+
+_BASE_EVENTS = os.path.join("asyncio", "base_events.py")
 
 _INSTEAD = {
     "select": "use selectors.DefaultSelector, or select.select, which the pool has made cooperative; or take "

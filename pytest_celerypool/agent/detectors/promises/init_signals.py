@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.reach import Name, Reach, reach
 
 if TYPE_CHECKING:
@@ -92,20 +93,9 @@ class InitSignals(Detector):
 
         names = (_SHUTDOWN,) if self._sent else (_INIT, _SHUTDOWN)
         for name in names:
-            for function in self._of(getattr(signals, name)):
+            for function in receivers_of(getattr(signals, name), self.watch.frames):
                 if not self._has_fallback(function, name):
                     yield name, function
-
-    def _of(self, signal: Any) -> list[Any]:
-        """Return the user's functions that a signal would call."""
-        found = []
-        for _, receiver in list(signal.receivers or ()):
-            function = receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
-            function = getattr(function, "__func__", function)
-            code = getattr(function, "__code__", None)
-            if code is not None and self.watch.frames.is_user(code.co_filename):
-                found.append(function)
-        return found
 
     def _reach(self, function: Any) -> Reach:
         known = self._reaches.get(function)
@@ -118,7 +108,10 @@ class InitSignals(Detector):
         from celery import signals
 
         others = [
-            each for other in _FALLBACKS if (signal := getattr(signals, other, None)) for each in self._of(signal)
+            each
+            for other in _FALLBACKS
+            if (signal := getattr(signals, other, None))
+            for each in receivers_of(signal, self.watch.frames)
         ]
         if name == _SHUTDOWN:
             others += [each for each in self._exits if isinstance(each, types.FunctionType)]
@@ -172,15 +165,8 @@ class InitSignals(Detector):
         return isinstance(value, _CONTAINERS) and bool(what & _FILLS)
 
     def _missed_shutdown(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
-        receiver, task = self._reach(function), self._reach(run.task.run)
-        for name in sorted(name for name in receiver.reads & set(task.changes) if task.changes[name] & _FILLS):
-            value = receiver.value(name)
-            if isinstance(value, _CONTAINERS) and value and receiver.changes.get(name, set()) != {"clear"}:
-                elements = list(value.values()) if isinstance(value, dict) else list(value)
-                if all(_plain(each) for each in elements):
-                    return IGNORED, f"{name.name} holds {len(value)} of what {run.task.name} put there"
-        flushes = sorted(name for name in receiver.calls if "flush" in name)
-        return (UNSENT, f"{', '.join(flushes)}() is not called") if flushes else ("", "")
+        sure, why = lost_at_exit(self._reach(function), self._reach(run.task.run), run.task.name)
+        return (IGNORED if sure else UNSENT, why) if why else ("", "")
 
     def _report(self, run: Run, name: str, function: Any, kind: str, why: str) -> None:
         pool, frames = self.watch.pool.name, self.watch.frames
@@ -198,6 +184,36 @@ class InitSignals(Detector):
             "or do it when it is needed.",
             key=where,
         )
+
+
+def receivers_of(signal: Any, frames: Frames) -> list[Any]:
+    """Return the user's functions that a signal of Celery's would call."""
+    found = []
+    for _, receiver in list(signal.receivers or ()):
+        function = receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
+        function = getattr(function, "__func__", function)
+        code = getattr(function, "__code__", None)
+        if code is not None and frames.is_user(code.co_filename):
+            found.append(function)
+    return found
+
+
+def lost_at_exit(last: Reach, task: Reach, name: str) -> tuple[bool, str]:
+    """Return whether a task is sure to have left something that a function does at the end of a process, and what.
+
+    :param last: what the function does that is never called.
+    :param task: what the task does.
+    :param name: the task's name.
+    """
+    for each in sorted(each for each in last.reads & set(task.changes) if task.changes[each] & _FILLS):
+        value = last.value(each)
+        only_clears = last.changes.get(each, set()) == {"clear"} and each not in last.hands
+        if isinstance(value, _CONTAINERS) and value and not only_clears:
+            elements = list(value.values()) if isinstance(value, dict) else list(value)
+            if all(_plain(one) for one in elements):
+                return True, f"{each.name} holds {len(value)} of what {name} put there"
+    flushes = sorted(call for call in last.calls if "flush" in call)
+    return False, f"{', '.join(flushes)}() is not called" if flushes else ""
 
 
 _MISSING = object()

@@ -131,6 +131,7 @@ class ExplainedSharing(Detector):
         Kind("bound-object", "fail", "an object is used by a thread, greenlet or task that it does not belong to"),
         Kind("changed-meanwhile", "fail", "what a task checked, or goes through, was changed by another"),
         Kind("pool-bound", "fail", "code that works under one pool only"),
+        Kind("half-imported", "fail", "a task got a module that another task is still importing"),
     )
 
     def __init__(self, watch: Watch) -> None:
@@ -161,6 +162,8 @@ class ExplainedSharing(Detector):
         text = str(exc)
         if isinstance(exc, AttributeError) and self._unset(run, text, places):
             return
+        if overlapped and isinstance(exc, AttributeError | ImportError) and self._half_imported(run, text, places):
+            return
         for sign in SIGNS:
             if names.isdisjoint(sign.exceptions) or not re.search(sign.text, text):
                 continue
@@ -187,6 +190,22 @@ class ExplainedSharing(Detector):
                 self._tell("bound-object", run, text, means, remedy, places, [])
                 return True
         return False
+
+    def _half_imported(self, run: Run, text: str, places: list[Entry]) -> bool:
+        """Tell of a module that another task is importing at this moment; returns whether."""
+        match = _PARTIAL.search(text)
+        module = None if match is None else sys.modules.get(match[1])
+        # One that imports itself in a circle is gone again by now.
+        if module is None or not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            return False
+        means = (
+            "another task imports it at this moment and waits in the middle of that; under {pool} Python's lock of the "
+            "import belongs to the thread, and all tasks are in one"
+        )
+        others = [each for each in self.watch.running() if each is not run]
+        remedy = "import it where the module of the tasks is imported, or wait for nothing while a module is imported"
+        self._tell("half-imported", run, text, means, remedy, places, others)
+        return True
 
     def _lines(self, places: list[Entry]) -> list[str]:
         return [
@@ -270,6 +289,7 @@ class ExplainedSharing(Detector):
 
 
 _NOT_IN_LOCAL = re.compile(r"local' object has no attribute '(\w+)'")
+_PARTIAL = re.compile(r"partially initialized module '([\w.]+)'")
 _IN_INIT = "each thread that uses an object of it runs its __init__"
 
 

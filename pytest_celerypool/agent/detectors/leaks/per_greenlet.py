@@ -1,0 +1,143 @@
+"""What a program keeps once for each thread, and under a green pool once for each task: every one has a greenlet.
+
+``threading.local``, ``threading.get_ident()`` and the name of a thread stand for the greenlet there. What is noted
+under them in a container is never found again, and never taken out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.holders import Reached, additions, uses, walk
+from pytest_celerypool.agent.detectors.leaks.memory import is_bounded
+from pytest_celerypool.agent.reach import Name, Reach, reach
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+_KIND = "kept-per-greenlet"
+
+#: What tells threads apart, by the last name of the call.
+_IDENTITIES = {"current_thread", "get_ident", "getcurrent", "currentThread", "get_native_id"}
+
+_FILLS = {"[]=", "append", "add", "setdefault", "update", "insert"}
+
+
+class Entry(NamedTuple):
+    """What a task has left in a container.
+
+    :ivar key: its key in a mapping, the object itself elsewhere.
+    """
+
+    run: str
+    key: Any
+
+
+class Kept(NamedTuple):
+    """What a task may note for its thread.
+
+    :ivar containers: where.
+    :ivar locals: the objects of ``threading.local`` that it uses.
+    :ivar by_identity: whether it asks which thread it is.
+    """
+
+    reach: Reach
+    containers: list[Name]
+    locals: list[Any]
+    by_identity: bool
+
+
+class PerGreenlet(Detector):
+    """Looks after a task whether a container holds what belongs to its greenlet, which is not used again."""
+
+    kinds = (
+        Kind(_KIND, "fail", "each task leaves in a container what is meant to be one for each thread", 3, "executions"),
+    )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._kept: dict[Any, Kept | None] = {}
+        self._entries: dict[tuple[str, Name], list[Entry]] = {}
+        self._told: set[tuple[str, Name]] = set()
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Whether tasks are greenlets."""
+        return watch.pool.green
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Look what the task has left."""
+        function = run.task.run
+        try:
+            kept = self._kept[function]
+        except KeyError:
+            kept = self._kept[function] = self._find(function)
+        if kept is not None:
+            for name, key in self._left(kept):
+                self._note(run, kept, name, key)
+
+    def _find(self, function: Any) -> Kept | None:
+        """Return what a task may keep for its thread; ``None`` if nothing."""
+        found = reach(function, self.watch.frames.is_user)
+        containers = [name for name, what in found.changes.items() if what & _FILLS]
+        containers = [name for name in containers if isinstance(found.value(name), list | dict | set)]
+        held = [value for name in found.reads if issubclass(type(value := found.value(name)), threading.local)]
+        by_identity = not found.calls.isdisjoint(_IDENTITIES)
+        return Kept(found, containers, held, by_identity) if containers and (held or by_identity) else None
+
+    @staticmethod
+    def _left(kept: Kept) -> Iterator[tuple[Name, Any]]:
+        """Yield what containers hold of the current greenlet."""
+        thread = threading.current_thread()
+        keys = [thread.name, thread.ident] if kept.by_identity else []
+        own = [value for each in kept.locals for value in vars(each).values()]
+        for name in kept.containers:
+            value = kept.reach.value(name)
+            if isinstance(value, dict):
+                yield from ((name, key) for key in keys if key in value)
+            elif isinstance(value, list):
+                # What was put there last is at the end.
+                yield from ((name, one) for one in own if any(one is other for other in value[-8:]))
+
+    def _note(self, run: Run, kept: Kept, name: Name, key: Any) -> None:
+        where = (run.task.name, name)
+        entries = self._entries.setdefault(where, [])
+        value = kept.reach.value(name)
+        entries[:] = [each for each in entries if _holds(value, each.key) and not _same(value, each.key, key)]
+        entries.append(Entry(run.id, key))
+        if len(entries) >= self.watch.limit(_KIND) and where not in self._told:
+            self._told.add(where)
+            self._entries.pop(where)
+            reached = next(walk(self.watch.frames, lambda each: each is value), None)
+            if reached is not None and not is_bounded(reached):
+                self._report(run, reached, entries)
+
+    def _report(self, run: Run, reached: Reached, entries: list[Entry]) -> None:
+        pool, frames, name = self.watch.pool.name, self.watch.frames, reached.path
+        lines = [*additions(frames, reached), *uses(frames, reached, run.task.run)]
+        self.watch.report(
+            _KIND,
+            run,
+            f"each execution leaves in {name} what is meant to be one for each thread: under {pool} every task is a "
+            f"greenlet of its own, so nothing of it is used again, and {name} grows until the process is killed",
+            [
+                *(dict.fromkeys(lines) or ["(no line of the task's own mentions it)"]),
+                f"{name} holds {len(reached.value)}, one for each of the executions "
+                + ", ".join(each.run for each in entries),
+            ],
+            "keep it once for the process, take it from a pool with a bound, or close it and take it out at the end of "
+            "the task",
+            key=name,
+        )
+
+
+def _holds(value: Any, key: Any) -> bool:
+    return key in value if isinstance(value, dict) else any(key is each for each in value)
+
+
+def _same(value: Any, one: Any, other: Any) -> bool:
+    return bool(one == other) if isinstance(value, dict) else one is other

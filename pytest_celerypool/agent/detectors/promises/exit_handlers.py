@@ -1,0 +1,121 @@
+"""Functions of ``atexit`` that a project relies on, and that the children of prefork never call.
+
+A child leaves by ``os._exit()`` (``billiard/popen_fork.py``), as every forked process of ``multiprocessing`` does:
+https://docs.python.org/3/library/atexit.html.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.promises.init_signals import lost_at_exit, receivers_of
+from pytest_celerypool.agent.reach import Reach, reach
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+_LOST, _UNCALLED = "atexit-ignored", "atexit-uncalled"
+
+
+class ExitHandlers(Detector):
+    """Asks after a task whether what it leaves is waiting for a function that is never called."""
+
+    kinds: ClassVar = (
+        Kind(_LOST, "fail", "tasks rely on a function of atexit, which children of prefork never call"),
+        Kind(_UNCALLED, "warn", "a task registers a function with atexit in a child of prefork, which never calls it"),
+    )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._registered: list[Any] = []
+        self._reaches: dict[Any, Reach] = {}
+        self._told: set[Any] = set()
+        self.rest("ended")
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Whether the pool forks."""
+        return watch.pool.forks
+
+    def install(self) -> None:
+        """Hear of every function that is registered."""
+        import atexit
+
+        self.after(atexit, "register", self._on_register)
+        self.after(atexit, "unregister", self._on_unregister)
+
+    def forked(self) -> None:
+        """Leave out what a receiver of a signal that is sent in children makes up for."""
+        from celery import signals
+
+        done: set[Any] = set()
+        for signal in (signals.worker_process_shutdown, signals.task_postrun):
+            for receiver in receivers_of(signal, self.watch.frames):
+                done |= {receiver, *self._reach(receiver).functions}
+        self._registered = [each for each in self._registered if each not in done and not done & self._functions(each)]
+        if self._registered:
+            self.listen("ended")
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Look at what the task leaves behind for them."""
+        task = self._reach(run.task.run)
+        for function in self._registered:
+            sure, why = lost_at_exit(self._reach(function), task, run.task.name)
+            if sure and function not in self._told:
+                self._told.add(function)
+                self._report_lost(run, function, why)
+
+    def _on_register(self, _: Any, function: Any, *__: Any, **___: Any) -> None:
+        frames = self.watch.frames
+        run = self.watch.current()
+        if run is not None:
+            # Between this and who calls atexit.register() are Watch.guarded() and Detector.after().
+            self._report_uncalled(run, function, sys._getframe(3))
+        elif isinstance(function, types.FunctionType) and frames.is_user(function.__code__.co_filename):
+            self._registered.append(function)
+
+    def _on_unregister(self, _: Any, function: Any) -> None:
+        self._registered = [each for each in self._registered if each is not function]
+
+    def _reach(self, function: Any) -> Reach:
+        known = self._reaches.get(function)
+        if known is None:
+            known = self._reaches[function] = reach(function, self.watch.frames.is_user)
+        return known
+
+    def _functions(self, function: Any) -> set[Any]:
+        return set(self._reach(function).functions)
+
+    def _report_lost(self, run: Run, function: types.FunctionType, why: str) -> None:
+        code = function.__code__
+        name = function.__qualname__
+        where = self.watch.frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
+        self.watch.report(
+            _LOST,
+            run,
+            f"{name} is registered with atexit, and a child of prefork leaves without calling it: what the tasks leave "
+            f"to it is lost when the child ends; {why}",
+            [where, why, f"{run.task.name}[{run.id}] ran in a child, which never calls it"],
+            f"connect {name} to worker_process_shutdown as well, or do it in the task",
+            key=where,
+        )
+
+    def _report_uncalled(self, run: Run, function: Any, caller: FrameType) -> None:
+        frames = self.watch.frames
+        # How a library cleans up is its own affair.
+        if not frames.is_user(caller.f_code.co_filename):
+            return
+        name = getattr(function, "__qualname__", repr(function))
+        self.watch.report(
+            _UNCALLED,
+            run,
+            f"it registers {name} with atexit, and a child of prefork leaves without calling it: what it is to clean "
+            "up or to write when the process ends is left",
+            [frames.place(caller), *(f"  called from {line}" for line in frames.stack(caller)[1:])],
+            "do it in a finally of the task, or in a receiver of worker_process_shutdown",
+        )
