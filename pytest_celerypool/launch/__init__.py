@@ -107,6 +107,9 @@ class Launched(Protocol):
     def stacks(self) -> str:
         """Where every slot is at this moment."""
 
+    def answers(self) -> bool:
+        """Whether the main thread of its main process runs Python, and so the agent in it."""
+
     def processes(self) -> list[int]:
         """The process ids of the worker: its main process, its children and theirs."""
 
@@ -265,20 +268,33 @@ def collect_garbage_of(folder: Path, pids: Iterable[int]) -> bool:
 
 def stacks_of(folder: Path, pids: Iterable[int]) -> str:
     """Ask processes whose :class:`~pytest_celerypool.agent.stacks.StackWriter` writes to `folder` where they are."""
-    from pytest_celerypool.agent.stacks import SIGNAL, shorten
+    from pytest_celerypool.agent.stacks import shorten
 
-    texts = []
-    for pid in pids:
-        file = folder / f"stacks-{pid}"
-        if not file.exists():  # not a process of the pool, or not ready: the signal would go unanswered
-            continue
-        before = file.stat().st_size
-        try:
-            os.kill(pid, SIGNAL)
-        except ProcessLookupError:
-            continue
-        texts.append(f"process {pid}:\n{shorten(_answer(file, before))}")
-    return "\n".join(texts)
+    found = ((pid, _asked(folder, pid)) for pid in pids)
+    return "\n".join(f"process {pid}:\n{shorten(answer)}" for pid, answer in found if answer is not None)
+
+
+def runs_python(folder: Path, pid: int) -> bool:
+    """Whether the main thread of a process answers from Python within half a second; true if it cannot be asked."""
+    from pytest_celerypool.agent.stacks import is_whole
+
+    answer = _asked(folder, pid)
+    return answer is None or is_whole(answer)
+
+
+def _asked(folder: Path, pid: int) -> str | None:
+    """Return what a process answers, ``None`` if it cannot be asked."""
+    from pytest_celerypool.agent.stacks import SIGNAL
+
+    file = folder / f"stacks-{pid}"
+    if not file.exists():  # not a process of the pool, or not ready: the signal would go unanswered
+        return None
+    before = file.stat().st_size
+    try:
+        os.kill(pid, SIGNAL)
+    except ProcessLookupError:
+        return None
+    return _answer(file, before)
 
 
 def _answer(file: Path, before: int) -> str:

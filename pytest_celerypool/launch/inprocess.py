@@ -251,6 +251,10 @@ class InProcessWorker(WithLog):
         children = stacks_of(self._folder, self.processes()[1:])
         return "\n".join(filter(None, (f"process {self.pid}:\n{shorten(own)}", children)))
 
+    def answers(self) -> bool:
+        """Say yes: who asks is in the same process."""
+        return True
+
     def pause(self) -> None:
         """Do nothing: it is never started ahead."""
 

@@ -22,6 +22,7 @@ from pytest_celerypool.launch import (
     check_worker,
     collect_garbage_of,
     memory_of,
+    runs_python,
     stacks_of,
 )
 from pytest_celerypool.trace import TraceReader
@@ -251,6 +252,10 @@ class SubprocessWorker(WithLog):
     def stacks(self) -> str:
         """Where every slot is at this moment; text for people, at most half a second old."""
         return stacks_of(self._folder, self.processes()) or "(no process of the worker answered)"
+
+    def answers(self) -> bool:
+        """Whether its main thread runs Python, at most half a second ago."""
+        return runs_python(self._folder, self.pid)
 
     def learn(self) -> bool:
         """Say no: another process knows only what it imported."""

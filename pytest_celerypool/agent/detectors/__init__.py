@@ -57,6 +57,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.sharing.before_fork:MadeBeforeFork",
     "pytest_celerypool.agent.detectors.sharing.names:SharedNames",
     "pytest_celerypool.agent.detectors.sharing.file_locks:FileLocks",
+    "pytest_celerypool.agent.detectors.sharing.reentrant_locks:ReentrantLocks",
     "pytest_celerypool.agent.detectors.sharing.explained:ExplainedSharing",
     "pytest_celerypool.agent.detectors.sharing.spawned:Spawned",
 )

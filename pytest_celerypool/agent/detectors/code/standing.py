@@ -117,6 +117,7 @@ class Standing:
     :ivar awaits: the next read of a place that it has written; nothing can keep it from that but an exception.
     :ivar updates: the read and the write of a place that is to be written from what was read.
     :ivar builds: the test of a place and the write that is to follow it.
+    :ivar drains: the use of a container as a whole, and the call that is to empty it afterwards.
     :ivar copies: local values that are what a place held.
     """
 
@@ -129,6 +130,7 @@ class Standing:
         self.awaits: dict[Identity, Step] = {}
         self.updates: dict[Identity, tuple[Step, Step]] = {}
         self.builds: dict[Identity, tuple[Step, Step]] = {}
+        self.drains: dict[Identity, tuple[Step, Step]] = {}
         self.copies: dict[Identity, Any] = {}
         self._before: list[tuple[Step, bool]] = []
         self._ahead: list[tuple[Step, bool]] = []
@@ -185,8 +187,11 @@ class Standing:
 
     def _conclude(self) -> None:
         last_read: dict[Identity, Step] = {}
+        used: dict[int, Step] = {}
         for step, certain in self._before:
             place = step.place
+            if step.kind in ("read", "use") and certain and (place is None or place.key is ALL):
+                used[id(step.value if place is None else place.owner)] = step
             if place is None:
                 continue
             if step.kind == "read" and certain:
@@ -207,6 +212,8 @@ class Standing:
             if place is None or place.identity in touched or (_fills(step) and place.identity in self.wrote):
                 continue
             touched.add(place.identity)
+            if step.kind == "write" and certain and step.how == "clear" and id(place.owner) in used:
+                self.drains[place.identity] = used[id(place.owner)], step
             if step.kind == "write" and certain:
                 read, test = last_read.get(place.identity), self._tests.get(noted_at(step))
                 if read is not None and place.identity in step.sources:

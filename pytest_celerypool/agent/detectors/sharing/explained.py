@@ -88,6 +88,14 @@ SIGNS = (
     ),
     Sign(
         "bound-object",
+        ("CannotSendRequest", "ResponseNotReady", "CannotSendHeader"),
+        "",
+        True,
+        "one connection of http.client is used by two tasks at once: {pool} runs the tasks of a process at once",
+        _ONE_EACH,
+    ),
+    Sign(
+        "bound-object",
         ("InvalidRequestError", "IllegalStateChangeError", "InterfaceError", "ProgrammingError", "OperationalError"),
         r"concurrent (operation|operations)|another operation is in progress|already in progress|"
         r"execute cannot be used while an asynchronous query is underway|"
@@ -104,6 +112,18 @@ SIGNS = (
         True,
         "another task changed the container while this one went through it: {pool} runs tasks of a process at once",
         "go through a copy (list(container)), or hold a lock on both sides",
+    ),
+    Sign(
+        "connections-exhausted",
+        ("ConnectionError", "TimeoutError", "PoolError", "PoolTimeout", "EmptyPoolError", "LimitExceeded", "Error"),
+        r"^Too many connections|QueuePool limit of size|[Cc]onnection pool exhausted|pool exhausted|"
+        r"couldn't get a connection after|checking out a connection from|No connection available|"
+        r"Pool reached maximum size",
+        True,
+        "the pool of connections has fewer than {pool} runs tasks at once in one process; under prefork each child has "
+        "a pool of its own",
+        "give the pool as many connections as the worker has slots (--concurrency), or one that lets tasks wait "
+        "(redis.BlockingConnectionPool, pool_timeout)",
     ),
     Sign(
         "pool-bound",
@@ -131,6 +151,7 @@ class ExplainedSharing(Detector):
         Kind("bound-object", "fail", "an object is used by a thread, greenlet or task that it does not belong to"),
         Kind("changed-meanwhile", "fail", "what a task checked, or goes through, was changed by another"),
         Kind("pool-bound", "fail", "code that works under one pool only"),
+        Kind("connections-exhausted", "fail", "tasks that run at once want more connections than their pool has"),
         Kind("half-imported", "fail", "a task got a module that another task is still importing"),
     )
 

@@ -50,7 +50,7 @@ class FileLocks(Detector):
     """Sees two tasks of a process hold at once what only one may hold."""
 
     mark = _KIND
-    kinds = (Kind(_KIND, "fail", "two tasks of a process hold the lock of a file at once: it is the process's"),)
+    kinds = (Kind(_KIND, "fail", "two tasks of a process hold at once a lock that does not tell them apart"),)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)

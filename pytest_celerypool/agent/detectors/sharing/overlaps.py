@@ -195,6 +195,9 @@ class Sharing(Detector):
             for identity, (read, write) in standing.updates.items():
                 if identity in other.updates and _immutable(write.place) and both_still(standing, other):
                     self._stale(standing, other.run, read, write, "both have read it before either wrote")
+            for identity, (read, write) in standing.drains.items():
+                if identity in other.drains and both_still(standing, other):
+                    self._emptied(standing, other.run, read, write, "both have used it, and both are going to empty it")
             for identity, (test, write) in standing.builds.items():
                 passed = standing.is_past(test) and other.is_past(test)
                 if passed and identity in other.builds and both_still(standing, other):
@@ -239,6 +242,7 @@ class Sharing(Detector):
         watched |= {key: write for key, (_, write) in standing.updates.items()}
         watched |= {key: write for key, (_, write) in standing.builds.items()}
         values = {key: step.place.value() for key, step in watched.items()}  # type: ignore[union-attr]
+        values |= {key: len(write.place.owner) for key, (_, write) in standing.drains.items()}  # type: ignore[union-attr]
         last, neighbour.seen = neighbour.seen, (standing.key, values)
         if last is None or last[0] != standing.key:
             return
@@ -246,7 +250,12 @@ class Sharing(Detector):
             before = last[1].get(identity, value)
             if not differ(before, value):
                 continue
-            if identity in standing.awaits:
+            if identity in standing.drains:
+                culprit = self._culprit(neighbour, identity)
+                if culprit is not None and value > before and standing.still():
+                    why = f"it held {before} items, and {value} by now"
+                    self._emptied(standing, culprit, *standing.drains[identity], why)
+            elif identity in standing.awaits:
                 self._by_another(neighbour, standing, identity, standing.wrote[identity], before, value)
             elif identity in standing.updates:
                 self._stale_by_another(neighbour, standing, identity, *standing.updates[identity])
@@ -337,6 +346,28 @@ class Sharing(Detector):
                 *standing.stack(),
             ],
             "hold a lock from the read to the write, or let the database or Redis count (INCR, UPDATE … SET n = n + 1)",
+            key=f"{name} {self._reader.frames.shown(write.code.co_filename)}",
+            others=[culprit],
+        )
+
+    def _emptied(self, standing: Standing, culprit: Run, use: Step, write: Step, why: str) -> None:
+        name = name_of(write)
+        if not self._once("lost-update", standing.run, name):
+            return
+        self.watch.report(
+            "lost-update",
+            standing.run,
+            f"{name} is used as a whole, waited, and then emptied, while another task adds to it or does the same "
+            f"({why}): under {self.watch.pool.name} what the two put there is handled twice or never",
+            [
+                self._reader.place(write),
+                f"used at {self._reader.place(use)}",
+                f"waits at {standing.waits_at()}",
+                f"the other task: {culprit.task.name} ({culprit.id})",
+                *standing.stack(),
+            ],
+            "take it out before you wait (items, batch[:] = batch[:], [] or a queue.Queue), under a lock where threads "
+            "share it",
             key=f"{name} {self._reader.frames.shown(write.code.co_filename)}",
             others=[culprit],
         )
