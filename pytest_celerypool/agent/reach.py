@@ -17,6 +17,10 @@ from pytest_celerypool.agent.syntax import tree_of
 _MOST, _DEEPEST = 60, 5
 
 
+#: What puts something into a container, as :attr:`Reach.changes` names it.
+FILLS = {"[]=", "append", "extend", "update", "add", "setdefault", "insert"}
+
+
 class Name(NamedTuple):
     """A name of a module: the identity of its globals, and the name itself."""
 

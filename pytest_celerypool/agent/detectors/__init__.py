@@ -53,11 +53,13 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.ends.exceptions:Exceptions",
     "pytest_celerypool.agent.detectors.ends.waiting:Joins",
     "pytest_celerypool.agent.detectors.ends.waiting:Heartbeats",
+    "pytest_celerypool.agent.detectors.ends.waiting:Questions",
     "pytest_celerypool.agent.detectors.sharing.children:Children",
     "pytest_celerypool.agent.detectors.sharing.before_fork:MadeBeforeFork",
     "pytest_celerypool.agent.detectors.sharing.names:SharedNames",
     "pytest_celerypool.agent.detectors.sharing.file_locks:FileLocks",
     "pytest_celerypool.agent.detectors.sharing.reentrant_locks:ReentrantLocks",
+    "pytest_celerypool.agent.detectors.sharing.child_status:ChildStatus",
     "pytest_celerypool.agent.detectors.sharing.explained:ExplainedSharing",
     "pytest_celerypool.agent.detectors.sharing.spawned:Spawned",
 )

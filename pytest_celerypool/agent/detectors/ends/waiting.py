@@ -201,3 +201,35 @@ class Heartbeats(Detector):
                 "Run long tasks under prefork or threads, or make broker_heartbeat longer than half of them.",
                 key="heartbeat",
             )
+
+
+class Questions(Detector):
+    """Sees a task ask the worker itself a question, which a solo worker answers only once the task has ended."""
+
+    kinds = (Kind("control-blocked", "fail", "a question to the worker was not answered while a task ran"),)
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Whether tasks run where control commands do."""
+        return watch.pool.name == "solo"
+
+    def begin(self) -> None:
+        """Hear of every question."""
+        from celery.app.control import Control, Inspect
+
+        self.after(Inspect, "_request", self._asked, in_task=True)
+        self.after(Control, "ping", self._asked, in_task=True)
+
+    def _asked(self, answer: Any, *_: Any, **__: Any) -> None:
+        run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
+        if answer or run is None or frame is None:
+            return
+        self.watch.report(
+            "control-blocked",
+            run,
+            "it asked the workers a question and got no answer: a solo worker answers none before its task has ended, "
+            "so a task never hears of the worker that runs it",
+            [*self.watch.frames.stack(frame), f"the answer was {answer!r}"],
+            "do not rely on an answer (the task may run under solo), keep what runs in Redis or the database, or name "
+            "another pool",
+        )

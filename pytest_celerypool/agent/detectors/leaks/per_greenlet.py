@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.holders import Reached, additions, uses, walk
 from pytest_celerypool.agent.detectors.leaks.memory import is_bounded
-from pytest_celerypool.agent.reach import Name, Reach, reach
+from pytest_celerypool.agent.reach import FILLS, Name, Reach, reach
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -23,8 +23,6 @@ _KIND = "kept-per-greenlet"
 
 #: What tells threads apart, by the last name of the call.
 _IDENTITIES = {"current_thread", "get_ident", "getcurrent", "currentThread", "get_native_id"}
-
-_FILLS = {"[]=", "append", "add", "setdefault", "update", "insert"}
 
 
 class Entry(NamedTuple):
@@ -83,7 +81,7 @@ class PerGreenlet(Detector):
     def _find(self, function: Any) -> Kept | None:
         """Return what a task may keep for its thread; ``None`` if nothing."""
         found = reach(function, self.watch.frames.is_user)
-        containers = [name for name, what in found.changes.items() if what & _FILLS]
+        containers = [name for name, what in found.changes.items() if what & FILLS]
         containers = [name for name in containers if isinstance(found.value(name), list | dict | set)]
         held = [value for name in found.reads if issubclass(type(value := found.value(name)), threading.local)]
         by_identity = not found.calls.isdisjoint(_IDENTITIES)

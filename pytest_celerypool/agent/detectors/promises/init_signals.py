@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.frames import Frames
-from pytest_celerypool.agent.reach import Name, Reach, reach
+from pytest_celerypool.agent.reach import FILLS, Name, Reach, reach
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -39,9 +39,6 @@ _FALLBACKS = (
 _PLAIN = (str, bytes, int, float, bool, type(None), decimal.Decimal, datetime.date, datetime.timedelta, uuid.UUID)
 
 _CONTAINERS = (list, dict, set, tuple)
-
-#: What puts something into a container.
-_FILLS = {"[]=", "append", "extend", "update", "add", "setdefault", "insert"}
 
 
 class InitSignals(Detector):
@@ -121,7 +118,7 @@ class InitSignals(Detector):
             theirs = self._reach(other)
             if other is function or function in theirs.functions or (own.functions & theirs.functions):
                 return True
-            filled = {each for each, what in theirs.changes.items() if what & _FILLS or any("=" in one for one in what)}
+            filled = {each for each, what in theirs.changes.items() if what & FILLS or any("=" in one for one in what)}
             if touched & (theirs.sets | (set(theirs.changes) if name == _SHUTDOWN else filled)):
                 return True
         return False
@@ -146,7 +143,7 @@ class InitSignals(Detector):
                 if what == f".{attribute}=" and _unset(_attribute(receiver.value(name), attribute)):
                     return IGNORED, f"{name.name}.{attribute} is not set, and {run.task.name} reads {name.name}"
         for name in names:
-            made_when_needed = name in task.sets or bool(task.changes.get(name, set()) & _FILLS)
+            made_when_needed = name in task.sets or bool(task.changes.get(name, set()) & FILLS)
             value = receiver.value(name, _MISSING)
             if name in task.reads and _unset(value) and not made_when_needed:
                 return IGNORED, f"{name.name} is {_told(value)}, and {run.task.name} reads it"
@@ -162,7 +159,7 @@ class InitSignals(Detector):
             return True
         what = receiver.changes[name]
         value = receiver.value(name)
-        return isinstance(value, _CONTAINERS) and bool(what & _FILLS)
+        return isinstance(value, _CONTAINERS) and bool(what & FILLS)
 
     def _missed_shutdown(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
         sure, why = lost_at_exit(self._reach(function), self._reach(run.task.run), run.task.name)
@@ -205,7 +202,7 @@ def lost_at_exit(last: Reach, task: Reach, name: str) -> tuple[bool, str]:
     :param task: what the task does.
     :param name: the task's name.
     """
-    for each in sorted(each for each in last.reads & set(task.changes) if task.changes[each] & _FILLS):
+    for each in sorted(each for each in last.reads & set(task.changes) if task.changes[each] & FILLS):
         value = last.value(each)
         only_clears = last.changes.get(each, set()) == {"clear"} and each not in last.hands
         if isinstance(value, _CONTAINERS) and value and not only_clears:

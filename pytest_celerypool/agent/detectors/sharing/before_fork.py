@@ -1,7 +1,7 @@
 """State of the user's modules that only the parent of prefork's children has: made before the fork, or after it.
 
 What was made at import is the same in every child, the parent's process id included. What a receiver of
-``worker_ready`` sets is set after the fork, in the parent; a control command runs there too.
+``worker_ready`` or ``task_received`` sets is set after the fork, in the parent; a control command runs there too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import types
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
@@ -25,6 +25,8 @@ from pytest_celerypool.agent.detectors.code.standing import name_of
 from pytest_celerypool.agent.detectors.code.steps import root_of
 from pytest_celerypool.agent.detectors.sharing.changes import Change, items_of, key_of, text_of
 from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.reach import FILLS, reach
+from pytest_celerypool.agent.receivers import connect
 from pytest_celerypool.agent.syntax import tree_of
 from pytest_celerypool.agent.watch import Watch
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 #: Seconds after which the receivers of ``worker_ready`` have been called.
 _AFTER_READY_S = 0.05
+
+#: So many keys are written down that receivers of ``task_received`` have set.
+_MOST_FILLED = 200
 
 #: Functions whose results are taken to tell one process from another.
 _UNIQUE = {"getpid", "uuid1", "uuid4", "token_hex", "token_urlsafe", "urandom"}
@@ -235,16 +240,32 @@ def _inside(node: ast.expr, code: types.CodeType) -> bool:
     return bool(lines) and code.co_firstlineno <= node.lineno <= max(lines)
 
 
+class Filled(NamedTuple):
+    """A container that a receiver in the parent fills.
+
+    :ivar known: the keys that are written down.
+    :ivar about: who fills it, in words.
+    :ivar line: where.
+    """
+
+    owner: dict[Any, Any] | set[Any]
+    known: set[Any]
+    about: str
+    line: str
+
+
 class Parent:
     """What the parent of the children does to its copy of the user's modules, for :class:`Children`."""
 
     def __init__(self, children: Children) -> None:
         self._children = children
         self._held: list[tuple[Step, str]] = []
+        self._filled: list[Filled] = []
+        self._disconnect: Callable[[], None] = lambda: None
         self._commands: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
 
     def begin(self) -> None:
-        """Note what the receivers of ``worker_ready`` are going to set."""
+        """Note what the receivers of ``worker_ready`` and ``task_received`` are going to set."""
         from celery import signals
 
         for function in _receivers(signals.worker_ready):
@@ -252,6 +273,36 @@ class Parent:
                 for step in self._steps(function):
                     if step.kind == "write" and step.place is not None and step.place.key is not ALL:
                         self._held.append((step, text_of(step.place.value())))
+
+        for function in _receivers(signals.task_received):
+            if self._children.watch.frames.is_user(function.__code__.co_filename):
+                self._filled += self._filled_by(function)
+        if self._filled:
+            received = self._children.watch.guarded(self._children, self._received)
+            self._disconnect = connect((signals.task_received, received))
+
+    def _filled_by(self, function: types.FunctionType) -> list[Filled]:
+        """Return the containers that a receiver of ``task_received``, which runs in the parent, puts something into."""
+        frames = self._children.watch.frames
+        found = reach(function, frames.is_user)
+        code = function.__code__
+        line = frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
+        about = f"{code.co_name}, a receiver of task_received,"
+        owners = [found.value(name) for name, what in found.changes.items() if what & FILLS]
+        return [Filled(each, set(each), about, line) for each in owners if isinstance(each, dict | set)]
+
+    def _received(self, **_: Any) -> None:
+        """A task has been received, and the receivers have been told: write down what they have put there."""
+        now = time.monotonic()
+        for owner, known, about, line in self._filled:
+            new = set(owner) - known
+            if not new or len(known) > _MOST_FILLED:
+                continue
+            who = (os.getpid(), about, "")
+            changes = [Change(*who, id(owner), key_of(key), "nothing", "there", 0.0, now, line) for key in new]
+            changes.append(Change(*who, id(owner), "", str(len(known)), str(len(known) + len(new)), 0.0, now, line))
+            known |= new
+            self._children.publish(changes)
 
     def ready(self, controller: Any) -> None:
         """Write down what they have set, once they have; watch control commands."""
@@ -268,6 +319,7 @@ class Parent:
 
     def remove(self) -> None:
         """Put the control commands back."""
+        self._disconnect()
         if self._commands:
             from celery.worker.control import Panel
 

@@ -1,0 +1,88 @@
+"""Tasks that wait for any child process, and get that of another task: all tasks of a process have the same children.
+
+``os.wait()`` takes the exit status of whichever child ends first; who started it and waits for it finds none any more.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.state.changes import name_of
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+_KIND = "foreign-child"
+
+#: Of ``os.waitpid``: any child.
+_ANY = (-1, 0)
+
+
+class Started(NamedTuple):
+    """A child process that a task has started, and the line that did it."""
+
+    run: Run
+    place: str
+
+
+class ChildStatus(Detector):
+    """Compares who has started a child with who takes its exit status."""
+
+    mark = _KIND
+    kinds = (Kind(_KIND, "fail", "a task took the exit status of a process that another task has started"),)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._started: dict[int, Started] = {}
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Only where tasks share a process at the same time."""
+        return watch.pool.name in ("threads", "gevent", "eventlet")
+
+    def install(self) -> None:
+        """Hear of every child, and of who waits for any."""
+        self.after(subprocess.Popen, "__init__", lambda _, popen, *__, **___: self._start(popen.pid), in_task=True)
+        self.after(os, "fork", self._start, in_task=True)
+        for name in ("wait", "wait3"):
+            self.after(os, name, lambda result, *_: self._took(result[0]), in_task=True)
+        self.after(os, "waitpid", self._waited, in_task=True)
+
+    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Forget what the task has started."""
+        for pid, started in list(self._started.items()):
+            if started.run is run:
+                self._started.pop(pid, None)
+
+    def _start(self, pid: int | None) -> None:
+        run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
+        if pid and run is not None and frame is not None:
+            run.marks[self.mark] = True
+            self._started[pid] = Started(run, self.watch.frames.place(frame))
+
+    def _waited(self, result: tuple[int, int], pid: int, _options: int) -> None:
+        if pid in _ANY:
+            self._took(result[0])
+
+    def _took(self, pid: int) -> None:
+        run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
+        started = self._started.get(pid)
+        if started is None or run is None or frame is None or started.run is run:
+            return
+        self.watch.report(
+            _KIND,
+            run,
+            f"it waited for any child process and got the exit status of one that {name_of(started.run)} has started, "
+            f"which will never learn of it: under {self.watch.pool.name} all tasks of a process have the same children",
+            [
+                *self.watch.frames.stack(frame),
+                f"process {pid} was started at {started.place}, by {name_of(started.run)}",
+            ],
+            "wait for the one that the task has started: process.wait(), communicate(), os.waitpid(pid, 0)",
+            others=[started.run],
+        )
