@@ -51,7 +51,8 @@ class Frames:
         self._root = os.path.realpath(root)
         paths = sysconfig.get_paths()
         ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        self._foreign = tuple({paths["stdlib"] + os.sep, paths["platstdlib"] + os.sep, ours + os.sep})
+        self._ours = ours + os.sep
+        self._foreign = tuple({paths["stdlib"] + os.sep, paths["platstdlib"] + os.sep, self._ours})
         self._known: dict[str, bool] = {}
         #: Of files of frames: whether to look further out, ``None`` at the user's.
         self._passed: dict[str, bool | None] = {}
@@ -65,6 +66,10 @@ class Frames:
             absent = not os.path.isabs(filename) and not os.path.exists(filename)
             known = self._known[filename] = not (foreign or absent)
         return known
+
+    def is_ours(self, filename: str) -> bool:
+        """Whether a file is this plugin's: a function that stands for one of the library's is not worth a line."""
+        return filename.startswith(self._ours)
 
     def user_frame(self, frame: FrameType | None = None) -> FrameType | None:
         """Return the user's frame that is nearest to `frame` (by default the caller's), ``None`` if there is none.

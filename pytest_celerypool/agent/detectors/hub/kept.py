@@ -240,7 +240,8 @@ class HubKept(Detector):
         if seen is not None and hold is not None:
             inner, outer = _split(seen)
             for place in inner:
-                yield f"  in {place_of(*place)}"
+                if not self.watch.frames.is_ours(place[0]):
+                    yield f"  in {place_of(*place)}"
             for place in outer:
                 yield f"  called from {place_of(*place)}"
             yield f"seen at this line {hold.times(seen.user)} of {len(hold.samples)} times while the hub was kept"

@@ -46,6 +46,23 @@ class Judge:
                     self._read(step, place)
                 elif step.how in ("pop", "popleft", "popitem"):
                     self._taken(step, place)
+        if isinstance(self._exc, KeyError) and self._exc.args:
+            self._not_found(self._exc.args[0])
+
+    def _not_found(self, key: Any) -> None:
+        """A task failed because a key was missing that the code alone does not tell: look for it in what it reads."""
+        steps = self._execution.steps
+        if any(step.place is not None and step.place.key == key for step in steps):
+            return  # :meth:`_read` has looked
+        for step in steps:
+            value = step.place.value() if step.kind == "read" and step.place is not None else None
+            if not isinstance(value, dict) or key in value:
+                continue
+            others = self._children.others(id(value), key_of(key))
+            change = next((each for each in reversed(others) if each.ended <= self._execution.began), None)
+            if change is not None and change.after != "nothing":
+                self._lacks(step, change, f"{show(key)} is not in {name_of(step)}")
+                return
 
     def _read(self, step: Step, place: Place) -> None:
         others = self._children.others(id(place.owner), key_of(place.key))
@@ -87,6 +104,9 @@ class Judge:
             missing = f"{name} is {here} here"
         else:
             return
+        self._lacks(step, change, missing)
+
+    def _lacks(self, step: Step, change: Change, missing: str) -> None:
         self._children.tell(
             "cache-differs",
             self._run,
