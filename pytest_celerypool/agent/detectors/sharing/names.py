@@ -6,6 +6,7 @@ nobody else has it. Appending is left alone, a log of each process is right.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,12 +15,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
 #: What a name of a thread must at least have to be looked for in a path.
 _SHORTEST_NAME = 5
+
+#: Bytes of what children have noted that are read.
+_MOST_NOTED = 1 << 20
 
 
 class Written:
@@ -48,6 +53,7 @@ class SharedNames(Detector):
         super().__init__(watch)
         self._pid = str(os.getpid())
         self._written: dict[str, dict[str, Written]] = {}
+        self._of_children: OfChildren | None = None
         self._pattern = re.compile(rf"(?<!\d){self._pid}(?!\d)")
 
     def begin(self) -> None:
@@ -58,9 +64,10 @@ class SharedNames(Detector):
         self.before(shutil, "rmtree", self._uses, in_task=True)
 
     def forked(self) -> None:
-        """Go on in a child, whose process id is another."""
+        """Go on in a child, whose process id is another, and whose thread has the name and number of the parent's."""
         self._pid, self._written = str(os.getpid()), {}
         self._pattern = re.compile(rf"(?<!\d){self._pid}(?!\d)")
+        self._of_children = OfChildren(self.watch)
 
     def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Look at what the task found missing, or there already."""
@@ -90,6 +97,8 @@ class SharedNames(Detector):
 
     def opened(self, run: Run, file: Any, path: Any, mode: Any) -> None:
         """A task has opened a file."""
+        if self._of_children is not None:
+            self._of_children.opened(run, path, mode)
         if not isinstance(mode, str) or (name := self._named(path)) is None or "a" in mode:
             return
         if "w" not in mode and "x" not in mode and "+" not in mode:
@@ -178,4 +187,54 @@ class SharedNames(Detector):
             "name it after the task (self.request.id), or let tempfile make the name",
             key=evidence[0],
             others=[other],
+        )
+
+
+class OfChildren:
+    """Files named after the thread, which the children of prefork have in common: a fork keeps its name and number.
+
+    What a child writes under such a name is noted in a file of the worker's folder, which all of them read.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._path = os.path.join(watch.folder, "thread-names.jsonl")
+        self._noted: set[str] = set()
+
+    def opened(self, run: Run, path: Any, mode: Any) -> None:
+        """A task has opened a file: tell if another child has written one of this name."""
+        if not isinstance(mode, str) or not isinstance(path, str) or not set(mode) & set("wax+"):
+            return
+        thread = threading.current_thread()
+        identity = str(thread.ident) if str(thread.ident) in path else thread.name
+        if identity not in path or len(identity) < _SHORTEST_NAME:
+            return
+        path = os.path.abspath(path)
+        if path in self._noted:
+            return
+        self._noted.add(path)
+        place = self._watch.frames.place(self._watch.frames.user_frame())
+        for pid, other, who, where in self._note([os.getpid(), path, f"{run.task.name} ({run.id})", place]):
+            if other == path and pid != os.getpid():
+                self._report(run, path, identity, place, f"process {pid} ran {who}, which wrote it at {where}")
+                return
+
+    def _note(self, line: list[Any]) -> list[list[Any]]:
+        """Note a line for the other children; returns all that there are."""
+        fd = originals.open_file(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            originals.append(fd, (json.dumps(line) + "\n").encode())
+            return [json.loads(each) for each in os.pread(fd, _MOST_NOTED, 0).splitlines()]
+        finally:
+            os.close(fd)
+
+    def _report(self, run: Run, path: str, identity: str, place: str, other: str) -> None:
+        self._watch.report(
+            "shared-name",
+            run,
+            f"{os.path.basename(path)} is written by tasks of two children; it is named after the thread ({identity}), "
+            "and under prefork a fork keeps its name and number, so that all children have the same",
+            [place, other, f"path {path}", f"task {run.id} runs in process {os.getpid()}"],
+            "name it after the task (self.request.id), or let tempfile make the name",
+            key=place,
         )

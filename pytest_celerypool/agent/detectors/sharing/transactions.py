@@ -1,0 +1,102 @@
+"""Tasks that overlap on one connection of sqlite3: they have one transaction, which whoever is first ends for all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
+from pytest_celerypool.agent.detectors.holders import uses, walk
+from pytest_celerypool.agent.detectors.state.changes import name_of
+
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
+
+_KIND = "transaction-shared"
+
+
+class Transactions(Detector):
+    """Looks, as a task begins, whether another one has a transaction open on a connection that both use."""
+
+    kinds = (Kind(_KIND, "fail", "tasks that run at once have one connection, and so one transaction"),)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._names: dict[Any, tuple[dict[str, Any], frozenset[str]]] = {}
+        self._told: set[tuple[str, str]] = set()
+        self.rest("started")
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Only where tasks share a process at the same time."""
+        return watch.pool.name in ("threads", "gevent", "eventlet")
+
+    def begin(self) -> None:
+        """Hear of connections, if the application has imported sqlite3; before the first one no task is looked at."""
+        sqlite3 = sys.modules.get("sqlite3")
+        if sqlite3 is not None:
+            self.before(sqlite3, "connect", self._connects)
+            # One that was opened at import is there already.
+            self._connects()
+
+    def _connects(self, *_: Any, **__: Any) -> None:
+        if "started" in self.resting:
+            self.listen("started")
+
+    def started(self, run: Run) -> None:
+        """A task begins."""
+        module, names = self._used_by(run)
+        connection = sys.modules["sqlite3"].Connection
+        for name in names:
+            value = module.get(name)
+            if isinstance(value, connection) and (run.task.name, name) not in self._told and _is_open(value):
+                others = [
+                    other for other in self.watch.running() if other is not run and self._uses(other, module, name)
+                ]
+                if others:
+                    self._told.add((run.task.name, name))
+                    self._report(run, name, value, others)
+
+    def _used_by(self, run: Run) -> tuple[dict[str, Any], frozenset[str]]:
+        task = run.task
+        known = self._names.get(task.name)
+        if known is None:
+            function = function_of(task, self.watch.frames)
+            names = ({}, frozenset()) if function is None else (function.__globals__, frozenset(names_of(function)))
+            known = self._names[task.name] = names
+        return known
+
+    def _uses(self, run: Run, module: dict[str, Any], name: str) -> bool:
+        theirs, names = self._used_by(run)
+        return theirs is module and name in names
+
+    def _report(self, run: Run, name: str, connection: Any, others: list[Run]) -> None:
+        frames = self.watch.frames
+        reached = next(walk(frames, lambda each: each is connection), None)
+        lines = [] if reached is None else uses(frames, reached, run.task.run)
+        self.watch.report(
+            _KIND,
+            run,
+            f"it begins while {name_of(others[0])} runs and a transaction is open on {name}, which both use: under "
+            f"{self.watch.pool.name} tasks of one process have it in common, so a commit or rollback of one is that of "
+            "all, in the middle of what the others do",
+            [
+                *(lines or ["(no line of the task's own mentions it)"]),
+                *(f"runs at the same time: {other.task.name} ({other.id})" for other in others[:4]),
+                f"{name}.in_transaction is True in process {os.getpid()}",
+            ],
+            "open the connection in the task and close it there, or take one from a pool",
+            key=name,
+            others=others[:4],
+        )
+
+
+def _is_open(connection: Any) -> bool:
+    """Whether a transaction is open; a connection that is closed has none."""
+    try:
+        return bool(connection.in_transaction)
+    except Exception:  # noqa: BLE001 - sqlite3.ProgrammingError, or what a subclass of the user's raises
+        return False
