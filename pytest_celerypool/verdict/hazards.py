@@ -129,6 +129,8 @@ def _deaths(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
     told = {each for finding in ledger.findings if finding.kind in ("worker-died", "task-lost") for each in finding.ids}
     spans = [span for entry in ledger.outstanding() for span in entry.open_spans]
     spans += [span for span in ledger.spans if span.state == LOST and span not in spans]
+    if not spans:
+        yield from _died_of_failure(ledger, pool, seen)
     if not spans or any(span.id in told for span in spans):
         return
     waiting = [entry for entry in ledger.outstanding() if not entry.open_spans]
@@ -155,6 +157,33 @@ def _deaths(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
         tests=[ledger.test],
         key=seen.death,
         ids=[span.id for span in spans],
+    )
+
+
+#: What a worker logs of the exception that ends it.
+_UNRECOVERABLE = re.compile(r"Unrecoverable error: (\w+)\(")
+
+
+def _died_of_failure(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find a worker that ended with the exception of the task that had ended last, as Celery does with MemoryError."""
+    ended = [span for span in ledger.spans if span.ended is not None]
+    match = _UNRECOVERABLE.search(seen.log())
+    if not ended or match is None or seen.ended_by_test:
+        return
+    span = max(ended, key=lambda each: each.ended or 0.0)
+    if (span.error or {}).get("type") != match[1]:
+        return
+    yield Finding(
+        kind="worker-died",
+        task=span.task,
+        pool=pool.name,
+        message=f"the worker {seen.death} with the {match[1]} that this task had failed with: under {pool.name} "
+        "whatever else it had to do is left to nobody",
+        evidence="\n".join([_called(span), f"the worker logged: {match[0]}…"]),
+        remedy=f"Catch {match[1]} in the task and raise another exception instead.",
+        tests=[ledger.test],
+        key=seen.death or "",
+        ids=[span.id],
     )
 
 

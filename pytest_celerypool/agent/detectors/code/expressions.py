@@ -108,6 +108,8 @@ class Expressions:
         elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
             self._expression(node.generators[0].iter, walk)
             self._used(node.generators[0].iter, walk)
+            if not isinstance(node, ast.GeneratorExp):  # what that does is done when somebody goes through it
+                self._elements(node, walk)
         elif isinstance(node, ast.Call):
             self._call(node, walk)
         elif isinstance(node, ast.NamedExpr):
@@ -122,6 +124,20 @@ class Expressions:
                 self._load(node, walk)
             elif isinstance(node, ast.Compare):
                 self._compare(node, walk)
+
+    def _elements(self, node: ast.ListComp | ast.SetComp | ast.DictComp, walk: Walk) -> None:
+        """Walk what a comprehension does for each element, as the body of a loop with names of its own."""
+        outer, scope = self._path, walk.scope
+        own = {each.id for part in node.generators for each in ast.walk(part.target) if isinstance(each, ast.Name)}
+        walk.scope = Scope({name: value for name, value in scope.names.items() if name not in own}, scope.module)
+        walk.scope.closed = scope.closed | own
+        self._path = (*outer, (self._branch(), "loop"))
+        for number, part in enumerate(node.generators):
+            for each in (*([part.iter] if number else []), *part.ifs):
+                self._expression(each, walk)
+        for each in (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,):
+            self._expression(each, walk)
+        self._path, walk.scope = outer, scope
 
     def _apart(self, node: ast.expr, walk: Walk, reads: list[Step] | None = None) -> None:
         """Walk an expression that is evaluated under a condition only."""
@@ -280,6 +296,10 @@ class Expressions:
     # -- steps
 
     def _assign(self, targets: list[ast.expr], value: ast.expr, walk: Walk) -> None:
+        if len(targets) == 1 and (pairs := _pairs(targets[0], value)):
+            for target, each in pairs:
+                self._assign([target], each, walk)
+            return
         first = len(self.steps)
         self._expression(value, walk)
         reads = [step for step in self.steps[first:] if step.kind == "read"]
@@ -351,3 +371,14 @@ class Expressions:
         self._mark("write", node)
         step = self.steps[-1]
         step.place, step.value, step.sources, step.how = place, value, sources, how
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """Return target and value of each part of ``a, b = x, y``; nothing where they do not stand opposite each other."""
+    if not isinstance(target, ast.Tuple | ast.List) or not isinstance(value, ast.Tuple | ast.List):
+        return []
+    if len(target.elts) != len(value.elts) or any(
+        isinstance(each, ast.Starred) for each in (*target.elts, *value.elts)
+    ):
+        return []
+    return list(zip(target.elts, value.elts, strict=True))

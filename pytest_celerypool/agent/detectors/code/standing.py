@@ -48,8 +48,15 @@ class Reader:
         return flow if known else None
 
     def steps_of_hooks(self, task: Any, hooks: tuple[str, ...]) -> list[Step]:
-        """Return the steps of methods that Celery calls before or after a task, as far as the user has written them."""
+        """Return the steps of what Celery calls before or after a task, as far as the user has written it.
+
+        Before it these are also the receivers of ``task_prerun``.
+        """
         found: list[Step] = []
+        for function in _prerun_receivers(task) if hooks is BEFORE else ():
+            if self.frames.is_user(function.__code__.co_filename):
+                flow = self.flow_of(function, scope_of(function, {}))
+                found += flow.steps if flow is not None else ()
         for name in hooks:
             method = method_of_user(task, name, self.frames.is_user)
             if isinstance(method, types.FunctionType):
@@ -57,6 +64,14 @@ class Reader:
                 flow = self.flow_of(method, scope_of(method, names))
                 found += flow.steps if flow is not None else ()
         return found
+
+    def steps_of_prerun(self, task: Any) -> list[Step]:
+        """Return what receivers of ``task_prerun`` are certain to write before a task."""
+        functions = [each for each in _prerun_receivers(task) if self.frames.is_user(each.__code__.co_filename)]
+        flows = [self.flow_of(function, scope_of(function, {})) for function in functions]
+        steps = [step for flow in flows if flow is not None for step in flow.steps]
+        written = [step for step in steps if step.kind == "write" and not step.path]
+        return [step for step in written if step.place is not None and step.place.key is not ALL]
 
     def is_of_its_own(self, step: Step) -> bool:
         """Whether what a call adds somewhere is made of what its function was given, not the same for every task."""
@@ -81,10 +96,37 @@ class Reader:
         return found[:_MOST_FRAMES][::-1]
 
 
-def split(flow: Flow, code: types.CodeType, lasti: int) -> tuple[int, int] | None:
+def _prerun_receivers(task: Any) -> list[types.FunctionType]:
+    """Return the plain functions that ``task_prerun`` calls before a task."""
+    from celery.signals import task_prerun
+
+    if not task_prerun.receivers:
+        return []
+    return [each for each in task_prerun._live_receivers(task) if isinstance(each, types.FunctionType)]
+
+
+#: Before Python 3.12 a comprehension is a function of its own: https://peps.python.org/pep-0709/.
+_COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>"}
+
+
+def _without_comprehensions(frames: list[types.FrameType]) -> list[tuple[types.FrameType, types.FrameType]]:
+    """Return the frames of functions, each with the one that tells where it is: that of its comprehension, if any."""
+    found: list[tuple[types.FrameType, types.FrameType]] = []
+    for frame in frames:
+        if found and frame.f_code.co_name in _COMPREHENSIONS:
+            found[-1] = found[-1][0], frame
+        else:
+            found.append((frame, frame))
+    return found
+
+
+def split(
+    flow: Flow, code: types.CodeType, lasti: int, function: types.CodeType | None = None
+) -> tuple[int, int] | None:
     """Find the step that a function is at.
 
     :param lasti: the offset of the instruction.
+    :param function: the code of the function, if `code` is that of a comprehension in it.
     :returns: the first step that is not done yet, and the first that follows what is being done.
     """
     position = next(itertools.islice(code.co_positions(), lasti // 2, None), None)
@@ -94,7 +136,7 @@ def split(flow: Flow, code: types.CodeType, lasti: int) -> tuple[int, int] | Non
     best: int | None = None
     for number, step in enumerate(flow.steps):
         node: Any = step.node
-        if step.kind != "enter" or step.code is not code:
+        if step.kind != "enter" or step.code is not (function or code):
             continue
         if (getattr(node, "end_lineno", None), getattr(node, "end_col_offset", None)) != (end_line, end_column):
             continue
@@ -138,7 +180,7 @@ class Standing:
         if frames and frames[0].f_code is getattr(getattr(run.task, "run", None), "__code__", None):
             self._before += [(step, not step.path) for step in reader.steps_of_hooks(run.task, BEFORE)]
             self._ahead += [(step, not step.path) for step in reader.steps_of_hooks(run.task, AFTER)]
-        self.known = bool(frames) and all(self._frame(frame, lasti) for frame, lasti in self.at)
+        self.known = bool(frames) and all(self._frame(frame, at) for frame, at in _without_comprehensions(frames))
         if self.known:
             self._conclude()
 
@@ -164,9 +206,9 @@ class Standing:
         """Return the lines of the user's frames, the innermost first."""
         return [self._reader.frames.place(frame) for frame in reversed(self.frames)]
 
-    def _frame(self, frame: types.FrameType, lasti: int) -> bool:
+    def _frame(self, frame: types.FrameType, at: types.FrameType) -> bool:
         flow = self._reader.flow_in(frame)
-        where = split(flow, frame.f_code, lasti) if flow is not None else None
+        where = split(flow, at.f_code, at.f_lasti, frame.f_code) if flow is not None else None
         if flow is None or where is None:
             return False
         path = flow.steps[where[0]].path

@@ -58,13 +58,15 @@ class Neighbour:
     """A task that may write what others share.
 
     :ivar writes: the places that it may write, known when it overlaps with another.
+    :ivar begun: what receivers of ``task_prerun`` have written for it, by place.
     :ivar beside: the tasks that have overlapped with it.
     """
 
-    __slots__ = ("beside", "request", "run", "seen", "writes")
+    __slots__ = ("begun", "beside", "request", "run", "seen", "writes")
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, begun: dict[Identity, Any]) -> None:
         self.run = run
+        self.begun = begun
         self.request: Any = run.task.request_stack.top
         self.writes: frozenset[Identity] | None = None
         self.beside: list[Neighbour] = []
@@ -84,6 +86,8 @@ class Sharing(Detector):
         super().__init__(watch)
         self._reader = Reader(watch.frames)
         self._touches: dict[str, bool] = {}
+        #: By task: what receivers of ``task_prerun`` write.
+        self._begins: dict[str, list[Step]] = {}
         self._looked: Counter[str] = Counter()
         self._alive: dict[int, Neighbour] = {}
         self._looking = False
@@ -103,10 +107,12 @@ class Sharing(Detector):
             touches = self._touches[task.name] = self._may_write(task)
             if touches:
                 self.listen("ended")
+                self._begins[task.name] = self._reader.steps_of_prerun(task)
         if not touches:
             return
         alive = self._alive
-        neighbour = Neighbour(run)
+        begins = self._begins[task.name]
+        neighbour = Neighbour(run, {step.place.identity: step.place.value() for step in begins})  # type: ignore[union-attr]
         if alive and self._looked[task.name] < MOST_LOOKS:
             for other in list(alive.values())[-MOST_AT_ONCE:]:
                 other.beside.append(neighbour)
@@ -228,6 +234,8 @@ class Sharing(Detector):
         for identity, write in standing.wrote.items():
             if write.place is not None and identity in standing.awaits:
                 mine, now = self._value(write), write.place.value()
+                if mine is UNKNOWN and any(write.node is each.node for each in self._begins[neighbour.run.task.name]):
+                    mine = neighbour.begun[identity]
                 if differ(now, mine):
                     self._by_another(neighbour, standing, identity, write, mine, now)
         for identity, (read, write) in standing.updates.items():
