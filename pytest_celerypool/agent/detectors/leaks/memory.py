@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -35,11 +35,13 @@ class Growth(NamedTuple):
     """What one execution of a task added.
 
     :ivar memory: bytes of the process.
+    :ivar number: how many executions of the task had ended by then.
     :ivar sizes: the length of each of the user's containers afterwards, by identity.
     """
 
     run: str
     memory: int
+    number: int
     sizes: dict[int, int] | None
 
 
@@ -65,6 +67,7 @@ class Memory(Detector):
         self._since: str | None = None
         self._limit = self.watch.limit("growing-memory")
         self._grown: dict[str, list[Growth]] = {}
+        self._ended: Counter[str] = Counter()
         self._reported: set[str] = set()
 
     def forked(self) -> None:
@@ -74,6 +77,7 @@ class Memory(Detector):
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Compare with the end before, if no other task ran in between."""
         recorder = self.watch.recorder
+        self._ended[run.task.name] += 1
         if recorder.running:
             self._since = ""
             return
@@ -96,13 +100,16 @@ class Memory(Detector):
         history = self._grown.setdefault(name, [])
         found: dict[int, Reached] = {}
         sizes = None
+        starts = self.watch.starts
         if history and name not in self._reported:
             found = {
                 id(one.value): one
                 for one in walk(self.watch.frames, lambda value: issubclass(type(value), _CONTAINERS), depth=3)
             }
             sizes = {identity: len(one.value) for identity, one in found.items()}
-        history.append(Growth(run.id, grown, sizes))
+            if self.watch.starts != starts:  # the next one has begun, and may have added its own
+                sizes = None
+        history.append(Growth(run.id, grown, self._ended[name], sizes))
         del history[: -2 * EXECUTIONS_OF_MAPPING]
         if sizes is not None and len(history) >= EXECUTIONS - 1:
             self._judge(name, run, history, found)
@@ -111,19 +118,30 @@ class Memory(Detector):
         counted = [growth for growth in history if growth.sizes is not None]
         for identity, reached in found.items():
             sizes = [growth.sizes[identity] for growth in counted if growth.sizes and identity in growth.sizes]
-            steps = {after - before for before, after in itertools.pairwise(sizes)}
+            if len(sizes) < len(counted):
+                continue
+            # One that ended while the next had begun was not looked at: its share is in the next step.
+            numbers = [growth.number for growth in counted]
+            steps = {
+                (after - before) / (later - earlier)
+                for (before, after), (earlier, later) in zip(
+                    itertools.pairwise(sizes), itertools.pairwise(numbers), strict=True
+                )
+            }
             # All that grew by the same number each time, as many times as there were executions.
-            if len(steps) != 1 or steps == {0} or min(steps) < 0 or len(sizes) < len(counted):
+            if len(steps) != 1 or min(steps) <= 0:
                 continue
             mapping = issubclass(type(reached.value), dict)
             needed = EXECUTIONS_OF_MAPPING if mapping and not _by_task(reached, history) else EXECUTIONS
             mean = sum(growth.memory for growth in counted) / len(counted)
             if len(counted) < needed - 2 or mean < self._limit or is_bounded(reached):
                 continue
-            self._report(name, run, counted, reached, sizes)
+            self._report(name, run, counted, reached, sizes, min(steps))
             return
 
-    def _report(self, name: str, run: Run, counted: list[Growth], reached: Reached, sizes: list[int]) -> None:
+    def _report(
+        self, name: str, run: Run, counted: list[Growth], reached: Reached, sizes: list[int], step: float
+    ) -> None:
         self._reported.add(name)
         frames = self.watch.frames
         mib = sum(growth.memory for growth in counted) / len(counted) / (1 << 20)
@@ -133,7 +151,7 @@ class Memory(Detector):
         self.watch.report(
             "growing-memory",
             run,
-            f"each execution added {sizes[1] - sizes[0]} to {reached.path} and {mib:.1f} MiB to its process, and "
+            f"each execution added {step:g} to {reached.path} and {mib:.1f} MiB to its process, and "
             f"nothing takes anything out again: under {self.watch.pool.name} memory grows until the process is killed",
             [
                 *(use or ["(no line of the task's own mentions it)"]),
