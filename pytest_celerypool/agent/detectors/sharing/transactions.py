@@ -1,8 +1,13 @@
-"""Tasks that overlap on one connection of sqlite3: they have one transaction, which whoever is first ends for all."""
+"""Tasks that overlap on one connection of sqlite3: they have one transaction, which whoever is first ends for all.
+
+Whether a task has come to its first statement is not known. So of one whose code has to do with a lock nothing is said:
+it may wait for that first.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
 
 _KIND = "transaction-shared"
+
+_LOCK = re.compile(r"lock|mutex|acquire|semaphore", re.IGNORECASE)
 
 
 class Transactions(Detector):
@@ -65,8 +72,10 @@ class Transactions(Detector):
         known = self._names.get(task.name)
         if known is None:
             function = function_of(task, self.watch.frames)
-            names = ({}, frozenset()) if function is None else (function.__globals__, frozenset(names_of(function)))
-            known = self._names[task.name] = names
+            used = frozenset() if function is None else frozenset(names_of(function))
+            module = {} if function is None else function.__globals__
+            guarded = any(_LOCK.search(name) or hasattr(type(module.get(name)), "acquire") for name in used)
+            known = self._names[task.name] = module, frozenset() if guarded else used
         return known
 
     def _uses(self, run: Run, module: dict[str, Any], name: str) -> bool:
