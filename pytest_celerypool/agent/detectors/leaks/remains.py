@@ -129,7 +129,7 @@ class Remains(Detector):
             return
         frames = self.watch.frames
         place = frames.user_frame(frame)
-        if place is None:  # Celery's own, or a library's that no line of the user's called
+        if place is None or _publishes(frame, place):  # Celery's own, or a library's that no line of the user's called
             return
         name = run.task.name
         at_once = sum(kind in self.pooled or other.task.name == name for other in self.watch.running())
@@ -206,6 +206,20 @@ class Remains(Detector):
         """Whether a mapping holds them, each under a key that is not the id of a task: one for each tenant, say."""
         ids = {each.run for each in left}
         return holder is not None and bool(holder.keys) and not any(str(key) in ids for key in holder.keys)
+
+
+#: Where Celery publishes for a task: ``delay()``, ``retry()`` and their like, over connections of its own pool.
+_PUBLISHERS = (os.path.join("celery", "app", "task.py"), os.path.join("celery", "app", "base.py"))
+
+
+def _publishes(frame: FrameType | None, end: FrameType) -> bool:
+    """Whether what is made between a frame and another further out is made to publish a message."""
+    while frame is not None and frame is not end:
+        code = frame.f_code
+        if code.co_name in ("send_task", "apply_async", "retry") and code.co_filename.endswith(_PUBLISHERS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _way(frame: FrameType | None, end: FrameType) -> int:

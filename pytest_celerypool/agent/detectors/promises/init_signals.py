@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import decimal
 import types
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.reach import FILLS, Name, Reach, reach
+from pytest_celerypool.agent.syntax import tree_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -112,6 +114,7 @@ class InitSignals(Detector):
         ]
         if name == _SHUTDOWN:
             others += [each for each in self._exits if isinstance(each, types.FunctionType)]
+            others += registered_at_exit(function)
         own = self._reach(function)
         touched = own.sets | set(own.changes) | (own.reads if name == _SHUTDOWN else set())
         for other in others:
@@ -193,6 +196,29 @@ def receivers_of(signal: Any, frames: Frames) -> list[Any]:
         if code is not None and frames.is_user(code.co_filename):
             found.append(function)
     return found
+
+
+def registered_at_exit(function: types.FunctionType) -> list[types.FunctionType]:
+    """Return what the module of a function registers with ``atexit``, by its source.
+
+    In a process of pytest's own the module is imported before anybody listens.
+    """
+    module = function.__globals__
+    tree = tree_of(function.__code__.co_filename)
+    names = set()
+    for node in () if tree is None else ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any(map(_is_register, node.decorator_list)):
+            names.add(node.name)
+        elif (
+            isinstance(node, ast.Call) and _is_register(node.func) and node.args and isinstance(node.args[0], ast.Name)
+        ):
+            names.add(node.args[0].id)
+    found = (getattr(module.get(name), "__func__", module.get(name)) for name in names)
+    return [each for each in found if isinstance(each, types.FunctionType)]
+
+
+def _is_register(node: ast.expr) -> bool:
+    return ast.unparse(node) in ("atexit.register", "register")
 
 
 def lost_at_exit(last: Reach, task: Reach, name: str) -> tuple[bool, str]:

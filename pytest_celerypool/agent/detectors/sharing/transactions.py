@@ -6,6 +6,7 @@ it may wait for that first.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -15,12 +16,15 @@ from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
 from pytest_celerypool.agent.detectors.holders import uses, walk
 from pytest_celerypool.agent.detectors.state.changes import name_of
+from pytest_celerypool.agent.syntax import tree_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
     from pytest_celerypool.agent.watch import Watch
 
 _KIND = "transaction-shared"
+
+_STATEMENTS = {"execute", "executemany", "executescript", "commit", "rollback"}
 
 _LOCK = re.compile(r"lock|mutex|acquire|semaphore", re.IGNORECASE)
 
@@ -82,10 +86,25 @@ class Transactions(Detector):
         theirs, names = self._used_by(run)
         return theirs is module and name in names
 
+    def _statements(self, run: Run) -> list[str]:
+        """Return the lines of a task's own function that send a statement or end a transaction."""
+        function = function_of(run.task, self.watch.frames)
+        tree = None if function is None else tree_of(function.__code__.co_filename)
+        if function is None or tree is None:
+            return []
+        code = function.__code__
+        lines = {line for _, _, line in code.co_lines() if line is not None}
+        found = {
+            node.lineno
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr in _STATEMENTS and node.lineno in lines
+        }
+        return [self.watch.frames.place_of(code.co_filename, line, code.co_name) for line in sorted(found)]
+
     def _report(self, run: Run, name: str, connection: Any, others: list[Run]) -> None:
         frames = self.watch.frames
         reached = next(walk(frames, lambda each: each is connection), None)
-        lines = [] if reached is None else uses(frames, reached, run.task.run)
+        lines = self._statements(run) + ([] if reached is None else uses(frames, reached, run.task.run))
         self.watch.report(
             _KIND,
             run,
@@ -93,7 +112,7 @@ class Transactions(Detector):
             f"{self.watch.pool.name} tasks of one process have it in common, so a commit or rollback of one is that of "
             "all, in the middle of what the others do",
             [
-                *(lines or ["(no line of the task's own mentions it)"]),
+                *(dict.fromkeys(lines) or ["(no line of the task's own mentions it)"]),
                 *(f"runs at the same time: {other.task.name} ({other.id})" for other in others[:4]),
                 f"{name}.in_transaction is True in process {os.getpid()}",
             ],
