@@ -232,8 +232,8 @@ class Standing:
         used: dict[int, Step] = {}
         for step, certain in self._before:
             place = step.place
-            if step.kind in ("read", "use") and certain and (place is None or place.key is ALL):
-                used[id(step.value if place is None else place.owner)] = step
+            if certain and (whole := _used_whole(step)) is not None:
+                used[whole] = step
             if place is None:
                 continue
             if step.kind == "read" and certain:
@@ -250,6 +250,7 @@ class Standing:
         for step, certain in self._ahead:
             if step.kind in ("read", "use") and certain:
                 self._reading(step, touched)
+                used.pop(_used_whole(step) or 0, None)  # used once more, perhaps under the lock that the task waits for
             place = step.place
             if place is None or place.identity in touched or (_fills(step) and place.identity in self.wrote):
                 continue
@@ -283,6 +284,13 @@ class Standing:
                 read = other.identity == identity or (place.key is ALL and other.owner is place.owner)
             if read:
                 self.awaits[identity] = step
+
+
+def _used_whole(step: Step) -> int | None:
+    """Return the identity of the container that a step uses as a whole, ``None`` if it does not."""
+    if step.kind not in ("read", "use") or (step.place is not None and step.place.key is not ALL):
+        return None
+    return id(step.value if step.place is None else step.place.owner)
 
 
 def _fills(step: Step) -> bool:
