@@ -12,7 +12,8 @@ one_at_a_time = threading.Lock()
 @app.task
 def track(size):
     batch.append(size)
-    if sum(batch) > 5:
+    waiting = sorted(batch)
+    if sum(waiting) > 5:
         with one_at_a_time:
             sent.extend(batch)
             batch.clear()

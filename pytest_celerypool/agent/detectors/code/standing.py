@@ -140,6 +140,9 @@ def split(
             continue
         if (getattr(node, "end_lineno", None), getattr(node, "end_col_offset", None)) != (end_line, end_column):
             continue
+        # A whole ``with`` statement, which waits for its lock, ends where the last call in it does.
+        if (node.lineno, node.col_offset) > (line, column):
+            continue
         if best is None or (node.lineno, node.col_offset) == (line, column):
             best = number
     if best is None:
