@@ -35,21 +35,17 @@ class ThreadFailures(Detector):
 
     def install(self) -> None:
         """Hear of threads that are started, and of how they end."""
-        for name, callback in (("start", self._starts), ("_bootstrap_inner", self._hook)):
-            # gevent puts a class of its own in the place of the one that has them.
-            owner = next(each for each in threading.Thread.__mro__ if name in vars(each))
-            self.before(owner, name, callback)
+        # gevent puts a class of its own in the place of the one that has it.
+        owner = next(each for each in threading.Thread.__mro__ if "start" in vars(each))
+        self.before(owner, "start", self._starts, in_task=True)
 
     def _starts(self, thread: threading.Thread) -> None:
         run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
-        if run is not None and frame is not None:
-            self._origins[thread] = Origin(run, self.watch.frames.stack(frame))
-
-    def _hook(self, thread: threading.Thread) -> None:
-        """Have the thread's own hook, which it has had from its making, tell of its end as well."""
-        if thread not in self._origins:
+        if run is None or frame is None:
             return
+        self._origins[thread] = Origin(run, self.watch.frames.stack(frame))
         tell = self.watch.guarded(self, self._failed)
+        # The thread's own, which it has from its making.
         invoke: Any = thread._invoke_excepthook  # type: ignore[attr-defined]
 
         def told(failed: threading.Thread) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.code.places import Sources
 from pytest_celerypool.agent.detectors.code.standing import Starter, native_starter
-from pytest_celerypool.agent.syntax import tree_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _KIND = "alarm-elsewhere"
 
 #: Seconds before and after an alarm at which the task must wait, and be waiting at the same place.
-_MARGIN_S = 0.005
+_MARGIN_S = 0.05
 
 
 class Alarms(Detector):
@@ -93,9 +93,5 @@ def _raises(handler: Any) -> bool:
     """Whether a handler is a function that raises; one that sets a flag does so wherever it runs."""
     if not isinstance(handler, types.FunctionType):
         return False
-    code = handler.__code__
-    tree = tree_of(code.co_filename)
-    for node in () if tree is None else ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == code.co_name and node.lineno >= code.co_firstlineno:
-            return any(isinstance(each, ast.Raise) for each in ast.walk(node))
-    return False
+    node = Sources().node(handler.__code__)
+    return node is not None and any(isinstance(each, ast.Raise) for each in ast.walk(node))

@@ -57,7 +57,9 @@ class ExitHandlers(Detector):
         for signal in (signals.worker_process_shutdown, signals.task_postrun):
             for receiver in receivers_of(signal, self.watch.frames):
                 done |= {receiver, *self._reach(receiver).functions}
-        self._registered = [each for each in self._registered if each not in done and not done & self._functions(each)]
+        self._registered = [
+            each for each in self._registered if each not in done and done.isdisjoint(self._reach(each).functions)
+        ]
         if self._registered:
             self.listen("ended")
 
@@ -87,9 +89,6 @@ class ExitHandlers(Detector):
         if known is None:
             known = self._reaches[function] = reach(function, self.watch.frames.is_user)
         return known
-
-    def _functions(self, function: Any) -> set[Any]:
-        return set(self._reach(function).functions)
 
     def _report_lost(self, run: Run, function: types.FunctionType, why: str) -> None:
         code = function.__code__

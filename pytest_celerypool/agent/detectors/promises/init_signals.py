@@ -207,18 +207,18 @@ def registered_at_exit(function: types.FunctionType) -> list[types.FunctionType]
     tree = tree_of(function.__code__.co_filename)
     names = set()
     for node in () if tree is None else ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and any(map(_is_register, node.decorator_list)):
+        if isinstance(node, ast.FunctionDef) and any(_is_register(each, module) for each in node.decorator_list):
             names.add(node.name)
-        elif (
-            isinstance(node, ast.Call) and _is_register(node.func) and node.args and isinstance(node.args[0], ast.Name)
-        ):
-            names.add(node.args[0].id)
+        elif isinstance(node, ast.Call) and _is_register(node.func, module):
+            names |= {each.id for each in node.args[:1] if isinstance(each, ast.Name)}
     found = (getattr(module.get(name), "__func__", module.get(name)) for name in names)
     return [each for each in found if isinstance(each, types.FunctionType)]
 
 
-def _is_register(node: ast.expr) -> bool:
-    return ast.unparse(node) in ("atexit.register", "register")
+def _is_register(node: ast.expr, module: dict[str, Any]) -> bool:
+    if isinstance(node, ast.Name):
+        return getattr(module.get(node.id), "__module__", None) == "atexit"
+    return ast.unparse(node) == "atexit.register"
 
 
 def lost_at_exit(last: Reach, task: Reach, name: str) -> tuple[bool, str]:

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors.code.flow import Step
-from pytest_celerypool.agent.detectors.code.places import ALL, CACHED, Place, show
+from pytest_celerypool.agent.detectors.code.places import ALL, CACHED, Place, hashable, show
 from pytest_celerypool.agent.detectors.code.standing import name_of
 from pytest_celerypool.agent.detectors.sharing.changes import (
     EMPTY,
@@ -46,7 +46,7 @@ class Judge:
                     self._read(step, place)
                 elif step.how in ("pop", "popleft", "popitem"):
                     self._taken(step, place)
-        if isinstance(self._exc, KeyError) and self._exc.args:
+        if isinstance(self._exc, KeyError) and self._exc.args and hashable(self._exc.args[0]):
             self._not_found(self._exc.args[0])
 
     def _not_found(self, key: Any) -> None:

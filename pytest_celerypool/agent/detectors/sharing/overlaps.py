@@ -338,14 +338,40 @@ class Sharing(Detector):
         )
 
     def _stale(self, standing: Standing, culprit: Run, read: Step, write: Step, why: str) -> None:
+        self._updated(
+            standing,
+            culprit,
+            (read, write),
+            f"is read, waited, and then written from what was read, while another task does the same ({why}): under "
+            f"{self.watch.pool.name} one of the two updates is lost",
+            "hold a lock from the read to the write, or let the database or Redis count (INCR, UPDATE … SET n = n + 1)",
+        )
+
+    def _emptied(self, standing: Standing, culprit: Run, use: Step, write: Step, why: str) -> None:
+        self._updated(
+            standing,
+            culprit,
+            (use, write),
+            f"is used as a whole, waited, and then emptied, while another task adds to it or does the same ({why}): "
+            f"under {self.watch.pool.name} what the two put there is handled twice or never",
+            "take it out before you wait (items, batch[:] = batch[:], [] or a queue.Queue), under a lock where threads "
+            "share it",
+        )
+
+    def _updated(self, standing: Standing, culprit: Run, steps: tuple[Step, Step], did: str, remedy: str) -> None:
+        """Report a write that follows from an older read, once for each task and name.
+
+        :param steps: the read and the write.
+        :param did: what was done with the place, as the rest of a sentence.
+        """
+        read, write = steps
         name = name_of(write)
         if not self._once("lost-update", standing.run, name):
             return
         self.watch.report(
             "lost-update",
             standing.run,
-            f"{name} is read, waited, and then written from what was read, while another task does the same ({why}): "
-            f"under {self.watch.pool.name} one of the two updates is lost",
+            f"{name} {did}",
             [
                 self._reader.place(write),
                 f"read at {self._reader.place(read)}",
@@ -353,29 +379,7 @@ class Sharing(Detector):
                 f"the other task: {culprit.task.name} ({culprit.id})",
                 *standing.stack(),
             ],
-            "hold a lock from the read to the write, or let the database or Redis count (INCR, UPDATE … SET n = n + 1)",
-            key=f"{name} {self._reader.frames.shown(write.code.co_filename)}",
-            others=[culprit],
-        )
-
-    def _emptied(self, standing: Standing, culprit: Run, use: Step, write: Step, why: str) -> None:
-        name = name_of(write)
-        if not self._once("lost-update", standing.run, name):
-            return
-        self.watch.report(
-            "lost-update",
-            standing.run,
-            f"{name} is used as a whole, waited, and then emptied, while another task adds to it or does the same "
-            f"({why}): under {self.watch.pool.name} what the two put there is handled twice or never",
-            [
-                self._reader.place(write),
-                f"used at {self._reader.place(use)}",
-                f"waits at {standing.waits_at()}",
-                f"the other task: {culprit.task.name} ({culprit.id})",
-                *standing.stack(),
-            ],
-            "take it out before you wait (items, batch[:] = batch[:], [] or a queue.Queue), under a lock where threads "
-            "share it",
+            remedy,
             key=f"{name} {self._reader.frames.shown(write.code.co_filename)}",
             others=[culprit],
         )

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
+from pytest_celerypool.agent.detectors.code.places import Sources
 from pytest_celerypool.agent.detectors.holders import uses, walk
 from pytest_celerypool.agent.detectors.state.changes import name_of
-from pytest_celerypool.agent.syntax import tree_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -50,8 +50,8 @@ class Transactions(Detector):
         sqlite3 = sys.modules.get("sqlite3")
         if sqlite3 is not None:
             self.before(sqlite3, "connect", self._connects)
-            # One that was opened at import is there already.
-            self._connects()
+            if any(walk(self.watch.frames, lambda each: issubclass(type(each), sqlite3.Connection))):
+                self._connects()  # it was opened at import
 
     def _connects(self, *_: Any, **__: Any) -> None:
         if "started" in self.resting:
@@ -89,16 +89,11 @@ class Transactions(Detector):
     def _statements(self, run: Run) -> list[str]:
         """Return the lines of a task's own function that send a statement or end a transaction."""
         function = function_of(run.task, self.watch.frames)
-        tree = None if function is None else tree_of(function.__code__.co_filename)
-        if function is None or tree is None:
+        node = None if function is None else Sources().node(function.__code__)
+        if function is None or node is None:
             return []
         code = function.__code__
-        lines = {line for _, _, line in code.co_lines() if line is not None}
-        found = {
-            node.lineno
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and node.attr in _STATEMENTS and node.lineno in lines
-        }
+        found = {each.lineno for each in ast.walk(node) if isinstance(each, ast.Attribute) and each.attr in _STATEMENTS}
         return [self.watch.frames.place_of(code.co_filename, line, code.co_name) for line in sorted(found)]
 
     def _report(self, run: Run, name: str, connection: Any, others: list[Run]) -> None:
