@@ -64,6 +64,24 @@ def reach(function: Callable[..., Any], is_user: Callable[[str], bool]) -> Reach
     return found
 
 
+class Reaches:
+    """What functions do, each of them read once.
+
+    :param is_user: tells whether a file is the project's.
+    """
+
+    def __init__(self, is_user: Callable[[str], bool]) -> None:
+        self._is_user = is_user
+        self._known: dict[Any, Reach] = {}
+
+    def of(self, function: Any) -> Reach:
+        """Return what `function` does."""
+        known = self._known.get(function)
+        if known is None:
+            known = self._known[function] = reach(function, self._is_user)
+        return known
+
+
 def _follow(function: Any, is_user: Callable[[str], bool], found: Reach, depth: int) -> bool:
     """Read a function and those that it calls; return whether it could be read."""
     function = inspect.unwrap(getattr(function, "__func__", function))

@@ -1,10 +1,14 @@
-"""Listen to Celery's signals."""
+"""Listen to Celery's signals, and find who else does."""
 
 from __future__ import annotations
 
 import itertools
+import types
+import weakref
 from collections.abc import Callable
 from typing import Any
+
+from pytest_celerypool.agent.frames import Frames
 
 _numbers = itertools.count(1)
 
@@ -24,3 +28,24 @@ def connect(*receivers: tuple[Any, Callable[..., None]]) -> Callable[[], None]:
             signal.disconnect(receiver, dispatch_uid=uid)
 
     return disconnect
+
+
+def receivers_of(signal: Any, frames: Frames, sender: Any = None) -> list[types.FunctionType]:
+    """Return the user's functions that a signal would call: of a method its function, of a decorated one the inner.
+
+    :param sender: leave out those that are connected for another sender.
+    """
+    if not signal.receivers:
+        return []
+    found = []
+    for receiver in _connected(signal) if sender is None else signal._live_receivers(sender):
+        function = getattr(receiver, "__func__", receiver)
+        function = getattr(function, "__wrapped__", function)
+        if isinstance(function, types.FunctionType) and frames.is_user(function.__code__.co_filename):
+            found.append(function)
+    return found
+
+
+def _connected(signal: Any) -> list[Any]:
+    held = [receiver for _, receiver in list(signal.receivers)]
+    return [each() if isinstance(each, weakref.ReferenceType) else each for each in held]

@@ -33,6 +33,11 @@ class PoolFacts(NamedTuple):
     forks: bool
     facts: Mapping[str, Any]
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether tasks share a process at the same time; of a custom pool that is not known."""
+        return self.green or (bool(self.facts["preempts"]) and not self.forks)
+
 
 class Watch:
     """What the detectors of one worker see of it.

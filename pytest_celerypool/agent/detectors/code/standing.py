@@ -14,6 +14,7 @@ from pytest_celerypool.agent.detectors.code.places import ALL, Place, Scope, Sou
 from pytest_celerypool.agent.detectors.code.steps import FILLING, given_names, method_of_user
 from pytest_celerypool.agent.frames import TRACER, Frames
 from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.receivers import receivers_of
 
 #: The identity of a place.
 Identity = tuple[int, bool, Any]
@@ -53,10 +54,9 @@ class Reader:
         Before it these are also the receivers of ``task_prerun``.
         """
         found: list[Step] = []
-        for function in _prerun_receivers(task) if hooks is BEFORE else ():
-            if self.frames.is_user(function.__code__.co_filename):
-                flow = self.flow_of(function, scope_of(function, {}))
-                found += flow.steps if flow is not None else ()
+        for function in self._prerun(task) if hooks is BEFORE else ():
+            flow = self.flow_of(function, scope_of(function, {}))
+            found += flow.steps if flow is not None else ()
         for name in hooks:
             method = method_of_user(task, name, self.frames.is_user)
             if isinstance(method, types.FunctionType):
@@ -67,11 +67,15 @@ class Reader:
 
     def steps_of_prerun(self, task: Any) -> list[Step]:
         """Return what receivers of ``task_prerun`` are certain to write before a task."""
-        functions = [each for each in _prerun_receivers(task) if self.frames.is_user(each.__code__.co_filename)]
-        flows = [self.flow_of(function, scope_of(function, {})) for function in functions]
+        flows = [self.flow_of(function, scope_of(function, {})) for function in self._prerun(task)]
         steps = [step for flow in flows if flow is not None for step in flow.steps]
         written = [step for step in steps if step.kind == "write" and not step.path]
         return [step for step in written if step.place is not None and step.place.key is not ALL]
+
+    def _prerun(self, task: Any) -> list[types.FunctionType]:
+        from celery.signals import task_prerun
+
+        return receivers_of(task_prerun, self.frames, task)
 
     def is_of_its_own(self, step: Step) -> bool:
         """Whether what a call adds somewhere is made of what its function was given, not the same for every task."""
@@ -94,15 +98,6 @@ class Reader:
                 found.append(frame)
             frame = frame.f_back
         return found[:_MOST_FRAMES][::-1]
-
-
-def _prerun_receivers(task: Any) -> list[types.FunctionType]:
-    """Return the plain functions that ``task_prerun`` calls before a task."""
-    from celery.signals import task_prerun
-
-    if not task_prerun.receivers:
-        return []
-    return [each for each in task_prerun._live_receivers(task) if isinstance(each, types.FunctionType)]
 
 
 #: Before Python 3.12 a comprehension is a function of its own: https://peps.python.org/pep-0709/.

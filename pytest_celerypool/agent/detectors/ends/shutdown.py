@@ -9,11 +9,12 @@ import time
 import weakref
 from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.code.endless import endless
+from pytest_celerypool.agent.receivers import receivers_of
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ class Shutdown(Detector):
         """The process goes on; a thread that nothing can end would keep it at its end."""
         from celery import signals
 
-        if _has_users(self.watch.frames, signals.worker_shutdown, signals.worker_shutting_down):
+        stopping = (signals.worker_shutdown, signals.worker_shutting_down)
+        if any(receivers_of(signal, self.watch.frames) for signal in stopping):
             return  # they may end it
         frames = sys._current_frames()
         for each in self._threads:
@@ -167,15 +169,4 @@ def _is_leaving(frame: FrameType | None) -> bool:
         ):
             return True
         frame = frame.f_back
-    return False
-
-
-def _has_users(frames: Any, *signals: Any) -> bool:
-    """Whether a receiver of a signal is the user's."""
-    for signal in signals:
-        for _, receiver in signal.receivers or ():
-            function = receiver() if isinstance(receiver, weakref.ref) else receiver
-            code = getattr(getattr(function, "__func__", function), "__code__", None)
-            if code is not None and frames.is_user(code.co_filename):
-                return True
     return False

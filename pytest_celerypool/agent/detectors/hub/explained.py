@@ -16,6 +16,7 @@ from pytest_celerypool.agent.frames import chain
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
+    from pytest_celerypool.agent.watch import Watch
 
 AWAY, SHARED = "patched-away", "loop-shared"
 
@@ -54,9 +55,9 @@ class Explained(Detector):
     )
 
     @classmethod
-    def wanted(cls, watch: Any) -> bool:
+    def wanted(cls, watch: Watch) -> bool:
         """Only where tasks share a process at the same time."""
-        return watch.pool.name in ("threads", "gevent", "eventlet")
+        return watch.pool.overlaps
 
     def begin(self) -> None:
         """Hear of coroutines that are given to a loop, where the greenlets of one thread may take that of another."""

@@ -12,8 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.promises.init_signals import lost_at_exit, receivers_of
-from pytest_celerypool.agent.reach import Reach, reach
+from pytest_celerypool.agent.detectors.promises.init_signals import lost_at_exit
+from pytest_celerypool.agent.reach import Reaches
+from pytest_celerypool.agent.receivers import receivers_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -33,7 +34,7 @@ class ExitHandlers(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._registered: list[Any] = []
-        self._reaches: dict[Any, Reach] = {}
+        self._reaches = Reaches(self.watch.frames.is_user)
         self._told: set[Any] = set()
         self.rest("ended")
 
@@ -56,18 +57,18 @@ class ExitHandlers(Detector):
         done: set[Any] = set()
         for signal in (signals.worker_process_shutdown, signals.task_postrun):
             for receiver in receivers_of(signal, self.watch.frames):
-                done |= {receiver, *self._reach(receiver).functions}
+                done |= {receiver, *self._reaches.of(receiver).functions}
         self._registered = [
-            each for each in self._registered if each not in done and done.isdisjoint(self._reach(each).functions)
+            each for each in self._registered if each not in done and done.isdisjoint(self._reaches.of(each).functions)
         ]
         if self._registered:
             self.listen("ended")
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Look at what the task leaves behind for them."""
-        task = self._reach(run.task.run)
+        task = self._reaches.of(run.task.run)
         for function in self._registered:
-            sure, why = lost_at_exit(self._reach(function), task, run.task.name)
+            sure, why = lost_at_exit(self._reaches.of(function), task, run.task.name)
             if sure and function not in self._told:
                 self._told.add(function)
                 self._report_lost(run, function, why)
@@ -83,12 +84,6 @@ class ExitHandlers(Detector):
 
     def _on_unregister(self, _: Any, function: Any) -> None:
         self._registered = [each for each in self._registered if each is not function]
-
-    def _reach(self, function: Any) -> Reach:
-        known = self._reaches.get(function)
-        if known is None:
-            known = self._reaches[function] = reach(function, self.watch.frames.is_user)
-        return known
 
     def _report_lost(self, run: Run, function: types.FunctionType, why: str) -> None:
         code = function.__code__

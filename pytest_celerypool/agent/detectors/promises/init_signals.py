@@ -7,13 +7,12 @@ import datetime
 import decimal
 import types
 import uuid
-import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.frames import Frames
-from pytest_celerypool.agent.reach import FILLS, Name, Reach, reach
+from pytest_celerypool.agent.reach import FILLS, Name, Reach, Reaches
+from pytest_celerypool.agent.receivers import receivers_of
 from pytest_celerypool.agent.syntax import tree_of
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class InitSignals(Detector):
         self._told: set[tuple[str, Any]] = set()
         self._exits: list[Any] = []
         self._receivers: tuple[tuple[str, Any], ...] = ()
-        self._reaches: dict[Any, Reach] = {}
+        self._reaches = Reaches(self.watch.frames.is_user)
         self._looked: set[str] = set()
         self.rest("ended")
 
@@ -96,12 +95,6 @@ class InitSignals(Detector):
                 if not self._has_fallback(function, name):
                     yield name, function
 
-    def _reach(self, function: Any) -> Reach:
-        known = self._reaches.get(function)
-        if known is None:
-            known = self._reaches[function] = reach(function, self.watch.frames.is_user)
-        return known
-
     def _has_fallback(self, function: Any, name: str) -> bool:
         """Whether another signal, or the exit of the process, does what this receiver is to do."""
         from celery import signals
@@ -115,10 +108,10 @@ class InitSignals(Detector):
         if name == _SHUTDOWN:
             others += [each for each in self._exits if isinstance(each, types.FunctionType)]
             others += registered_at_exit(function)
-        own = self._reach(function)
+        own = self._reaches.of(function)
         touched = own.sets | set(own.changes) | (own.reads if name == _SHUTDOWN else set())
         for other in others:
-            theirs = self._reach(other)
+            theirs = self._reaches.of(other)
             if other is function or function in theirs.functions or (own.functions & theirs.functions):
                 return True
             filled = {each for each, what in theirs.changes.items() if what & FILLS or any("=" in one for one in what)}
@@ -136,7 +129,7 @@ class InitSignals(Detector):
                 self._report(run, name, function, kind, why)
 
     def _missed_init(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
-        receiver, task = self._reach(function), self._reach(run.task.run)
+        receiver, task = self._reaches.of(function), self._reaches.of(run.task.run)
         if function in task.functions:
             return "", ""  # the task calls it itself
         names = sorted(name for name in receiver.sets | set(receiver.changes) if self._is_data(receiver, name))
@@ -165,7 +158,7 @@ class InitSignals(Detector):
         return isinstance(value, _CONTAINERS) and bool(what & FILLS)
 
     def _missed_shutdown(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
-        sure, why = lost_at_exit(self._reach(function), self._reach(run.task.run), run.task.name)
+        sure, why = lost_at_exit(self._reaches.of(function), self._reaches.of(run.task.run), run.task.name)
         return (IGNORED if sure else UNSENT, why) if why else ("", "")
 
     def _report(self, run: Run, name: str, function: Any, kind: str, why: str) -> None:
@@ -184,18 +177,6 @@ class InitSignals(Detector):
             "or do it when it is needed.",
             key=where,
         )
-
-
-def receivers_of(signal: Any, frames: Frames) -> list[Any]:
-    """Return the user's functions that a signal of Celery's would call."""
-    found = []
-    for _, receiver in list(signal.receivers or ()):
-        function = receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
-        function = getattr(function, "__func__", function)
-        code = getattr(function, "__code__", None)
-        if code is not None and frames.is_user(code.co_filename):
-            found.append(function)
-    return found
 
 
 def registered_at_exit(function: types.FunctionType) -> list[types.FunctionType]:

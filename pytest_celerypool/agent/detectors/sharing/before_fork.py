@@ -13,7 +13,6 @@ import os
 import re
 import time
 import types
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +25,7 @@ from pytest_celerypool.agent.detectors.code.steps import root_of
 from pytest_celerypool.agent.detectors.sharing.changes import Change, items_of, key_of, text_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.reach import FILLS, reach
-from pytest_celerypool.agent.receivers import connect
+from pytest_celerypool.agent.receivers import connect, receivers_of
 from pytest_celerypool.agent.syntax import tree_of
 from pytest_celerypool.agent.watch import Watch
 
@@ -268,15 +267,13 @@ class Parent:
         """Note what the receivers of ``worker_ready`` and ``task_received`` are going to set."""
         from celery import signals
 
-        for function in _receivers(signals.worker_ready):
-            if self._children.watch.frames.is_user(function.__code__.co_filename):
-                for step in self._steps(function):
-                    if step.kind == "write" and step.place is not None and step.place.key is not ALL:
-                        self._held.append((step, text_of(step.place.value())))
-
-        for function in _receivers(signals.task_received):
-            if self._children.watch.frames.is_user(function.__code__.co_filename):
-                self._filled += self._filled_by(function)
+        frames = self._children.watch.frames
+        for function in receivers_of(signals.worker_ready, frames):
+            for step in self._steps(function):
+                if step.kind == "write" and step.place is not None and step.place.key is not ALL:
+                    self._held.append((step, text_of(step.place.value())))
+        for function in receivers_of(signals.task_received, frames):
+            self._filled += self._filled_by(function)
         if self._filled:
             received = self._children.watch.guarded(self._children, self._received)
             self._disconnect = connect((signals.task_received, received))
@@ -398,18 +395,6 @@ def _lacks(value: Any, change: Change) -> bool:
     if isinstance(value, dict):
         return all(key_of(key) != change.key or text_of(held) != change.after for key, held in value.items())
     return all(key_of(each) != change.key for each in value)
-
-
-def _receivers(signal: Any) -> list[types.FunctionType]:
-    """Return the plain functions that are connected to one of Celery's signals."""
-    found = []
-    for _, receiver in signal.receivers or ():
-        function = receiver() if isinstance(receiver, weakref.ref) else receiver
-        function = getattr(function, "__func__", function)
-        function = getattr(function, "__wrapped__", function)
-        if isinstance(function, types.FunctionType):
-            found.append(function)
-    return found
 
 
 def _defaults(function: types.FunctionType) -> dict[str, Any]:

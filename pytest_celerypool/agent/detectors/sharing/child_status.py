@@ -43,7 +43,7 @@ class ChildStatus(Detector):
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
         """Only where tasks share a process at the same time."""
-        return watch.pool.name in ("threads", "gevent", "eventlet")
+        return watch.pool.overlaps
 
     def install(self) -> None:
         """Hear of every child, and of who waits for any."""

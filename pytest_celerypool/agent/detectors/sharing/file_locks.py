@@ -58,9 +58,9 @@ class FileLocks(Detector):
         self._held: dict[tuple[int, ...], list[Held]] = {}
 
     @classmethod
-    def wanted(cls, watch: Any) -> bool:
+    def wanted(cls, watch: Watch) -> bool:
         """Only where tasks share a process at the same time."""
-        return watch.pool.name in ("threads", "gevent", "eventlet")
+        return watch.pool.overlaps
 
     def install(self) -> None:
         """Hear of every lock, and of descriptors that are closed by their number."""

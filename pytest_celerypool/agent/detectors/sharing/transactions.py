@@ -43,7 +43,7 @@ class Transactions(Detector):
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
         """Only where tasks share a process at the same time."""
-        return watch.pool.name in ("threads", "gevent", "eventlet")
+        return watch.pool.overlaps
 
     def begin(self) -> None:
         """Hear of connections, if the application has imported sqlite3; before the first one no task is looked at."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +17,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import LEFT, Subject, report_left, same, text_of
+from pytest_celerypool.agent.receivers import receivers_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -156,13 +156,7 @@ class SlotState(Detector):
         """Whether the user hears of the starts and ends of tasks: he may put things back there, later than this."""
         from celery import signals
 
-        for signal in (signals.task_prerun, signals.task_postrun):
-            for _key, reference in signal.receivers or ():
-                receiver = reference() if isinstance(reference, weakref.ReferenceType) else reference
-                code = getattr(receiver, "__code__", None)
-                if code is not None and self.watch.frames.is_user(code.co_filename):
-                    return True
-        return False
+        return any(receivers_of(signal, self.watch.frames) for signal in (signals.task_prerun, signals.task_postrun))
 
     # -- context variables
 
