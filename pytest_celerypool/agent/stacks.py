@@ -78,6 +78,8 @@ _TRACER = "celery/app/trace.py"
 _IDLE_FRAMES = 2
 #: What the stack of the main thread begins with while it writes.
 _OWN = f'  File "{__file__}", '
+#: Where the agent is: a thread that begins there is one of its own, and no slot.
+_AGENT = f'  File "{os.path.dirname(__file__)}{os.sep}'
 
 
 def shorten(text: str) -> str:
@@ -105,4 +107,6 @@ def _shortened(block: list[str]) -> list[str]:
         return [head, *frames[tracers[-1] + 1 :]] if tracers else block
     if tracers:
         return [head, *frames[: tracers[0]]]
+    if frames and frames[-1].startswith(_AGENT):
+        return []
     return [head + " idle", *frames[:_IDLE_FRAMES]]

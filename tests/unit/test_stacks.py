@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pytest_celerypool.agent import stacks
 from pytest_celerypool.agent.stacks import SIGNAL, shorten
 from pytest_celerypool.launch import stacks_of
 
@@ -102,6 +103,15 @@ Greenlet 0x3 (most recent call last):
 
 def test_of_a_busy_thread_the_tasks_own_frames_are_kept():
     assert shorten(THREAD).splitlines() == THREAD.splitlines()[:3]
+
+
+def test_threads_of_the_agent_are_no_slots():
+    here = os.path.dirname(stacks.__file__)
+    own = f"""Thread 0x00007f1bea3576c0 (most recent call first):
+  File "{here}/detectors/fork/locks.py", line 3 in _watch_slot
+  File "{here}/detectors/fork/locks.py", line 2 in _look"""
+    assert shorten(own) == ""
+    assert shorten(own + '\n  File "/usr/lib/python3.11/runpy.py", line 1 in _run') != ""
 
 
 def test_of_an_idle_thread_the_top_is_kept():

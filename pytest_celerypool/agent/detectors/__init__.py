@@ -61,6 +61,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.sharing.names:SharedNames",
     "pytest_celerypool.agent.detectors.sharing.file_locks:FileLocks",
     "pytest_celerypool.agent.detectors.sharing.reentrant_locks:ReentrantLocks",
+    "pytest_celerypool.agent.detectors.sharing.deadlocks:Deadlocks",
     "pytest_celerypool.agent.detectors.sharing.child_status:ChildStatus",
     "pytest_celerypool.agent.detectors.sharing.transactions:Transactions",
     "pytest_celerypool.agent.detectors.sharing.explained:ExplainedSharing",

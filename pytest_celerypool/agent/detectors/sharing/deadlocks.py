@@ -1,0 +1,300 @@
+"""Tasks of one process that hold a lock each and wait for that of the other: none of them ever goes on.
+
+What a task holds and waits for is read from where it stands in the source: within the body of a ``with`` statement, or
+behind ``acquire()`` and before ``release()``. No lock is watched, so tasks pay nothing for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import linecache
+import re
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, Sources, item_of, resolve, resolve_callable
+from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, native_starter
+from pytest_celerypool.agent.detectors.holders import user_modules
+from pytest_celerypool.agent.detectors.state.changes import name_of
+from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.watch import Watch
+
+_KIND = "deadlock"
+
+#: Seconds between two looks; who has not moved meanwhile waits.
+_POLL_S = 0.3
+
+#: What a project has that uses locks.
+_USES_LOCKS = re.compile(r"Lock\b|\.acquire\(|Semaphore")
+
+#: What enters the context of one item of a ``with`` statement; the second from Python 3.14 on.
+_ENTERS = ("BEFORE_WITH", "LOAD_SPECIAL")
+
+#: Calls that are followed from ``with lock_of(name):`` to the lock.
+_DEEPEST = 3
+
+
+class Held(NamedTuple):
+    """A lock that a task has, or waits for.
+
+    :ivar text: how the source names it.
+    :ivar place: the line that takes it.
+    """
+
+    lock: Any
+    text: str
+    place: str
+
+
+class Waiting(NamedTuple):
+    """A task that waits for a lock.
+
+    :ivar at: tells the point where it stands from others.
+    """
+
+    run: Run
+    at: tuple[int, int]
+    wants: Held
+    has: tuple[Held, ...]
+    stack: tuple[str, ...]
+
+
+class Deadlocks(Detector):
+    """Looks now and then at tasks that overlap, if the project has locks."""
+
+    kinds = (Kind(_KIND, "fail", "tasks wait for locks that the other holds"),)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._reader = Reader(watch.frames)
+        self._locks = LocksOfFrames(self._reader)
+        self._relevant: dict[str, bool] = {}
+        self._looking = False
+        self._told: set[frozenset[str]] = set()
+
+    @classmethod
+    def wanted(cls, watch: Watch) -> bool:
+        """Only where tasks share a process at the same time."""
+        return watch.pool.overlaps
+
+    def started(self, run: Run) -> None:
+        """A task begins: look from now on, if it is not the only one."""
+        relevant = self._relevant.get(run.task.name)
+        if relevant is None:
+            relevant = self._relevant[run.task.name] = self._uses_locks()
+        if relevant and not self._looking and len(self.watch.recorder.running) > 1:
+            self._looking = True
+            native_starter()(self._look_on, ())
+
+    def _uses_locks(self) -> bool:
+        files = [str(module.__file__) for module in user_modules(self.watch.frames)]
+        return any(_USES_LOCKS.search(line) for file in files for line in linecache.getlines(file))
+
+    def _look_on(self) -> None:
+        """Look as long as tasks overlap; runs in a native thread of its own."""
+        try:
+            before: dict[int, tuple[int, int]] = {}
+            while self.active and len(self.watch.recorder.running) > 1:
+                originals.sleep(_POLL_S)
+                before = self._look(before)
+        except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+            self.watch.switch_off(self, exc)
+        finally:
+            self._looking = False
+
+    def _look(self, before: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+        """Compare where tasks stand with where they stood at the last look; return where they do."""
+        here = {}
+        waiting = []
+        for run, frame in frames_of(self.watch.recorder.running, self.watch.running()):
+            at = here[id(run)] = id(frame), frame.f_lasti
+            if before.get(id(run)) == at:
+                found = self._locks.waiting(run, at, frame)
+                if found is not None:
+                    waiting.append(found)
+        for circle in circles(waiting):
+            self._report(circle)
+        return here
+
+    def _report(self, circle: list[Waiting]) -> None:
+        key = frozenset(each.wants.place for each in circle)
+        still = {id(run): (id(frame), frame.f_lasti) for run, frame in self._stand(circle)}
+        if key in self._told or any(still.get(id(each.run)) != each.at for each in circle):
+            return
+        self._told.add(key)
+        first, others = circle[0], [each.run for each in circle[1:]]
+        self.watch.report(
+            _KIND,
+            first.run,
+            f"it waits for {first.wants.text}, which {name_of(others[0])} has, and that waits for what this one has: "
+            f"none of them ever goes on, and {len(circle)} slots are lost; under {self.watch.pool.name} the tasks of a "
+            "process share its locks",
+            [line for each in circle for line in _evidence(each)],
+            "take the locks in one order everywhere (sorted by name, say), or one lock for both",
+            key=first.wants.place,
+            others=others,
+        )
+
+    def _stand(self, circle: list[Waiting]) -> Iterator[tuple[Run, types.FrameType]]:
+        return frames_of(self.watch.recorder.running, [each.run for each in circle])
+
+
+def _evidence(waiting: Waiting) -> list[str]:
+    who = name_of(waiting.run)
+    return [
+        f"{waiting.wants.place}",
+        *(f"  called from {line}" for line in waiting.stack),
+        f"  {who} waits here for {waiting.wants.text}",
+        *(f"  and has {held.text} since {held.place}" for held in waiting.has),
+    ]
+
+
+def circles(waiting: list[Waiting]) -> list[list[Waiting]]:
+    """Return the tasks that wait for one another, each circle once.
+
+    :param waiting: tasks that wait for a lock. One that several of them have (a semaphore) tells nothing.
+    """
+    owners: dict[int, list[Waiting]] = {}
+    for each in waiting:
+        for held in each.has:
+            owners.setdefault(id(held.lock), []).append(each)
+    found: dict[frozenset[int], list[Waiting]] = {}
+    for start in waiting:
+        path: list[Waiting] = []
+        following: list[Waiting] = [start]
+        while len(following) == 1 and not any(each is following[0] for each in path):
+            path += following
+            following = owners.get(id(path[-1].wants.lock), [])
+        if len(path) > 1 and len(following) == 1 and following[0] is start:
+            found.setdefault(frozenset(map(id, path)), path)
+    return list(found.values())
+
+
+class LocksOfFrames:
+    """Reads from the source which locks a task has taken, and which it waits for."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._sources = Sources()
+
+    def waiting(self, run: Run, at: tuple[int, int], frame: types.FrameType) -> Waiting | None:
+        """Return what a task waits for, ``None`` if that is no lock that is known.
+
+        :param frame: the innermost frame of its slot.
+        """
+        frames = self._reader.user_frames(frame)
+        if not frames:
+            return None
+        inner = frames[-1]
+        node = self._sources.node(inner.f_code)
+        wanted = None if node is None else self._wanted(inner, node)
+        if wanted is None:
+            return None
+        has = tuple(held for each in frames for held in self._held(each) if held.lock is not wanted.lock)
+        stack = tuple(self._reader.frames.place(each) for each in reversed(frames[:-1]))
+        return Waiting(run, at, wanted, has, stack)
+
+    def _wanted(self, frame: types.FrameType, function: ast.AST) -> Held | None:
+        for node in ast.walk(function):
+            if isinstance(node, ast.With) and node.lineno <= frame.f_lineno < node.body[0].lineno:
+                item = _item_at(frame, node)
+                return None if item is None else self._lock(item.context_expr, frame)
+            if isinstance(node, ast.Call) and node.lineno <= frame.f_lineno <= (node.end_lineno or 0):
+                owner = _called_on(node, "acquire")
+                # With a time limit, or without waiting, it goes on in the end.
+                if owner is not None and not node.args and not node.keywords:
+                    return self._lock(owner, frame)
+        return None
+
+    def _held(self, frame: types.FrameType) -> Iterator[Held]:
+        """Yield the locks that a function has taken before the line at which it stands."""
+        function = self._sources.node(frame.f_code)
+        nodes = list(ast.walk(function)) if function is not None else []
+        for node in (*_entered(nodes, frame), *_acquired(nodes, frame.f_lineno)):
+            held = self._lock(node, frame)
+            if held is not None:
+                yield held
+
+    def _lock(self, node: ast.expr, frame: types.FrameType) -> Held | None:
+        lock = lock_of(node, Scope(frame.f_locals, frame.f_globals), self._sources)
+        if not is_lock(lock):
+            return None
+        code = frame.f_code
+        return Held(lock, ast.unparse(node), self._reader.frames.place_of(code.co_filename, node.lineno, code.co_name))
+
+
+def is_lock(value: Any) -> bool:
+    """Whether something is a lock that one task at a time has, and that is taken now; a condition gives it back."""
+    cls: Any = type(value)
+    if value is UNKNOWN or "Condition" in cls.__name__ or not (hasattr(cls, "acquire") and hasattr(cls, "release")):
+        return False
+    if cls.__module__ not in ("_thread", "threading") and not cls.__module__.startswith(("gevent.", "eventlet.")):
+        return False
+    locked = getattr(value, "locked", None)
+    return bool(locked()) if locked is not None else "unlocked" not in repr(value)
+
+
+def lock_of(node: ast.expr, scope: Scope, sources: Sources, depth: int = _DEEPEST) -> Any:
+    """Return what an expression stands for; also of a call of the user's function that returns it from somewhere."""
+    value = resolve(node, scope)
+    if value is not UNKNOWN or not isinstance(node, ast.Call) or not depth:
+        return value
+    if isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "setdefault") and node.args:
+        return item_of(resolve(node.func.value, scope), resolve(node.args[0], scope))
+    function = resolve_callable(node.func, scope)
+    definition = sources.node(function.__code__) if isinstance(function, types.FunctionType) else None
+    returned = definition.body[-1] if definition is not None else None
+    if not isinstance(returned, ast.Return) or returned.value is None:
+        return UNKNOWN
+    given = [resolve(each, scope) for each in node.args]
+    if isinstance(node.func, ast.Attribute) and not isinstance(resolve(node.func.value, scope), types.ModuleType):
+        given.insert(0, resolve(node.func.value, scope))
+    names = dict(zip(function.__code__.co_varnames, given, strict=False))
+    return lock_of(returned.value, Scope(names, function.__globals__), sources, depth - 1)
+
+
+def _entered(nodes: list[ast.AST], frame: types.FrameType) -> Iterator[ast.expr]:
+    """Yield what the ``with`` statements around a frame's line have entered."""
+    for node in nodes:
+        if isinstance(node, ast.With) and node.lineno <= frame.f_lineno <= (node.end_lineno or 0):
+            entering = _item_at(frame, node) if frame.f_lineno < node.body[0].lineno else None
+            for item in node.items:
+                if item is entering:
+                    break
+                yield item.context_expr
+
+
+def _acquired(nodes: list[ast.AST], line: int) -> Iterable[ast.expr]:
+    """Return what has been acquired before a line, and not released since."""
+    taken: dict[str, ast.expr] = {}
+    calls = [node for node in nodes if isinstance(node, ast.Call) and node.lineno < line]
+    for call in sorted(calls, key=lambda each: (each.lineno, each.col_offset)):
+        owner, released = _called_on(call, "acquire"), _called_on(call, "release")
+        if owner is not None:
+            taken[ast.unparse(owner)] = owner
+        elif released is not None:
+            taken.pop(ast.unparse(released), None)
+    return taken.values()
+
+
+def _called_on(call: ast.Call, method: str) -> ast.expr | None:
+    return call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr == method else None
+
+
+def _item_at(frame: types.FrameType, node: ast.With) -> ast.withitem | None:
+    """Return the item of a ``with`` statement that a frame is entering: that of the last such instruction."""
+    entered = [
+        each.offset
+        for each in dis.get_instructions(frame.f_code)
+        if each.opname in _ENTERS
+        and each.positions is not None
+        and each.positions.lineno is not None
+        and node.lineno <= each.positions.lineno < node.body[0].lineno
+        and (each.opname != "LOAD_SPECIAL" or "enter" in each.argrepr)
+    ]
+    number = sum(offset <= frame.f_lasti for offset in entered) - 1
+    return node.items[number] if 0 <= number < len(node.items) else None
