@@ -476,8 +476,8 @@ def test_what_replaces_an_attribute_of_a_module_is_recognised(source):
     assert not any(map(state_sources.replaces("other", "argv"), nodes))
 
 
-def test_what_programs_assign_to_is_found_and_named():
-    known = {subject.label: (owner, name) for owner, name, subject in state_of_modules.assigned()}
+def test_what_programs_assign_to_is_found_and_named(tmp_path):
+    known = {subject.label: (owner, name) for owner, name, subject in state_of_modules.assigned(Frames(str(tmp_path)))}
     assert {"sys.stdout", "sys.argv", "tempfile.tempdir"} <= set(known)
     assert all(hasattr(owner, name) for owner, name in known.values())
 

@@ -156,6 +156,8 @@ class Expressions:
             found = UNKNOWN if base is UNKNOWN or base is FRESH else method_of(base, node.attr)
             getter = getattr(found, "fget", None) or getattr(found, "func", None)
             if isinstance(getter, types.FunctionType) and self._is_user(getter.__code__.co_filename):
+                if getter is not getattr(found, "fget", None):  # a property that keeps what it has made
+                    self._use(found, node, "call")
                 self._mark("enter", node)
                 self._enter(getter, {getter.__code__.co_varnames[0]: base})
                 self._mark("leave", node)

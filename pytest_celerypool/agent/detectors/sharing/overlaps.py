@@ -8,6 +8,7 @@ at one moment: where each task stood, what the place held, and what each of them
 from __future__ import annotations
 
 import ast
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -35,7 +36,7 @@ from pytest_celerypool.agent.detectors.code.standing import (
     native_starter,
     noted_at,
 )
-from pytest_celerypool.agent.detectors.sharing.cached import calls_in, is_same_call
+from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_same_call
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
@@ -187,13 +188,20 @@ class Sharing(Detector):
         for run, frame in frames_of(self.watch.recorder.running, runs):
             self._looked[run.task.name] += 1
             neighbour = by_run[id(run)]
-            standing = Standing(run, self._reader, self._reader.user_frames(frame))
-            if standing.known:
-                standings.append((neighbour, standing))
+            standings.append((neighbour, Standing(run, self._reader, self._reader.user_frames(frame))))
+        self._compare_calls(standings)
+        standings = [each for each in standings if each[1].known]
         for neighbour, standing in standings:
             others = [(each, other) for each, other in standings if each is not neighbour]
             self._compare(neighbour, standing, others)
             self._alone(neighbour, standing)
+
+    def _compare_calls(self, standings: list[tuple[Neighbour, Standing]]) -> None:
+        """Look for two tasks that make what is kept for all; nothing else has to be known of them."""
+        calls = [(neighbour, standing, call) for neighbour, standing in standings for call in calls_in(standing.frames)]
+        for (neighbour, standing, call), (_, other, theirs) in itertools.permutations(calls, 2):
+            if standing is not other and is_same_call(call, theirs) and both_still(standing, other):
+                self._both_passed(neighbour, standing, other, call[0], call[0])
 
     def _compare(self, neighbour: Neighbour, standing: Standing, others: list[tuple[Neighbour, Standing]]) -> None:
         """Look for what two tasks that stand still do to each other."""
@@ -208,10 +216,6 @@ class Sharing(Detector):
                 passed = standing.is_past(test) and other.is_past(test)
                 if passed and identity in other.builds and both_still(standing, other):
                     self._both_passed(neighbour, standing, other, test, write)
-            for call in calls_in(standing.frames):
-                twice = any(is_same_call(call, theirs) for theirs in calls_in(other.frames))
-                if twice and both_still(standing, other):
-                    self._both_passed(neighbour, standing, other, call[0], call[0])
             for identity, write in standing.wrote.items():
                 theirs = other.wrote.get(identity)
                 if theirs is not None and identity in standing.awaits:
@@ -388,29 +392,39 @@ class Sharing(Detector):
         place = write.place
         assert place is not None
         evidence = [*standing.stack(), *(f"there at {line}" for line in other.stack()[:3])]
-        if notes_only(write):
-            name, key = name_of(write).partition("[")[0], noted_at(write)[2]
-            if self._once("done-twice", standing.run, name):
-                self.watch.report(
-                    "done-twice",
-                    standing.run,
-                    f"two tasks have found {show(key)} missing in {name}, and neither has added it yet: under "
-                    f"{self.watch.pool.name} both do what is to be done once",
-                    [
-                        self._reader.place(test),
-                        f"added only at {self._reader.place(write)}",
-                        f"waits at {standing.waits_at()}",
-                        f"the other task: {other.run.task.name} ({other.run.id})",
-                        *evidence,
-                    ],
-                    "add it before the work and under a lock, or better, where other workers see it too: a unique key "
-                    "in the database, SET NX in Redis",
-                    key=name,
-                    others=[other.run],
-                )
+        if isinstance(place, Kept) and acts(write, self._reader.sources):
+            did = f"two tasks are in {name_of(write)} with the same arguments, and lru_cache keeps only what has ended"
+            self._done_twice(standing, other, (test, write), name_of(write), did, evidence)
+        elif notes_only(write):
+            name = name_of(write).partition("[")[0]
+            did = f"two tasks have found {show(noted_at(write)[2])} missing in {name}, and neither has added it yet"
+            self._done_twice(standing, other, (test, write), name, did, evidence)
         elif not any(each[1] is test or each[0].identity == place.identity for each in self._suspects):
             suspect = next((each for each in neighbour.beside if each.run is other.run), neighbour)
             self._suspects.append((place, test, write, suspect, evidence))
+
+    def _done_twice(
+        self, standing: Standing, other: Standing, steps: tuple[Step, Step], name: str, did: str, evidence: list[str]
+    ) -> None:
+        test, write = steps
+        if not self._once("done-twice", standing.run, name):
+            return
+        self.watch.report(
+            "done-twice",
+            standing.run,
+            f"{did}: under {self.watch.pool.name} both do what is to be done once",
+            [
+                self._reader.place(test),
+                *([f"added only at {self._reader.place(write)}"] if write is not test else []),
+                f"waits at {standing.waits_at()}",
+                f"the other task: {other.run.task.name} ({other.run.id})",
+                *evidence,
+            ],
+            "add it before the work and under a lock, or better, where other workers see it too: a unique key "
+            "in the database, SET NX in Redis",
+            key=name,
+            others=[other.run],
+        )
 
     def _judge_suspects(self) -> None:
         for suspect in list(self._suspects):

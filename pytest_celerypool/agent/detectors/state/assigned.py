@@ -6,13 +6,16 @@ No function is called that could be watched.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from operator import is_not
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
+from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import Change, Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
@@ -49,7 +52,7 @@ class Assigned:
     def started(self, run: Run) -> None:
         """A task begins: another one may have replaced something for a while."""
         if not self._known:
-            self._known = assigned()
+            self._known = assigned(self._watch.frames)
             self._owners = [owner for owner, _, _ in self._known]
             self._names = [name for _, name, _ in self._known]
             self._usual = self._now()
@@ -98,7 +101,7 @@ class Assigned:
         ):
             return
         beside = [other for other in self._beside(run) if self._line(other, number) is not None]
-        if beside:
+        if beside and not self._is_for_all(now):
             # Each put back what it had found: the last one that of another, which has ended.
             self._ledger.report_changed(change, beside, "that of another task is left in place")
         else:
@@ -110,9 +113,17 @@ class Assigned:
         ended = [other for starts, other in self._ended if starts >= abs(run.number)]
         return [other for other in (*list(self._running.values()), *ended) if other is not run]
 
+    def _is_for_all(self, value: Any) -> bool:
+        """Whether a value is a function or class of the user's modules: every task would put the same there."""
+        module = sys.modules.get(getattr(value, "__module__", None) or "")
+        file = getattr(module, "__file__", None)
+        known = isinstance(value, FunctionType | type) and vars(module or sys).get(value.__name__) is value
+        return known and file is not None and self._watch.frames.is_user(file)
+
     def _line(self, run: Run, number: int) -> state_sources.Line | None:
         owner, name, _ = self._known[number]
-        return state_sources.find(run.task, (), state_sources.replaces(owner.__name__, name))
+        files = [str(module.__file__) for module in user_modules(self._watch.frames)]
+        return state_sources.find(run.task, files, state_sources.replaces(owner.__name__, name))
 
     def _replaces(self, run: Run, number: int) -> bool:
         """Whether a task, or what it calls, has the line; another task of its file may have it."""

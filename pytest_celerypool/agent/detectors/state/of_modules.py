@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import inspect
 import itertools
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
+from pytest_celerypool.agent.detectors.code.places import Scope, resolve
+from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state.changes import Subject, text_of
 from pytest_celerypool.agent.detectors.state.mutator import Grade, Item, Mutator, constant
+from pytest_celerypool.agent.detectors.state.sources import targets
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.syntax import tree_of
 
 
 def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
@@ -242,8 +249,11 @@ _ASSIGNED = (
 _OF_ALL = ("socket:", "ssl:", "time:", "builtins:")
 
 
-def assigned() -> list[tuple[Any, str, Subject]]:
-    """Return what programs set by an assignment: the owner, the attribute, and the piece of state that it is."""
+def assigned(frames: Frames) -> list[tuple[Any, str, Subject]]:
+    """Return what programs set by an assignment: the owner, the attribute, and the piece of state that it is.
+
+    It is what many do, and what functions of the user's own modules replace in modules and classes of others.
+    """
     found = [(sys, name, stream(name)) for name in ("stdout", "stderr")]
     for where, name in _ASSIGNED:
         module_name, _, path = where.partition(":")
@@ -254,7 +264,34 @@ def assigned() -> list[tuple[Any, str, Subject]]:
             # Of the others, tasks that do not set it themselves mostly do not mind.
             grade: Grade = "strict" if where in _OF_ALL else "own"
             found.append((owner, name, Subject(("assigned", label), label, _ARGUMENT, grade=grade, show=_shown)))
+    known = {(id(owner), name) for owner, name, _ in found}
+    for owner, name in replaced_by_users(frames):
+        if (id(owner), name) not in known:
+            known.add((id(owner), name))
+            label = f"{owner.__name__}.{name}"
+            found.append((owner, name, Subject(("assigned", label), label, _ARGUMENT, grade="own", show=_shown)))
     return found
+
+
+def replaced_by_users(frames: Frames) -> Iterator[tuple[Any, str]]:
+    """Yield the attributes of modules and classes of others that functions of the user's modules assign to."""
+    for module in user_modules(frames):
+        tree = tree_of(str(module.__file__))
+        functions = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)] if tree is not None else []
+        for node in (node for function in functions for node in ast.walk(function)):
+            for target in targets(node):
+                if isinstance(target, ast.Attribute) and not isinstance(node, ast.AnnAssign):
+                    owner = resolve(target.value, Scope({}, vars(module)))
+                    if _is_of_others(owner, frames) and target.attr in vars(owner):
+                        yield owner, target.attr
+
+
+def _is_of_others(owner: Any, frames: Frames) -> bool:
+    module = owner if isinstance(owner, ModuleType) else sys.modules.get(getattr(owner, "__module__", ""))
+    if not isinstance(owner, ModuleType | type) or module is None:
+        return False
+    file = getattr(module, "__file__", None)
+    return file is None or not frames.is_user(str(file))
 
 
 def _type_of(value: Any) -> str:
@@ -288,7 +325,7 @@ def _of_one_for_all() -> list[Mutator]:
     """Return those of modules of the standard library that seldom anybody imports."""
     tracemalloc, request, gettext = map(sys.modules.get, ("tracemalloc", "urllib.request", "gettext"))
     asyncio = sys.modules.get("asyncio")
-    found = []
+    found = [*_fields_of_csv(), *_namespaces(), *_timer_of_faulthandler()]
     if tracemalloc is not None:
         tracing = constant(
             "tracemalloc", tracemalloc.is_tracing, _OWN_TRACE, "own", show=lambda value: "on" if value else "off"
@@ -304,6 +341,63 @@ def _of_one_for_all() -> list[Mutator]:
         policy = constant("asyncio's policy", lambda: asyncio.events._event_loop_policy, _POLICY, "own", show=_type_of)
         found.append(Mutator(asyncio, "set_event_loop_policy", policy))
     return found
+
+
+def _fields_of_csv() -> list[Mutator]:
+    csv = sys.modules.get("csv")
+    remedy = "Set it once, where the module is imported, to what the largest file needs."
+    read: Any = getattr(csv, "field_size_limit", None)
+    subject = Subject("csv", "csv.field_size_limit", remedy, grade="own", show=text_of)
+
+    def items(limit: Any = None) -> list[Item]:
+        return [] if limit is None else [Item(subject, read)]
+
+    return [Mutator(csv, "field_size_limit", items)] if csv is not None else []
+
+
+def _namespaces() -> list[Mutator]:
+    """Return that of the prefixes that ``xml.etree`` writes: a prefix is that of one namespace at a time."""
+    etree = sys.modules.get("xml.etree.ElementTree")
+    remedy = "Register each namespace once, under a prefix of its own, where the module is imported."
+
+    def items(prefix: Any, _: Any) -> list[Item]:
+        def read() -> Any:
+            known = list(etree._namespace_map.items())  # type: ignore[union-attr]
+            return next((uri for uri, each in known if each == prefix), None)
+
+        subject = Subject(
+            ("namespace", prefix), f"the namespace of the prefix {prefix!r} in xml.etree", remedy, grade="own"
+        )
+        return [Item(subject, read)]
+
+    return [Mutator(etree, "register_namespace", items)] if etree is not None else []
+
+
+def _timer_of_faulthandler() -> list[Mutator]:
+    """Return those of the one timer after which ``faulthandler`` shows where the process is."""
+    faulthandler = sys.modules.get("faulthandler")
+    counter, now = itertools.count(), [None]
+    remedy = "Watch one task at a time, or let a time limit of Celery's show where a task is."
+    subject = Subject("faulthandler", "the timer of faulthandler", remedy, grade="own", show=_timer)
+
+    def starts(timeout: Any, *_: Any, **__: Any) -> list[Item]:
+        return change((text_of(timeout), next(counter)))
+
+    def change(new: Any) -> list[Item]:
+        # There is no asking for it: what is read before a call is what the last one has set.
+        old, now[0] = now[0], new
+        values = iter((old, new))
+        return [Item(subject, lambda: next(values))]
+
+    mutators = [
+        Mutator(faulthandler, "dump_traceback_later", starts),
+        Mutator(faulthandler, "cancel_dump_traceback_later", lambda: change(None)),
+    ]
+    return mutators if faulthandler is not None else []
+
+
+def _timer(value: Any) -> str:
+    return "off" if value is None else f"{value[0]} s"
 
 
 # -- the application, and Django

@@ -189,8 +189,12 @@ class SlotState(Detector):
 
     def _scan(self) -> None:
         self._modules = len(sys.modules)
-        # Asking a subclass for its contents would run the user's __init__ in this thread.
-        self._locals = [each for each in self._globals() if type(each[2]) is threading.local]
+        # Asking one that has an __init__ for its contents would run that in this thread.
+        self._locals = [
+            each
+            for each in self._globals()
+            if issubclass(type(each[2]), threading.local) and type(each[2]).__init__ is threading.local.__init__
+        ]
 
     def _locals_left(self, run: Run, before: Snapshot, after: Snapshot) -> Iterator[Left]:
         for index, (module, name, local) in enumerate(self._locals):
@@ -198,7 +202,7 @@ class SlotState(Detector):
                 return
             old, new = before.local[index], after.local[index]
             for attribute, value in new.items():
-                was = old.get(attribute, _MISSING)
+                was = old.get(attribute, getattr(type(local), attribute, _MISSING))
                 if value is was or not value or not isinstance(value, _PLAIN) or same(value, was):
                     continue
                 matches = state_sources.assigns_attribute(name.rpartition(".")[2], attribute)
