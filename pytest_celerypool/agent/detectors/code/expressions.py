@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import ast
 import io
 import types
@@ -23,6 +24,7 @@ from pytest_celerypool.agent.detectors.code.places import (
     place_of,
     resolve,
     resolve_callable,
+    shallow_copy,
 )
 from pytest_celerypool.agent.detectors.code.steps import (
     FILLING,
@@ -45,6 +47,9 @@ _LOOKING = {"get", "pop", "setdefault"}
 
 #: Files in memory, and what is done to them without reading what they hold.
 _BUFFERS = (io.StringIO, io.BytesIO)
+#: What methods such as ``readinto`` fill.
+_BYTES: Any = (bytearray, memoryview, array.array)
+_READS_INTO = {"readinto", "readinto1", "recv_into", "recvfrom_into", "pack_into"}
 _OF_BUFFERS = {"truncate", "write", "writelines", "seek", "tell", "flush"}
 
 #: Functions that do not look at what an object holds.
@@ -162,6 +167,9 @@ class Expressions:
                 self._enter(getter, {getter.__code__.co_varnames[0]: base})
                 self._mark("leave", node)
                 return
+        if isinstance(node, ast.Subscript) and isinstance(base := resolve(node.value, walk.scope), _BYTES):
+            self._use(base, node, "")
+            return
         place = place_of(node, walk.scope)
         if place is not None:
             holder = attribute_of(place.owner, place.key)[0] if place.attribute else place.owner
@@ -204,6 +212,8 @@ class Expressions:
         elif function is hasattr:
             self._look_for_attribute(node, walk)
         elif getattr(function, "__name__", "") not in _BLIND:
+            if method is not None and method.attr in _READS_INTO:
+                self._read_into(node, walk)
             if isinstance(function, CACHED):
                 self._use(function, node, "call")
             for argument in arguments:
@@ -211,6 +221,13 @@ class Expressions:
         self._mark("leave", node)
         if method is not None:
             self._method(node, method, walk)
+
+    def _read_into(self, node: ast.Call, walk: Walk) -> None:
+        """Walk a method that puts what it reads into a buffer which it is given."""
+        for argument in node.args:
+            buffer = resolve(argument, walk.scope)
+            if isinstance(buffer, _BYTES):
+                self._write(Place(buffer, ALL), argument, FRESH, frozenset(), "into")
 
     def _look_for_attribute(self, node: ast.Call, walk: Walk) -> None:
         """Walk ``hasattr(object, "name")``: it looks at that attribute as ``in`` does at an item."""
@@ -309,8 +326,11 @@ class Expressions:
         known = resolve(value, walk.scope)
         for target in targets:
             if isinstance(target, ast.Name) and place_of(target, walk.scope) is None:
-                if known is FRESH:
+                copied = shallow_copy(value, walk.scope)
+                if known is FRESH or copied is not UNKNOWN:
                     walk.own.add(target.id)
+                    if copied is not UNKNOWN and not walk.live and target.id not in walk.changing:
+                        walk.scope.names[target.id] = copied
                 walk.derived[target.id] = sources
                 exact = reads[-1] if reads and reads[-1].node is value else None
                 walk.filled.pop(target.id, None)
@@ -355,7 +375,7 @@ class Expressions:
 
     def _used(self, node: ast.expr, walk: Walk) -> None:
         value = resolve(node, walk.scope)
-        if isinstance(value, dict | list | set):
+        if isinstance(value, (dict, list, set, *_BYTES)):
             self._use(value, node, "")
 
     def _mark(self, kind: str, node: ast.AST) -> None:

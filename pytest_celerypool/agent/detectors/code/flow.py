@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Sequence
+from typing import Any
 
 from pytest_celerypool.agent.detectors.code.expressions import MOST_STEPS, Expressions
 from pytest_celerypool.agent.detectors.code.places import (
@@ -18,6 +19,7 @@ from pytest_celerypool.agent.detectors.code.places import (
     UNKNOWN,
     Place,
     Scope,
+    method_of,
     place_of,
     resolve,
     resolve_callable,
@@ -115,6 +117,17 @@ class Flow(Expressions):
             ):
                 self._write(Place(base, ALL), node, FRESH, frozenset(), "clear")
 
+    def _on_ClassDef(self, node: ast.ClassDef, walk: Walk) -> None:  # noqa: N802
+        """A class that is made as a task runs: its base may keep it (``__init_subclass__``)."""
+        for each in node.bases:
+            base = resolve(each, walk.scope)
+            hook = method_of(base, "__init_subclass__") if isinstance(base, type) else None
+            if isinstance(hook, types.FunctionType) and self._is_user(hook.__code__.co_filename):
+                given = {keyword.arg: resolve(keyword.value, walk.scope) for keyword in node.keywords if keyword.arg}
+                self._mark("enter", node)
+                self._enter(hook, {name: value for name, value in given.items() if value is not UNKNOWN})
+                self._mark("leave", node)
+
     def _on_If(self, node: ast.If, walk: Walk) -> bool:  # noqa: N802
         reads = self._tested(node.test, walk)
         number = self._branch()
@@ -160,6 +173,13 @@ class Flow(Expressions):
         value = resolve(node, walk.scope)
         if value is not UNKNOWN and value is not FRESH:
             self._use(value, node, "with")
+            entered, left = (self._method_of_manager(value, name) for name in ("__enter__", "__exit__"))
+            if entered is not None and left is not None:
+                self._enter(entered, {entered.__code__.co_varnames[0]: value})
+                first = len(self.steps)
+                self._enter(left, {left.__code__.co_varnames[0]: value})
+                leaving = self.steps[first:]
+                del self.steps[first:]
         if isinstance(node, ast.Call):
             function = getattr(resolve_callable(node.func, walk.scope), "__wrapped__", None)
             if isinstance(function, types.FunctionType) and self._is_user(function.__code__.co_filename):
@@ -171,6 +191,11 @@ class Flow(Expressions):
                 leaving = [step for step in inner[cut:] if step.kind != "yield"]
         self._mark("leave", node)
         return leaving
+
+    def _method_of_manager(self, manager: Any, name: str) -> types.FunctionType | None:
+        method = method_of(manager, name)
+        known = isinstance(method, types.FunctionType) and self._is_user(method.__code__.co_filename)
+        return method if known and method.__code__.co_argcount else None
 
     def _on_Try(self, node: ast.Try, walk: Walk) -> bool:  # noqa: N802
         first = len(self.steps)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import collections.abc
+import copy
 import functools
 import os
 import threading
@@ -33,6 +34,9 @@ ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "nothing"})()
 
 #: Values that can be told from one another by ``==`` without running code of the user's.
 PLAIN = (str, bytes, int, float, bool, type(None))
+
+#: Items of a container of which a copy is made to see what an expression names.
+_MOST_COPIED = 1000
 
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 
@@ -223,6 +227,24 @@ def _called(node: ast.Call, scope: Scope) -> Any:
         value = resolve(node.args[0], scope)
         return str(value) if isinstance(value, str | int) else UNKNOWN
     return UNKNOWN
+
+
+def shallow_copy(node: ast.expr, scope: Scope) -> Any:
+    """Return a copy of what an expression copies, whose items are the same; :data:`UNKNOWN` if it copies nothing."""
+    copied: ast.expr | None = None
+    match node:
+        case ast.Call(func=ast.Attribute(value=base, attr="copy"), args=[]):
+            copied = base
+        case ast.Call(func=ast.expr() as function, args=[base]) if _copies(resolve_callable(function, scope)):
+            copied = base
+        case ast.Dict(keys=[None, *_], values=[base, *_]):
+            copied = base
+    value = UNKNOWN if copied is None else resolve(copied, scope)
+    return value.copy() if type(value) in (dict, list) and len(value) <= _MOST_COPIED else UNKNOWN
+
+
+def _copies(function: Any) -> bool:
+    return any(function is each for each in (dict, list, copy.copy))
 
 
 def place_of(node: ast.expr, scope: Scope) -> Place | None:

@@ -241,7 +241,7 @@ class Standing:
                 if not _fills(step):  # what a task has emptied is its own while it fills it
                     self.wrote.pop(place.identity, None)
                 self._tests.pop(noted_at(step), None)
-                if certain and (step.how in ("=", "update") or (place.key is ALL and step.how == "clear")):
+                if certain and (step.how in ("=", "update") or (place.key is ALL and step.how in ("clear", "into"))):
                     self.wrote[place.identity] = step
         self._drop_refilled_alike()
         touched: set[Identity] = set()

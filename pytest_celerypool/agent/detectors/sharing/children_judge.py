@@ -66,7 +66,7 @@ class Judge:
 
     def _read(self, step: Step, place: Place) -> None:
         others = self._children.others(id(place.owner), key_of(place.key))
-        if not others:
+        if not others or self._retried(step, place, others):
             return
         writes = [self._written.get(place.identity), self._written.get((id(place.owner), False, ALL))]
         write = writes[0] or writes[1]
@@ -80,6 +80,24 @@ class Judge:
             self._counted(step, place, write, change)
         elif isinstance(place.owner, dict) or place.attribute:
             self._missed(step, place, change)
+
+    def _retried(self, step: Step, place: Place, others: list[Change]) -> bool:
+        """Tell of a task that goes on, as it was retried, with what its last attempt has left in another child."""
+        change = next((each for each in reversed(others) if each.id == self._run.id), None)
+        held = self._execution.before.get((id(place.owner), key_of(place.key)))
+        here = text_of(place.value()) if held is None else held[2]
+        if change is None or here == change.after:
+            return False
+        self._children.tell(
+            "cache-differs",
+            self._run,
+            step,
+            change,
+            f"{name_of(step)} was {here} as the task began in this child, and {change.after} where its last attempt "
+            "ended: under prefork a retry may run in another process, which has its own copy of the module",
+            "hand it on with the retry (self.request.retries, self.retry(kwargs=...)), or keep it in Redis",
+        )
+        return True
 
     def _guards(self, step: Step, write: Step) -> bool:
         """Whether a task looks only whether something is noted, and notes it, without a value to keep."""

@@ -90,8 +90,8 @@ class SharedNames(Detector):
                 return None
         if self._pid in path and self._pattern.search(path):
             return os.path.abspath(path)
-        name = threading.current_thread().name
-        return os.path.abspath(path) if len(name) >= _SHORTEST_NAME and name in path else None
+        names = (threading.current_thread().name, _process_name())
+        return os.path.abspath(path) if any(len(name) >= _SHORTEST_NAME and name in path for name in names) else None
 
     # -- what a task does
 
@@ -178,6 +178,8 @@ class SharedNames(Detector):
     def _tell(self, run: Run, other: Run, path: str, what: str, evidence: list[str]) -> None:
         name = os.path.basename(path)
         named = "process id" if self._pattern.search(path) else "name of the thread"
+        if named != "process id" and _process_name() in path:
+            named = "name of the process"
         self.watch.report(
             "shared-name",
             run,
@@ -188,6 +190,13 @@ class SharedNames(Detector):
             key=evidence[0],
             others=[other],
         )
+
+
+def _process_name() -> str:
+    """Return the name that billiard gives this process: ``MainProcess``, but in a child of prefork."""
+    from billiard.process import current_process
+
+    return str(current_process().name)
 
 
 class OfChildren:

@@ -320,6 +320,8 @@ class Sharing(Detector):
             return
         if write.how == "clear":
             did = "was emptied by this task and by one beside it, each for items of its own, and this task goes on"
+        elif write.how == "into":
+            did = "was filled by this task and by one beside it, each with what it has read, and this task goes on"
         else:
             written = "a new object" if write.value is FRESH else mine
             did = f"was set to {written}, then by a task that ran beside it to {show(now)}, and this task goes on"
