@@ -239,6 +239,7 @@ def test_yaml(block):
         assert isinstance(yaml.safe_load(block.text), dict)
 
 
+@pytest.mark.gate("README.md", "getting-started.rst", "markers.rst", "budgets.rst", "fixtures.rst")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(b.caption.startswith("test") for b in blocks(page))], ids=lambda p: p.name
 )
@@ -270,6 +271,7 @@ def test_command_prints_what_the_page_shows(block, tmp_path):
     assert status == int(block.option("exit", "0")), output
 
 
+@pytest.mark.gate("markers")
 @pytest.mark.parametrize("name", SHOWN)
 def test_messages_are_those_of_the_package(name, tmp_path):
     """Every message that a page quotes is printed where it says."""

@@ -63,7 +63,7 @@ def chosen(output):
     return found
 
 
-@pytest.mark.gate("here")
+@pytest.mark.slow
 @pytest.mark.parametrize("elsewhere", [[], ["-n2"]], ids=["here", "xdist"])
 def test_each_kind_of_task_gets_the_pool_that_suits_it(project, elsewhere):
     """Computing to prefork, waiting to greenlets, what holds the hub to threads, a soft time limit to prefork."""

@@ -98,6 +98,7 @@ def suite(project):
     return make
 
 
+@pytest.mark.gate("prefork")
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_a_worker_uses_the_test_database_and_no_other(suite, project, pool):
     run = suite('HERE / "test.sqlite3"')(f"--celery-pools={pool}")

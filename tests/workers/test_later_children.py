@@ -272,6 +272,7 @@ def celery_worker_parameters(concurrency):
 """
 
 
+@pytest.mark.slow
 def test_a_reload_is_the_beginning_that_later_children_see(project):
     project.write(proj=APP, test_it=RELOADED)
     ended = project.run("--celery-pools=prefork", "--celery-findings=off")

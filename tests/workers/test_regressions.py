@@ -129,6 +129,7 @@ def test_the_same_again_is_no_regression(recorded):
     )
 
 
+@pytest.mark.slow
 def test_with_the_ratchet_a_baseline_only_tightens(suite):
     """What is better replaces, what is within the tolerance does not, what is new is recorded."""
     options = (*OPTIONS, "--celery-pools=solo", "--celery-budget-ratchet=p95:+1000%")
@@ -164,6 +165,7 @@ def test_another_machine_is_no_baseline_of_this_one(recorded):
     assert len(json.loads(path.read_text())["machines"]) == 2
 
 
+@pytest.mark.gate("collected only", "cut short")
 @pytest.mark.parametrize(
     ("options", "status"),
     [(("-k", "bad"), 1), (("--collect-only",), 0), (("-x", "-k", "one or bad", "--celery-pools=solo,threads"), 1)],

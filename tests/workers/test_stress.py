@@ -87,7 +87,7 @@ def test_the_order_is_shuffled_by_a_printed_seed_which_repeats_it(stressed):
     assert ran[3:] != ["0", "1", "2"] * 5
 
 
-@pytest.mark.gate("host")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("elsewhere", "pool"),
     [(["-n1"], "solo"), (["--celery-launch=inprocess", "--celery-concurrency=1"], "gevent")],
@@ -101,6 +101,7 @@ def test_nodes_of_xdist_and_hosts_use_the_seed_that_is_printed(stressed, elsewhe
     assert there == again
 
 
+@pytest.mark.slow
 def test_what_a_task_publishes_is_published_by_its_repetitions(stressed):
     _, ran = stressed("--celery-stress=3", "--celery-pools=solo", "-k", "test_parent")
     assert ran == ["9"] * 4

@@ -71,6 +71,7 @@ def test_solo_is_measured_once_and_nothing_is_fitted(project):
     assert "X(N)" not in run.output
 
 
+@pytest.mark.slow
 def test_quiet_runs_and_failed_tests_show_no_throughput(project):
     """What a failing test measured is no throughput of its tasks."""
     project.write(proj=APP, test_it=SUITE + "    assert False\n")

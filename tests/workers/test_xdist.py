@@ -95,6 +95,7 @@ def test_tests_of_a_pool_prefer_to_stay_on_one_node(project):
     assert len({name.partition("-")[2] for name in pairs}) == 2
 
 
+@pytest.mark.slow
 def test_prefork_gets_fewer_slots_where_nodes_share_the_processors(project):
     body = """
         def test_it(celery_pool_worker):
