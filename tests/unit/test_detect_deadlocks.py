@@ -1,5 +1,6 @@
 """Which locks a function has and waits for, read from where it stands; and who waits for whom."""
 
+import ast
 import importlib
 import itertools
 import sys
@@ -12,7 +13,14 @@ import pytest
 
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN
 from pytest_celerypool.agent.detectors.code.standing import Reader
-from pytest_celerypool.agent.detectors.sharing.deadlocks import Held, LocksOfFrames, Waiting, circles, is_lock
+from pytest_celerypool.agent.detectors.sharing.deadlocks import (
+    Held,
+    LocksOfFrames,
+    Waiting,
+    _is_asking,
+    circles,
+    is_lock,
+)
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -118,14 +126,42 @@ def test_what_was_acquired_and_not_released_is_held(stuck):
     assert [held.lock for held in found.has] == [module.a]
 
 
-def test_who_waits_with_a_time_limit_waits_for_no_lock(stuck):
-    _, found = stuck("""
+def test_a_manager_of_the_users_holds_the_lock_that_it_acquires(stuck):
+    module, found = stuck("""
+        class Model:
+            def __init__(self, lock):
+                self.lock = lock
+
+            def __enter__(self):
+                if not self.lock.acquire(timeout=5):
+                    raise TimeoutError
+
+            def __exit__(self, *_):
+                self.lock.release()
+
+        models = {"one": Model(a), "two": Model(b)}
+
         def task():
-            with a:
-                if b.acquire(timeout=1):
-                    b.release()
+            with models["one"], models["two"]:
+                pass
     """)
-    assert found is None
+    assert found.wants.lock is module.b
+    assert [held.lock for held in found.has] == [module.a]
+
+
+@pytest.mark.parametrize(
+    ("call", "waits"),
+    [
+        ("lock.acquire()", True),
+        ("lock.acquire(True)", True),
+        ("lock.acquire(timeout=1)", True),
+        ("lock.acquire(False)", False),
+        ("lock.acquire(blocking=False)", False),
+        ("lock.acquire(0)", False),
+    ],
+)
+def test_who_only_asks_does_not_wait(call, waits):
+    assert _is_asking(ast.parse(call, mode="eval").body) is not waits
 
 
 def test_a_lock_that_a_function_looks_up_is_known(stuck):

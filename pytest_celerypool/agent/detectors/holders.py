@@ -232,7 +232,7 @@ def _mentions_in(
 _PUT = frozenset({"append", "appendleft", "add", "extend", "insert", "setdefault", "update"})
 
 #: Methods that take something out of a container.
-_TAKE = frozenset({"pop", "popitem", "popleft", "clear", "remove", "discard"})
+_TAKE = frozenset({"pop", "popitem", "popleft", "clear", "remove", "discard", "cache_clear"})
 
 
 def is_emptied(reached: Reached) -> bool:

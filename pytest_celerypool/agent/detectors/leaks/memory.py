@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.code.places import CACHED
 from pytest_celerypool.agent.detectors.holders import Reached, additions, definition, is_emptied, uses, walk
+from pytest_celerypool.agent.detectors.sharing.cached import is_plain, keys_of
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ EXECUTIONS = 5
 #: The same where a mapping grows: it may be a cache of what there is, with one entry for each.
 EXECUTIONS_OF_MAPPING = 8
 
-_CONTAINERS = (list, dict, set, deque, bytearray)
+#: What ``functools.cache`` makes is one too: it holds each object that it was ever called with.
+_CONTAINERS = (list, dict, set, deque, bytearray, CACHED)
 
 
 class Growth(NamedTuple):
@@ -106,7 +109,7 @@ class Memory(Detector):
                 id(one.value): one
                 for one in walk(self.watch.frames, lambda value: issubclass(type(value), _CONTAINERS), depth=3)
             }
-            sizes = {identity: len(one.value) for identity, one in found.items()}
+            sizes = {identity: _length(one.value) for identity, one in found.items()}
             if self.watch.starts != starts:  # the next one has begun, and may have added its own
                 sizes = None
         history.append(Growth(run.id, grown, self._ended[name], sizes))
@@ -131,7 +134,7 @@ class Memory(Detector):
             # All that grew by the same number each time, as many times as there were executions.
             if len(steps) != 1 or min(steps) <= 0:
                 continue
-            mapping = issubclass(type(reached.value), dict)
+            mapping = issubclass(type(reached.value), (dict, CACHED))
             needed = EXECUTIONS_OF_MAPPING if mapping and not _by_task(reached, history) else EXECUTIONS
             mean = sum(growth.memory for growth in counted) / len(counted)
             if len(counted) < needed - 2 or mean < self._limit or is_bounded(reached):
@@ -147,7 +150,10 @@ class Memory(Detector):
         mib = sum(growth.memory for growth in counted) / len(counted) / (1 << 20)
         # What adds comes first, then what of the task's own leads there.
         use = list(dict.fromkeys([*additions(frames, reached), *uses(frames, reached, getattr(run.task, "run", None))]))
+        code = getattr(getattr(reached.value, "__wrapped__", None), "__code__", None)
         made = definition(frames, reached)
+        if code is not None:
+            made = frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
         self.watch.report(
             "growing-memory",
             run,
@@ -156,18 +162,24 @@ class Memory(Detector):
             [
                 *(use or ["(no line of the task's own mentions it)"]),
                 *([made] if made is not None else []),
-                f"len({reached.path}) after the executions: {', '.join(map(str, sizes))}",
+                f"size of {reached.path} after the executions: {', '.join(map(str, sizes))}",
                 "growth of resident memory: " + ", ".join(f"{one.memory / (1 << 20):.1f} MiB" for one in counted),
                 f"process {os.getpid()}, executions {', '.join(growth.run for growth in counted[-3:])}",
             ],
             "keep what one execution needs in the execution, or give the container a bound (deque(maxlen=…), "
-            "functools.lru_cache)",
+            "functools.lru_cache(maxsize=…))",
             key=reached.path,
         )
 
 
+def _length(container: Any) -> int:
+    return container.cache_info().currsize if type(container) is CACHED else len(container)
+
+
 def _by_task(reached: Reached, history: list[Growth]) -> bool:
-    """Whether a mapping has entries under the ids of the tasks."""
+    """Whether a mapping has entries under the ids of the tasks, or a cache under objects that never come again."""
+    if type(reached.value) is CACHED:
+        return not all(is_plain(key) for key in keys_of(reached.value))
     keys = {str(key) for key in reached.value}
     return any(growth.run in keys for growth in history)
 
@@ -175,4 +187,6 @@ def _by_task(reached: Reached, history: list[Growth]) -> bool:
 def is_bounded(reached: Reached) -> bool:
     """Whether a container has a bound, or something is taken out of it."""
     value: Any = reached.value
+    if type(value) is CACHED and value.cache_parameters()["maxsize"] is not None:
+        return True
     return (isinstance(value, deque) and value.maxlen is not None) or is_emptied(reached)

@@ -23,6 +23,9 @@ IGNORED, UNSENT = "init-signal-ignored", "init-signal-unsent"
 
 _INIT, _SHUTDOWN = "worker_process_init", "worker_process_shutdown"
 
+#: A method of Celery's loaders that does what a receiver of the first does; it is called by children of prefork alone.
+_LOADER = "on_worker_process_init"
+
 #: What a receiver calls that only makes good what a fork did: without one it is not missed.
 _AFTER_FORK = {
     *("dispose", "close", "close_all", "close_all_connections", "close_old_connections", "seed", "reset", "disconnect"),
@@ -89,6 +92,9 @@ class InitSignals(Detector):
     def _missed(self) -> Iterable[tuple[str, Any]]:
         from celery import signals
 
+        method = getattr(type(self.watch.app.loader), _LOADER, None)
+        if isinstance(method, types.FunctionType) and self.watch.frames.is_user(method.__code__.co_filename):
+            yield _LOADER, method
         names = (_SHUTDOWN,) if self._sent else (_INIT, _SHUTDOWN)
         for name in names:
             for function in receivers_of(getattr(signals, name), self.watch.frames):
@@ -122,7 +128,7 @@ class InitSignals(Detector):
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Ask whether this task missed what a receiver is to do."""
         for name, function in self._receivers:
-            missed = self._missed_init if name == _INIT else self._missed_shutdown
+            missed = self._missed_shutdown if name == _SHUTDOWN else self._missed_init
             kind, why = missed(run, function, state)
             if kind and (kind, function) not in self._told:
                 self._told.add((kind, function))
@@ -139,9 +145,10 @@ class InitSignals(Detector):
                 if what == f".{attribute}=" and _unset(_attribute(receiver.value(name), attribute)):
                     return IGNORED, f"{name.name}.{attribute} is not set, and {run.task.name} reads {name.name}"
         for name in names:
-            made_when_needed = name in task.sets or bool(task.changes.get(name, set()) & FILLS)
             value = receiver.value(name, _MISSING)
-            if name in task.reads and _unset(value) and not made_when_needed:
+            same = _names_of(value, name, task)
+            made_when_needed = any(each in task.sets or task.changes.get(each, set()) & FILLS for each in same)
+            if same & task.reads and _unset(value) and not made_when_needed:
                 return IGNORED, f"{name.name} is {_told(value)}, and {run.task.name} reads it"
         assigns = any(what.endswith("=") for changes in receiver.changes.values() for what in changes)
         if names or assigns or receiver.calls <= _AFTER_FORK:
@@ -170,13 +177,25 @@ class InitSignals(Detector):
         self.watch.report(
             kind,
             run,
-            f"{name} has a receiver, {what}, and the {pool} pool, which has no child processes, never sends it: "
+            f"{'the loader has' if name == _LOADER else f'{name} has a receiver,'} {what}, and the {pool} pool, "
+            f"which has no child processes, never {'calls' if name == _LOADER else 'sends'} it: "
             + (f"what the tasks rely on {loses}; {why}" if kind == IGNORED else why),
             [where, why, f"{run.task.name}[{run.id}] ran without it"],
-            f"Connect {what} to {'worker_init' if name == _INIT else 'worker_shutdown'} as well, "
+            f"{'Call' if name == _LOADER else 'Connect'} {what} {_ELSEWHERE[name]} as well, "
             "or do it when it is needed.",
             key=where,
         )
+
+
+#: Where a project does the same for pools without children.
+_ELSEWHERE = {_INIT: "to worker_init", _SHUTDOWN: "to worker_shutdown", _LOADER: "in on_worker_init"}
+
+
+def _names_of(value: Any, name: Name, task: Reach) -> set[Name]:
+    """Return the names by which a task knows a container: its own module may have imported it."""
+    if not isinstance(value, _CONTAINERS):
+        return {name}
+    return {name, *(each for each in task.reads | set(task.changes) if task.value(each) is value)}
 
 
 def registered_at_exit(function: types.FunctionType) -> list[types.FunctionType]:

@@ -46,12 +46,26 @@ def _results(function: Any) -> Iterator[Any]:
     (``lru_cache_tp_traverse`` in CPython's Modules/_functoolsmodule.c).
     """
     shown = gc.get_referents(function)
-    kept = next((each for each in shown if type(each) is dict and each is not vars(function)), {})
+    kept = _by_key(function, shown)
     if function.cache_parameters()["maxsize"] is None:
         yield from list(kept.values())
         return
     keys = {id(key) for key in list(kept)}
     yield from (result for key, result in itertools.pairwise(shown) if id(key) in keys)
+
+
+def _by_key(function: Any, shown: list[Any]) -> dict[Any, Any]:
+    return next((each for each in shown if type(each) is dict and each is not vars(function)), {})
+
+
+def keys_of(function: Any) -> list[Any]:
+    """Return what the results of a cached function are kept under: an argument, or a tuple of all."""
+    return list(_by_key(function, gc.get_referents(function)))
+
+
+def is_plain(key: Any) -> bool:
+    """Whether a key is plain data, of which an equal one may come again."""
+    return all(map(is_plain, key)) if isinstance(key, tuple) else isinstance(key, PLAIN)
 
 
 class Property(Place):

@@ -1,4 +1,4 @@
-"""Tasks of one process that hold a lock each and wait for that of the other: none of them ever goes on.
+"""Tasks of one process that hold a lock each and wait for that of the other.
 
 What a task holds and waits for is read from where it stands in the source: within the body of a ``with`` statement, or
 behind ``acquire()`` and before ``release()``. No lock is watched, so tasks pay nothing for it.
@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, Sources, item_of, resolve, resolve_callable
+from pytest_celerypool.agent.detectors.code.places import (
+    UNKNOWN,
+    Scope,
+    Sources,
+    item_of,
+    method_of,
+    resolve,
+    resolve_callable,
+)
 from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, native_starter
 from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state.changes import name_of
@@ -27,6 +35,9 @@ _KIND = "deadlock"
 
 #: Seconds between two looks; who has not moved meanwhile waits.
 _POLL_S = 0.3
+
+#: How often, and after how many seconds each, tasks are looked at that seem to wait for one another.
+_CONFIRMATIONS, _CONFIRM_S = 60, 0.005
 
 #: What a project has that uses locks.
 _USES_LOCKS = re.compile(r"Lock\b|\.acquire\(|Semaphore")
@@ -122,8 +133,7 @@ class Deadlocks(Detector):
 
     def _report(self, circle: list[Waiting]) -> None:
         key = frozenset(each.wants.place for each in circle)
-        still = {id(run): (id(frame), frame.f_lasti) for run, frame in self._stand(circle)}
-        if key in self._told or any(still.get(id(each.run)) != each.at for each in circle):
+        if key in self._told or not self._lasts(circle):
             return
         self._told.add(key)
         first, others = circle[0], [each.run for each in circle[1:]]
@@ -131,16 +141,23 @@ class Deadlocks(Detector):
             _KIND,
             first.run,
             f"it waits for {first.wants.text}, which {name_of(others[0])} has, and that waits for what this one has: "
-            f"none of them ever goes on, and {len(circle)} slots are lost; under {self.watch.pool.name} the tasks of a "
-            "process share its locks",
+            f"{len(circle)} slots are lost until one of them gives up, if it ever does; under {self.watch.pool.name} "
+            "the tasks of a process share its locks",
             [line for each in circle for line in _evidence(each)],
             "take the locks in one order everywhere (sorted by name, say), or one lock for both",
             key=first.wants.place,
             others=others,
         )
 
-    def _stand(self, circle: list[Waiting]) -> Iterator[tuple[Run, types.FrameType]]:
-        return frames_of(self.watch.recorder.running, [each.run for each in circle])
+    def _lasts(self, circle: list[Waiting]) -> bool:
+        """Whether none of them goes on for a while: one that waits with a short time limit comes by here again."""
+        runs = [each.run for each in circle]
+        for _ in range(_CONFIRMATIONS):
+            originals.sleep(_CONFIRM_S)
+            here = {id(run): (id(frame), frame.f_lasti) for run, frame in frames_of(self.watch.recorder.running, runs)}
+            if any(here.get(id(each.run)) != each.at for each in circle):
+                return False
+        return True
 
 
 def _evidence(waiting: Waiting) -> list[str]:
@@ -205,8 +222,7 @@ class LocksOfFrames:
                 return None if item is None else self._lock(item.context_expr, frame)
             if isinstance(node, ast.Call) and node.lineno <= frame.f_lineno <= (node.end_lineno or 0):
                 owner = _called_on(node, "acquire")
-                # With a time limit, or without waiting, it goes on in the end.
-                if owner is not None and not node.args and not node.keywords:
+                if owner is not None and not _is_asking(node):
                     return self._lock(owner, frame)
         return None
 
@@ -222,9 +238,21 @@ class LocksOfFrames:
     def _lock(self, node: ast.expr, frame: types.FrameType) -> Held | None:
         lock = lock_of(node, Scope(frame.f_locals, frame.f_globals), self._sources)
         if not is_lock(lock):
+            lock = self._taken_by(lock)
+        if not is_lock(lock):
             return None
         code = frame.f_code
         return Held(lock, ast.unparse(node), self._reader.frames.place_of(code.co_filename, node.lineno, code.co_name))
+
+    def _taken_by(self, manager: Any) -> Any:
+        """Return the lock that the ``__enter__`` of a manager of the user's acquires."""
+        method = UNKNOWN if manager is UNKNOWN else method_of(manager, "__enter__")
+        definition = self._sources.node(method.__code__) if isinstance(method, types.FunctionType) else None
+        if definition is None or not self._reader.frames.is_user(method.__code__.co_filename):
+            return UNKNOWN
+        scope = Scope(dict(zip(method.__code__.co_varnames[:1], (manager,), strict=False)), method.__globals__)
+        owners = (_called_on(each, "acquire") for each in ast.walk(definition) if isinstance(each, ast.Call))
+        return next((lock_of(owner, scope, self._sources) for owner in owners if owner is not None), UNKNOWN)
 
 
 def is_lock(value: Any) -> bool:
@@ -279,6 +307,12 @@ def _acquired(nodes: list[ast.AST], line: int) -> Iterable[ast.expr]:
         elif released is not None:
             taken.pop(ast.unparse(released), None)
     return taken.values()
+
+
+def _is_asking(call: ast.Call) -> bool:
+    """Whether an ``acquire`` does not wait."""
+    given = [*call.args[:1], *(each.value for each in call.keywords if each.arg in ("blocking", "block"))]
+    return any(isinstance(each, ast.Constant) and not each.value for each in given)
 
 
 def _called_on(call: ast.Call, method: str) -> ast.expr | None:
