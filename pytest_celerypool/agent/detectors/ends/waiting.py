@@ -215,12 +215,13 @@ class Questions(Detector):
 
     def begin(self) -> None:
         """Hear of every question."""
-        from celery.app.control import Control, Inspect
+        from celery.app.control import Control
 
-        self.after(Inspect, "_request", self._asked, in_task=True)
-        self.after(Control, "ping", self._asked, in_task=True)
+        self.after(Control, "broadcast", self._asked, in_task=True)
 
-    def _asked(self, answer: Any, *_: Any, **__: Any) -> None:
+    def _asked(self, answer: Any, *_: Any, reply: bool = False, **__: Any) -> None:
+        if not reply:
+            return
         run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
         if answer or run is None or frame is None:
             return
