@@ -13,7 +13,7 @@ class BankIsDown(Exception):
 
 
 def book(order):
-    time.sleep(0.02 * len(order))
+    time.sleep(0.1 + 0.02 * len(order))
     raise BankIsDown(order)
 
 

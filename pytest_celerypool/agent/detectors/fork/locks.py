@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import ast
 import gc
+import itertools
 import os
 import sys
 import threading
@@ -35,7 +36,9 @@ _RLOCK: Any = _thread.RLock
 
 
 def is_held(lock: Any) -> bool:
-    """Whether a lock is held by whomever."""
+    """Whether a lock is held by whomever; of a semaphore, whether nobody can have it."""
+    if isinstance(lock, threading.Semaphore):
+        return not attributes_of(lock).get("_value", 1)
     if isinstance(lock, _LOCK):
         return bool(lock.locked())
     return repr(lock).startswith("<locked")  # Python 3.14 gave it a method
@@ -80,7 +83,9 @@ class HeldLocks(Detector):
         self._held = {
             id(lock): lock
             for lock in gc.get_objects()
-            if isinstance(lock, _LOCK | _RLOCK) and is_held(lock) and f"owner={me} " not in repr(lock)
+            if isinstance(lock, _LOCK | _RLOCK | threading.Semaphore)
+            and is_held(lock)
+            and f"owner={me} " not in repr(lock)
         }
         if self._held:
             originals.start_new_thread(self._look, ())
@@ -107,12 +112,13 @@ class HeldLocks(Detector):
                 return
 
     def _report(self, frame: FrameType, waited: float) -> bool:
-        lock = next((one for text, one in named_on_line(frame) if id(one) in self._held and is_held(one)), None)
+        frames = self.watch.frames
+        own = frames.user_frame(frame)
+        named = itertools.chain(named_on_line(frame), named_on_line(own) if own is not None else ())
+        lock = next((one for _, one in named if id(one) in self._held and is_held(one)), None)
         runs = self.watch.running()
         if lock is None or not runs:
             return False
-        frames = self.watch.frames
-        own = frames.user_frame(frame)
         self.watch.report(
             "held-lock",
             runs[0],

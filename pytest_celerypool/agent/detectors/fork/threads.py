@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Threads of these are no concern of a task.
 _OTHERS = ("celery", "kombu", "billiard", "pytest_celerypool", "_pytest", "execnet", "xdist")
 
+#: Methods by which a thread lets others go on.
+_BRINGS = {"set", "notify", "notify_all", "put", "put_nowait", "release"}
+
 _REMEDY = (
     "start the thread in each child: on first use (and again if os.getpid() has changed), or in a receiver of "
     "worker_process_init"
@@ -229,7 +232,7 @@ class MissingThreads(Detector):
                 "hand the work to an executor of the child's own: on first use, or in a receiver of "
                 "worker_process_init",
             )
-        elif ghost is not None and _names(ghost.thread) & {"set", "notify", "notify_all", "put", "put_nowait"}:
+        elif ghost is not None and _names(ghost.thread) & _BRINGS:
             self._report(
                 condition,
                 f"the task waited {timeout:g} s in vain for what a thread was to bring that was started before the "

@@ -88,6 +88,14 @@ SIGNS = (
     ),
     Sign(
         "bound-object",
+        ("RuntimeError",),
+        r"reentrant call inside <_io\.",
+        True,
+        "two tasks use one buffered file at once: its lock keeps threads apart, and under {pool} all are in one",
+        "open one for each task, or hold a threading.Lock (which the pool makes cooperative) around it",
+    ),
+    Sign(
+        "bound-object",
         ("CannotSendRequest", "ResponseNotReady", "CannotSendHeader"),
         "",
         True,

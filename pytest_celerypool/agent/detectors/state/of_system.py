@@ -158,8 +158,17 @@ def _signals() -> list[Mutator]:
         )
         return [Item(subject, read)]
 
+    sigmask = signal.pthread_sigmask
+    mask = constant(
+        "the mask of signals",
+        lambda: frozenset(sigmask(signal.SIG_BLOCK, ())),
+        _SIGNAL,
+        scope="thread",
+        show=lambda value: "{" + ", ".join(sorted(getattr(each, "name", str(each)) for each in value)) + "}",
+    )
     return [
         Mutator(signal, "signal", handlers),
+        Mutator(signal, "pthread_sigmask", mask),
         Mutator(signal, "alarm", lambda seconds: timer(signal.ITIMER_REAL, seconds)),
         Mutator(signal, "setitimer", lambda which, seconds, *_: timer(which, seconds)),
     ]
