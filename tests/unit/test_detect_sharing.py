@@ -16,7 +16,7 @@ from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
 from pytest_celerypool.agent.detectors.code.places import ABSENT, FRESH, UNKNOWN, Place, Sources, differ, same, show
 from pytest_celerypool.agent.detectors.code.standing import AFTER, BEFORE, Reader, Standing
 from pytest_celerypool.agent.detectors.sharing.before_fork import _is_compared, made_at_import
-from pytest_celerypool.agent.detectors.sharing.cached import Kept, calls_in, is_same_call
+from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_plain, is_same_call, keys_of
 from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
 from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain
 from pytest_celerypool.agent.detectors.sharing.overlaps import notes_only
@@ -288,6 +288,181 @@ def test_calls_of_a_cached_function_are_the_same_if_their_arguments_are(module, 
     ((third, far),) = calls_in(standing(users, users.client, "us").frames)
     assert is_same_call((first, one), (second, other))
     assert not is_same_call((first, one), (third, far))
+
+
+def test_a_cached_function_is_known_by_another_name_and_in_a_class(module, standing):
+    users = module("""
+        import functools
+
+        def _load(name):
+            wait()
+
+        load = functools.lru_cache(_load)
+
+        class Shelf:
+            @functools.cache
+            def get(self, name):
+                wait()
+
+        shelf = Shelf()
+    """)
+    ((call, given),) = calls_in(standing(users, users.load, "a").frames)
+    assert (call.value, given) == (users.load, ["a"])
+    ((call, given),) = calls_in(standing(users, users.shelf.get, "a").frames)
+    assert (call.value, given) == (vars(users.Shelf)["get"], [users.shelf, "a"])
+
+
+def test_a_cached_property_is_the_same_of_one_object_alone(module, standing):
+    users = module("""
+        class cached_property:
+            def __init__(self, func):
+                self.func, self.name = func, func.__name__
+
+            def __get__(self, instance, owner):
+                value = instance.__dict__[self.name] = self.func(instance)
+                return value
+
+        class Client:
+            @cached_property
+            def session(self):
+                wait()
+                return object()
+
+            @property
+            def plain(self):
+                wait()
+
+        def session(client):
+            return client.session
+
+        def plain(client):
+            return client.plain
+
+        one, other = Client(), Client()
+    """)
+    ((first, given),) = calls_in(standing(users, users.session, users.one).frames)
+    ((again, same),) = calls_in(standing(users, users.session, users.one).frames)
+    ((second, far),) = calls_in(standing(users, users.session, users.other).frames)
+    assert first.place.value() is ABSENT
+    assert is_same_call((first, given), (again, same))
+    assert not is_same_call((first, given), (second, far))
+    assert not list(calls_in(standing(users, users.plain, users.one).frames))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("post(order)", False),
+        ("client.post(order)", True),
+        ("open(order, 'a').close()", True),
+        ("open(order, mode='ab').close()", True),
+        ("open(order, 'w').close()", False),
+        ("open(order).close()", False),
+        ("task.delay(order)", True),
+    ],
+)
+def test_a_cached_function_that_tells_others_something_is_to_be_called_once(module, standing, body, expected):
+    users = module(f"""
+        import functools
+
+        @functools.cache
+        def deliver(order):
+            wait()
+            {body}
+
+        def post(order):
+            pass
+    """)
+    users.client = users.task = users
+    users.delay = users.post
+    ((call, _),) = calls_in(standing(users, users.deliver, "/dev/null").frames)
+    assert acts(call, Sources()) is expected
+
+
+def test_keys_of_a_cache_are_plain_or_objects(module):
+    users = cached_module(module)
+    users.gate.set()
+    users.client("eu")
+    assert keys_of(users.client) == ["eu"]
+    users.rates(object())
+    assert not all(map(is_plain, keys_of(users.rates)))
+    assert is_plain(("eu", 1, ("a", None)))
+
+
+def writes(flow):
+    return [(step.how, step.place.owner, step.place.key) for step in flow.steps if step.kind == "write"]
+
+
+@pytest.mark.parametrize("copied", ["dict(FORM)", "FORM.copy()", "copy.copy(FORM)", "{**FORM, 'amount': 1}"])
+def test_a_shallow_copy_has_its_items_in_common_with_the_original(module, reader, copied):
+    users = module(f"""
+        import copy
+
+        FORM = {{"customer": {{"name": None}}}}
+
+        def fill(name):
+            form = {copied}
+            form["amount"] = 2
+            form["customer"]["name"] = name
+    """)
+    places = writes(reader.flow_of(users.fill, scope_of(users.fill, {})))
+    assert ("=", users.FORM["customer"], "name") in places
+    assert not any(owner is users.FORM for _, owner, _ in places)
+
+
+def test_a_deep_copy_has_nothing_in_common_with_the_original(module, reader):
+    users = module("""
+        import copy
+
+        FORM = {"customer": {"name": None}}
+
+        def fill(name):
+            form = copy.deepcopy(FORM)
+            form["customer"]["name"] = name
+    """)
+    assert writes(reader.flow_of(users.fill, scope_of(users.fill, {}))) == []
+
+
+def test_managers_and_subclasses_of_the_users_are_followed(module, reader):
+    users = module("""
+        class Tenant:
+            def __enter__(self):
+                self.name = "a"
+
+            def __exit__(self, *_):
+                self.name = None
+
+        class Exporter:
+            registry = {}
+
+            def __init_subclass__(cls, suffix):
+                Exporter.registry[suffix] = cls
+
+        tenant = Tenant()
+        done = []
+
+        def work():
+            with tenant:
+                done.append(1)
+            class Csv(Exporter, suffix="csv"):
+                pass
+    """)
+    steps = writes(reader.flow_of(users.work, scope_of(users.work, {})))
+    assert [how for how, owner, _ in steps if owner in (users.tenant, users.done)] == ["=", "append", "="]
+    assert ("=", users.Exporter.registry, "csv") in steps
+
+
+def test_what_is_read_into_a_buffer_is_written_to_it(module, reader):
+    users = module("""
+        BUFFER = bytearray(8)
+
+        def load(file):
+            size = file.readinto(BUFFER)
+            return bytes(BUFFER[:size])
+    """)
+    flow = reader.flow_of(users.load, scope_of(users.load, {}))
+    assert [how for how, owner, key in writes(flow) if owner is users.BUFFER] == ["into"]
+    assert any(step.value is users.BUFFER for step in flow.steps if step.kind == "use")
 
 
 def test_what_a_cached_function_keeps_is_read_without_making_it(module):

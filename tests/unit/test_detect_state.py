@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import contextvars
+import importlib
 import os
 import socket
 import sys
@@ -480,6 +481,23 @@ def test_what_programs_assign_to_is_found_and_named(tmp_path):
     known = {subject.label: (owner, name) for owner, name, subject in state_of_modules.assigned(Frames(str(tmp_path)))}
     assert {"sys.stdout", "sys.argv", "tempfile.tempdir"} <= set(known)
     assert all(hasattr(owner, name) for owner, name in known.values())
+
+
+def test_what_functions_of_the_project_replace_in_others_is_found(tmp_path, monkeypatch):
+    (tmp_path / "users_patches.py").write_text(
+        "import json, textwrap\nfrom http.client import HTTPConnection\n\n"
+        "class Own:\n    limit = 1\n\n"
+        "textwrap.wrap = textwrap.wrap  # at import\n\n"
+        "def work(value):\n"
+        "    json.JSONEncoder.default = value\n"
+        "    HTTPConnection.putheader, Own.limit = value, 2\n"
+        "    value.name: str = 1\n"
+        "    json.nothing_of_the_kind = 1\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("users_patches")
+    found = {f"{owner.__name__}.{name}" for owner, name in state_of_modules.replaced_by_users(Frames(str(tmp_path)))}
+    assert found == {"JSONEncoder.default", "HTTPConnection.putheader"}
 
 
 def test_what_a_task_puts_there_is_never_asked_whether_it_is_equal(watch, ledger, monkeypatch):

@@ -1,9 +1,14 @@
 """Whoever listens to Celery's signals hears of them, whatever else listens."""
 
+import functools
+import os
+import types
+
 import pytest
 from celery.utils.dispatch import Signal
 
-from pytest_celerypool.agent.receivers import connect
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.receivers import connect, receivers_of
 
 
 class Ear:
@@ -42,3 +47,33 @@ def test_who_stops_to_listen_leaves_the_others_listening():
     disconnect()
     signal.send(sender=None)
     assert (one.heard, other.heard) == (0, 1)
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def wrapper(**kwargs):
+        return function(**kwargs)
+
+    return wrapper
+
+
+def test_the_users_receivers_are_found_whatever_they_are_wrapped_in():
+    """Functions, those inside of a decorator and of methods, and of two senders that of the one asked for."""
+    signal, ear = Signal(), Ear()
+
+    @decorated
+    def hears(**_):
+        pass
+
+    def hears_one(**_):
+        pass
+
+    signal.connect(hears, weak=False)
+    signal.connect(ear.hears)
+    signal.connect(hears_one, sender="one", weak=False)
+    signal.connect(functools.partial(ear.hears), weak=False)
+    here = Frames(os.path.dirname(__file__))
+    assert receivers_of(signal, here) == [hears.__wrapped__, Ear.hears, hears_one]
+    assert receivers_of(signal, here, "two") == [hears.__wrapped__, Ear.hears]
+    assert receivers_of(signal, types.SimpleNamespace(is_user=lambda _: False)) == []
+    assert receivers_of(Signal(), here) == []
