@@ -125,12 +125,21 @@ def _rest(page: Path, lines: list[str]) -> Iterator[Block]:
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
+#: The pages whose commands the gate runs; those of the others are for tox.
+FIRST_PAGES = ("README.md", "getting-started.rst")
+
+
 def these(*languages: str, run: bool | None = None) -> pytest.MarkDecorator:
     """Parametrise a test with the blocks of some languages."""
     found = [block for block in BLOCKS if block.language in languages and run in (None, bool(block.order))]
     # What the examples show takes half a minute each, and the gate runs one of them anyway.
     params = [
-        pytest.param(block, marks=[pytest.mark.slow] if run and block.option("in", "").startswith(RUN_ANYWAY) else [])
+        pytest.param(
+            block,
+            marks=[pytest.mark.slow]
+            if run and (block.option("in", "").startswith(RUN_ANYWAY) or block.page.name not in FIRST_PAGES)
+            else [],
+        )
         for block in found
     ]
     return pytest.mark.parametrize("block", params, ids=lambda block: block.name)

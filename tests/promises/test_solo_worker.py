@@ -35,6 +35,7 @@ def test_remote_control_while_a_task_runs(celery_pool_worker, measured, tmp_path
     assert until(lambda: control.ping(destination=[celery_pool_worker.hostname], timeout=5.0))
 
 
+@pytest.mark.slow
 def test_concurrency_is_ignored(project, measured):
     """A solo worker started with `--concurrency=4` runs one task at a time all the same."""
     project.write(test_slots=SUITE)

@@ -530,6 +530,7 @@ SHARED_QUEUE = """
 """
 
 
+@pytest.mark.slow
 def test_a_test_that_relies_on_the_session_worker_of_others_has_one(project, server):
     """It asks for the application alone; in the suite as it was an earlier test had started the worker."""
     project.write(
@@ -549,6 +550,7 @@ def test_a_test_that_relies_on_the_session_worker_of_others_has_one(project, ser
     assert not project.remains()
 
 
+@pytest.mark.slow
 def test_the_session_worker_of_one_process_takes_no_task_of_a_test_in_another(project, server):
     """With a broker of the suite's own all its workers consume the same queue."""
     project.write(

@@ -149,6 +149,7 @@ def test_a_detector_that_raises_is_switched_off_and_reported_and_the_tasks_go_on
     assert 'detector Shouts, switched off: ZeroDivisionError("the detector\'s own")' in done.output
 
 
+@pytest.mark.gate("warn,shouted=fail-failed")
 @pytest.mark.parametrize(
     ("option", "outcome"),
     [
@@ -164,6 +165,7 @@ def test_the_policy_of_a_kind_can_be_chosen(noisy, option, outcome):
     assert ("= celery findings" in done.output) == (option != "off")
 
 
+@pytest.mark.slow
 def test_a_threshold_reaches_the_detector(noisy):
     done = run(noisy, "--celery-pools=solo", "--celery-limits=murmured=7", "-k", "test_shout")
     assert "limit 7" in done.failure("test_shout[solo]")
@@ -198,6 +200,7 @@ def test_what_shows_only_when_the_worker_ends_is_a_failed_report_of_its_own(nois
     assert "shouted: proj.leaves under solo: it slammed the door" in done.output
 
 
+@pytest.mark.slow
 def test_late_findings_of_a_node_reach_the_controller(noisy):
     noisy.write(
         test_it="from proj import leaves\ndef test_it(celery_pool_worker):\n    assert leaves.delay().get() == 4\n"

@@ -295,6 +295,7 @@ def test_a_second_run_goes_on_where_the_first_ended(project, option):
     assert next(iter(run.outcomes().items())) == ("test_it[gevent-1]", "failed")
 
 
+@pytest.mark.slow
 def test_output_is_shown_with_s(project):
     run = project.write(test_it="def test_it(celery_pool): print('HERE', celery_pool)").run(*INPROCESS, "-s")
     assert [line for line in run.output.splitlines() if "HERE" in line] == [

@@ -145,6 +145,7 @@ def test_with_the_ratchet_a_baseline_only_tightens(suite):
     assert "celery baseline: b.json unchanged" in run.output
 
 
+@pytest.mark.slow
 def test_without_the_ratchet_a_run_replaces_what_it_ran(recorded):
     before = runtimes(recorded)
     recorded.run(*OPTIONS, "--celery-pools=solo", "-k", "one", environment=SLOWER)
@@ -153,6 +154,7 @@ def test_without_the_ratchet_a_run_replaces_what_it_ran(recorded):
     assert {place for place in before if before[place] != after[place]} == {("solo", "test_one")}
 
 
+@pytest.mark.slow
 def test_another_machine_is_no_baseline_of_this_one(recorded):
     path = recorded.path / "b.json"
     document = json.loads(path.read_text())
@@ -165,7 +167,7 @@ def test_another_machine_is_no_baseline_of_this_one(recorded):
     assert len(json.loads(path.read_text())["machines"]) == 2
 
 
-@pytest.mark.gate("collected only", "cut short")
+@pytest.mark.gate("collected only")
 @pytest.mark.parametrize(
     ("options", "status"),
     [(("-k", "bad"), 1), (("--collect-only",), 0), (("-x", "-k", "one or bad", "--celery-pools=solo,threads"), 1)],
