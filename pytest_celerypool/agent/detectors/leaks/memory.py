@@ -179,7 +179,8 @@ def _length(container: Any) -> int:
 def _by_task(reached: Reached, history: list[Growth]) -> bool:
     """Whether a mapping has entries under the ids of the tasks, or a cache under objects that never come again."""
     if type(reached.value) is CACHED:
-        return not all(is_plain(key) for key in keys_of(reached.value))
+        parts = (part for key in keys_of(reached.value) for part in (key if isinstance(key, tuple) else (key,)))
+        return len({id(part) for part in parts if not is_plain(part)}) >= EXECUTIONS - 2
     keys = {str(key) for key in reached.value}
     return any(growth.run in keys for growth in history)
 

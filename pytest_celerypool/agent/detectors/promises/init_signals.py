@@ -193,7 +193,7 @@ _ELSEWHERE = {_INIT: "to worker_init", _SHUTDOWN: "to worker_shutdown", _LOADER:
 
 def _names_of(value: Any, name: Name, task: Reach) -> set[Name]:
     """Return the names by which a task knows a container: its own module may have imported it."""
-    if not isinstance(value, _CONTAINERS):
+    if not isinstance(value, list | dict | set):
         return {name}
     return {name, *(each for each in task.reads | set(task.changes) if task.value(each) is value)}
 

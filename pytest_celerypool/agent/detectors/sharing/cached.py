@@ -117,10 +117,8 @@ def _is_text(node: ast.expr) -> TypeGuard[ast.Constant]:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-#: Methods that tell somebody else something.
-_SENDS = frozenset(
-    ("send", "sendall", "sendmail", "send_mail", "send_message", "post", "publish", "delay", "apply_async", "send_task")
-)
+#: Methods that tell somebody else something; what posts and sends otherwise may well only log in.
+_SENDS = frozenset(("sendmail", "send_mail", "send_message", "delay", "apply_async", "send_task"))
 
 _APPENDS = frozenset(("a", "ab", "at", "a+", "ab+"))
 

@@ -50,12 +50,16 @@ class Change(NamedTuple):
 
 
 class Execution:
-    """What is known of one execution: its steps, and what the places that it may change held when it began."""
+    """What is known of one execution: its steps, and what the places that it may change held when it began.
 
-    __slots__ = ("before", "began", "steps", "uses")
+    :ivar given: its arguments.
+    """
 
-    def __init__(self, flow: Flow) -> None:
+    __slots__ = ("before", "began", "given", "steps", "uses")
+
+    def __init__(self, flow: Flow, given: tuple[Any, ...]) -> None:
         self.began = time.monotonic()
+        self.given = given
         self.steps = flow.steps
         self.before: dict[tuple[int, str], tuple[Step, Any, str]] = {}
         self.uses: dict[int, tuple[Step, str]] = {}

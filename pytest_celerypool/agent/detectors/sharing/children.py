@@ -85,12 +85,13 @@ class Children(Detector):
             return
         self._looked[name] += 1
         request = run.task.request_stack.top
-        flow = flow_of_task(self.reader, run.task, request.args or (), request.kwargs or {})
+        args, kwargs = request.args or (), request.kwargs or {}
+        flow = flow_of_task(self.reader, run.task, args, kwargs)
         if name not in self._shares:
             self._shares[name] = flow is not None and _shares(flow)
         if flow is None or not self._shares[name]:
             return
-        execution = self._running[id(run)] = Execution(flow)
+        execution = self._running[id(run)] = Execution(flow, (*args, *kwargs.values()))
         for step in flow.steps:
             if step.kind == "write" and step.place is not None:
                 self._note(execution, step, step.place)

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors.code.flow import Step
-from pytest_celerypool.agent.detectors.code.places import ALL, CACHED, Place, hashable, show
+from pytest_celerypool.agent.detectors.code.places import ALL, CACHED, Place, hashable, same, show
 from pytest_celerypool.agent.detectors.code.standing import name_of
 from pytest_celerypool.agent.detectors.sharing.changes import (
     EMPTY,
@@ -83,6 +83,8 @@ class Judge:
 
     def _retried(self, step: Step, place: Place, others: list[Change]) -> bool:
         """Tell of a task that goes on, as it was retried, with what its last attempt has left in another child."""
+        if not self._counts_its_own(place):
+            return False
         change = next((each for each in reversed(others) if each.id == self._run.id), None)
         held = self._execution.before.get((id(place.owner), key_of(place.key)))
         here = text_of(place.value()) if held is None else held[2]
@@ -98,6 +100,13 @@ class Judge:
             "hand it on with the retry (self.request.retries, self.retry(kwargs=...)), or keep it in Redis",
         )
         return True
+
+    def _counts_its_own(self, place: Place) -> bool:
+        """Whether the task counts under a key of its own, and looks how far it is; what a cache lacks is made anew."""
+        steps = [each for each in self._execution.steps if each.place and each.place.identity == place.identity]
+        own = (*self._execution.given, self._run.id)
+        counted = any(each.how == "+=" for each in steps) and any(each.tested for each in steps)
+        return counted and not place.attribute and any(same(place.key, each) for each in own)
 
     def _guards(self, step: Step, write: Step) -> bool:
         """Whether a task looks only whether something is noted, and notes it, without a value to keep."""

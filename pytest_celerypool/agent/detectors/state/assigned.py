@@ -6,20 +6,21 @@ No function is called that could be watched.
 
 from __future__ import annotations
 
-import sys
+import ast
 import time
 from collections import deque
 from collections.abc import Callable
 from operator import is_not
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
+from pytest_celerypool.agent.detectors.code.places import Scope, resolve, same
 from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import Change, Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
 from pytest_celerypool.agent.detectors.state.of_modules import assigned
+from pytest_celerypool.agent.syntax import tree_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -101,7 +102,7 @@ class Assigned:
         ):
             return
         beside = [other for other in self._beside(run) if self._line(other, number) is not None]
-        if beside and not self._is_for_all(now):
+        if beside and not self._is_for_all(run, number, now):
             # Each put back what it had found: the last one that of another, which has ended.
             self._ledger.report_changed(change, beside, "that of another task is left in place")
         else:
@@ -113,12 +114,15 @@ class Assigned:
         ended = [other for starts, other in self._ended if starts >= abs(run.number)]
         return [other for other in (*list(self._running.values()), *ended) if other is not run]
 
-    def _is_for_all(self, value: Any) -> bool:
-        """Whether a value is a function or class of the user's modules: every task would put the same there."""
-        module = sys.modules.get(getattr(value, "__module__", None) or "")
-        file = getattr(module, "__file__", None)
-        known = isinstance(value, FunctionType | type) and vars(module or sys).get(value.__name__) is value
-        return known and file is not None and self._watch.frames.is_user(file)
+    def _is_for_all(self, run: Run, number: int, value: Any) -> bool:
+        """Whether the line that has put a value there puts the same there in every task: a constant, or a global."""
+        line = self._line(run, number)
+        tree = None if line is None else tree_of(line.filename)
+        module = next((each for each in user_modules(self._watch.frames) if each.__file__ == line.filename), None)  # type: ignore[union-attr]
+        for node in () if tree is None or module is None else ast.walk(tree):
+            if isinstance(node, ast.Assign) and node.lineno == line.number:  # type: ignore[union-attr]
+                return same(resolve(node.value, Scope({}, vars(module))), value)
+        return False
 
     def _line(self, run: Run, number: int) -> state_sources.Line | None:
         owner, name, _ = self._known[number]
