@@ -7,16 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
-from pytest_celerypool.agent.detectors.code.standing import Reader
-from pytest_celerypool.agent.frames import Frames
-
-
-def function_of(task: Any, frames: Frames) -> types.FunctionType | None:
-    """Return the function of a task, ``None`` if it is not in a file of the user's."""
-    function = getattr(task.run, "__func__", task.run)
-    if isinstance(function, types.FunctionType) and frames.is_user(function.__code__.co_filename):
-        return function
-    return None
+from pytest_celerypool.agent.detectors.code.standing import Reader, function_of
 
 
 def names_of(function: types.FunctionType, depth: int = 3) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
 import sys
 import types
@@ -25,6 +26,28 @@ _MOST_FRAMES = 8
 
 #: Methods of a task that Celery calls around it.
 BEFORE, AFTER = ("before_start",), ("on_success", "after_return")
+
+
+def function_of(task: Any, frames: Frames) -> types.FunctionType | None:
+    """Return the function of a task, ``None`` if it is not in a file of the user's.
+
+    Of one that a library has decorated it is the one inside, as far as ``functools.wraps`` has kept it.
+    """
+    function: Any = getattr(task.run, "__func__", task.run)
+    while isinstance(function, types.FunctionType):
+        if frames.is_user(function.__code__.co_filename):
+            return function
+        function = getattr(function, "__wrapped__", None)
+    return None
+
+
+def manager_of(task: Any) -> Any:
+    """Return the object of a ``contextlib.ContextDecorator`` that a task is decorated with, ``None`` without one."""
+    function = getattr(task.run, "__func__", task.run)
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_filename != contextlib.__file__ or "self" not in code.co_freevars:
+        return None
+    return function.__closure__[code.co_freevars.index("self")].cell_contents
 
 
 class Reader:
@@ -57,10 +80,14 @@ class Reader:
         for function in self._prerun(task) if hooks is BEFORE else ():
             flow = self.flow_of(function, scope_of(function, {}))
             found += flow.steps if flow is not None else ()
-        for name in hooks:
-            method = method_of_user(task, name, self.frames.is_user)
+        manager = manager_of(task)
+        owned = [(task, name) for name in hooks]
+        if manager is not None:
+            owned.append((manager, "__enter__" if hooks is BEFORE else "__exit__"))
+        for owner, name in owned:
+            method = method_of_user(owner, name, self.frames.is_user)
             if isinstance(method, types.FunctionType):
-                names = dict(zip(method.__code__.co_varnames[:1], (task,), strict=False))
+                names = dict(zip(method.__code__.co_varnames[:1], (owner,), strict=False))
                 flow = self.flow_of(method, scope_of(method, names))
                 found += flow.steps if flow is not None else ()
         return found
@@ -175,7 +202,8 @@ class Standing:
         self._before: list[tuple[Step, bool]] = []
         self._ahead: list[tuple[Step, bool]] = []
         self._tests: dict[Identity, Step] = {}
-        if frames and frames[0].f_code is getattr(getattr(run.task, "run", None), "__code__", None):
+        function = function_of(run.task, reader.frames) if hasattr(run.task, "run") else None
+        if frames and function is not None and frames[0].f_code is function.__code__:
             self._before += [(step, not step.path) for step in reader.steps_of_hooks(run.task, BEFORE)]
             self._ahead += [(step, not step.path) for step in reader.steps_of_hooks(run.task, AFTER)]
         self.known = bool(frames) and all(self._frame(frame, at) for frame, at in _without_comprehensions(frames))

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
+from pytest_celerypool.agent.detectors.code.calls import names_of
 from pytest_celerypool.agent.detectors.code.flow import Flow, Step, scope_of
 from pytest_celerypool.agent.detectors.code.places import ALL, Scope, place_of
-from pytest_celerypool.agent.detectors.code.standing import name_of
+from pytest_celerypool.agent.detectors.code.standing import function_of, name_of
 from pytest_celerypool.agent.detectors.code.steps import root_of
 from pytest_celerypool.agent.detectors.sharing.changes import Change, items_of, key_of, text_of
 from pytest_celerypool.agent.meters import Run

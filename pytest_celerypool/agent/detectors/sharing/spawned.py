@@ -11,9 +11,9 @@ import sys
 from typing import Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.code.calls import flow_of_task, function_of
+from pytest_celerypool.agent.detectors.code.calls import flow_of_task
 from pytest_celerypool.agent.detectors.code.flow import Step
-from pytest_celerypool.agent.detectors.code.standing import Reader
+from pytest_celerypool.agent.detectors.code.standing import Reader, function_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 

@@ -13,8 +13,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
+from pytest_celerypool.agent.detectors.code.calls import names_of
 from pytest_celerypool.agent.detectors.code.places import Sources
+from pytest_celerypool.agent.detectors.code.standing import function_of
 from pytest_celerypool.agent.detectors.holders import uses, walk
 from pytest_celerypool.agent.detectors.state.changes import name_of
 

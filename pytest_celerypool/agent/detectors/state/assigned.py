@@ -13,8 +13,9 @@ from collections.abc import Callable
 from operator import is_not
 from typing import TYPE_CHECKING, Any
 
-from pytest_celerypool.agent.detectors.code.calls import function_of, names_of
+from pytest_celerypool.agent.detectors.code.calls import names_of
 from pytest_celerypool.agent.detectors.code.places import Scope, resolve, same
+from pytest_celerypool.agent.detectors.code.standing import function_of
 from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import Change, Subject
