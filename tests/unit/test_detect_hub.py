@@ -1,10 +1,12 @@
 """The detector of what keeps the hub: it ends, blames the right line, and is not fooled by waiting for others."""
 
+import ctypes
 import gc
 import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import time
 import types
 from textwrap import dedent
@@ -15,6 +17,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, is_runnable, sample
+from pytest_celerypool.agent.detectors.hub.stalls import Counts, counts, is_of_the_machine
 from pytest_celerypool.agent.frames import Frames
 
 LINE, OTHER = ("/proj/tasks.py", 3, "slow"), ("/proj/tasks.py", 9, "quick")
@@ -350,3 +353,48 @@ def test_greenlets_that_a_task_spawns_are_watched_as_its_own(name, patch):
     code = dedent(CHILDREN).format(name=name, patch=patch)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "as promised" in done.stdout, done.stderr
+
+
+BEFORE = Counts(at=10.0, switches=100, faults=3, stolen=1.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (Counts(10.3, 155, 3, 1.0), False),  # who looks has asked for the interpreter's lock all the time
+        (Counts(10.3, 120, 3, 1.02), False),
+        (Counts(10.3, 102, 3, 1.0), True),  # it did not get to ask: the machine stood still
+        (Counts(10.3, 155, 4, 1.0), True),  # a page was read from the disk
+        (Counts(10.3, 155, 3, 1.2), True),  # a hypervisor had the processor
+        (None, False),
+    ],
+)
+def test_a_hold_that_nobody_saw_is_the_machines_if_it_stood_still(now, expected, monkeypatch):
+    monkeypatch.setattr(sys, "getswitchinterval", lambda: 0.005)
+    assert is_of_the_machine(BEFORE, now, 0.3) is expected
+    assert not is_of_the_machine(None, now, 0.3)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="the system does not tell")
+def test_a_thread_that_waits_for_the_interpreters_lock_asks_for_it_again_and_again():
+    """As C code keeps it here, and sleeps."""
+    hub, numbers, ready, end = threading.get_native_id(), [], threading.Event(), threading.Event()
+
+    def look():
+        numbers.append(threading.get_native_id())
+        ready.set()
+        while not end.wait(0.001):
+            pass
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert ready.wait(5)
+    before = counts(numbers[0], hub)
+    ctypes.PyDLL(None).usleep(300_000)
+    now = counts(numbers[0], hub)
+    end.set()
+    thread.join(5)
+    assert now.switches - before.switches > 0.2 * 0.3 / sys.getswitchinterval()
+    assert now.at - before.at >= 0.3
+    assert now.faults >= before.faults
+    assert now.stolen >= before.stolen

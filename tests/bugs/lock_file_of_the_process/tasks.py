@@ -12,7 +12,7 @@ def solve(model):
     folder = pathlib.Path(os.environ["CASE_DIR"]) / f"solve.{os.getpid()}"
     folder.mkdir()
     try:
-        time.sleep(0.15)
+        time.sleep(0.5)
         return model
     finally:
         folder.rmdir()

@@ -179,6 +179,8 @@ class HubKept(Detector):
         limit = self._limits.get(kind)
         if limit is None:
             return
+        if hold is None and kind == BLOCKED and held > limit and self._is_of_the_machine(held):
+            return
         if hold is not None:
             held *= 1 - hold.excused()
             used *= 1 - hold.excused()
@@ -186,6 +188,9 @@ class HubKept(Detector):
                 return
         if held > limit:
             self._report(kind, meter, hold, held, used, lasts)
+
+    def _is_of_the_machine(self, held: float) -> bool:
+        return self._watchdog is not None and self._watchdog.is_of_the_machine(held)
 
     def _report(self, kind: str, meter: GreenMeter, hold: Hold | None, held: float, used: float, lasts: bool) -> None:
         run = meter.parent if isinstance(meter, ChildMeter) else meter

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors.hub.stalls import Counts, counts, is_of_the_machine
 from pytest_celerypool.agent.frames import TRACER, Frames
 from pytest_celerypool.agent.meters import GreenMeter, ProcFile, SwitchTracer
 
@@ -186,6 +187,9 @@ class Watchdog:
         self._own: ProcFile | None = None
         self._own_in_hub: ProcFile | None = None
         self._rested = 0.0
+        self._looking = 0
+        #: What the system had counted when this thread looked last.
+        self._counted: Counts | None = None
         self._wake = originals.allocate_lock()
         self._over = originals.allocate_lock()
         self._end = False
@@ -205,6 +209,7 @@ class Watchdog:
     def wake(self) -> None:
         """Go on looking: a task begins."""
         self.asleep = False
+        self._counted = counts(self._looking, self._hub_id)
         self._release()
 
     def stop(self) -> bool:
@@ -231,6 +236,13 @@ class Watchdog:
         hold.looked(time.thread_time(), _seconds(self._own_in_hub))
         return hold.stalled
 
+    def is_of_the_machine(self, held: float) -> bool:
+        """Whether a hold that is just ending, and that this thread could not look at, may be no fault of the task.
+
+        :param held: its seconds.
+        """
+        return is_of_the_machine(self._counted, counts(self._looking, self._hub_id), held)
+
     def _release(self) -> None:
         if self._wake.locked():
             try:
@@ -242,6 +254,7 @@ class Watchdog:
 
     def _run(self) -> None:
         self._own, self._own_in_hub = ProcFile(_waits()), ProcFile(_waits())
+        self._looking = originals.get_native_id()
         try:
             self._look()
         except Exception as exc:  # noqa: BLE001 - it looks at what other threads change; the worker goes on
@@ -254,6 +267,7 @@ class Watchdog:
         pause, used = self._limit * LOOK, time.monotonic()
         while True:
             self._rested = _seconds(self._own)
+            self._counted = counts(self._looking, self._hub_id)
             self._wake.acquire(True, pause)
             if self._end:
                 return
