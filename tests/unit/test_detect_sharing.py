@@ -14,7 +14,7 @@ import pytest
 
 from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
 from pytest_celerypool.agent.detectors.code.places import ABSENT, FRESH, UNKNOWN, Place, Sources, differ, same, show
-from pytest_celerypool.agent.detectors.code.standing import AFTER, BEFORE, Reader, Standing
+from pytest_celerypool.agent.detectors.code.standing import AFTER, BEFORE, Reader, Standing, function_of, manager_of
 from pytest_celerypool.agent.detectors.sharing.before_fork import _is_compared, made_at_import
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_plain, is_same_call, keys_of
 from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
@@ -390,7 +390,11 @@ def test_keys_of_a_cache_are_plain_or_objects(module):
 
 
 def writes(flow):
-    return [(step.how, step.place.owner, step.place.key) for step in flow.steps if step.kind == "write"]
+    return writes_of(flow.steps)
+
+
+def writes_of(steps):
+    return [(step.how, step.place.owner, step.place.key) for step in steps if step.kind == "write"]
 
 
 @pytest.mark.parametrize("copied", ["dict(FORM)", "FORM.copy()", "copy.copy(FORM)", "{**FORM, 'amount': 1}"])
@@ -688,3 +692,32 @@ LEFT_ALONE = {
 def test_a_container_is_not_the_tasks_own_where(module, standing, why):
     users = module("rows = []\n" + textwrap.dedent(LEFT_ALONE[why]))
     assert not standing(users, users.f, 1).awaits
+
+
+def test_a_task_that_a_library_has_decorated_is_followed_into_what_it_wraps(module, reader):
+    users = module("""
+        import contextlib
+        import functools
+
+        class Scratch(contextlib.ContextDecorator):
+            def __enter__(self):
+                self.folder = "a"
+
+            def __exit__(self, *_):
+                self.folder = None
+
+        scratch = Scratch()
+
+        @scratch
+        def convert():
+            return scratch.folder
+
+        plain = convert.__wrapped__
+    """)
+    task = types.SimpleNamespace(run=users.convert)
+    assert function_of(task, reader.frames) is users.plain
+    assert manager_of(task) is users.scratch
+    assert manager_of(types.SimpleNamespace(run=users.plain)) is None
+    before, after = (writes_of(reader.steps_of_hooks(task, hooks)) for hooks in (BEFORE, AFTER))
+    assert before == after == [("=", users.scratch, "folder")]
+    assert function_of(types.SimpleNamespace(run=len), reader.frames) is None

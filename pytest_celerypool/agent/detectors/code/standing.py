@@ -43,7 +43,8 @@ def function_of(task: Any, frames: Frames) -> types.FunctionType | None:
 
 def manager_of(task: Any) -> Any:
     """Return the object of a ``contextlib.ContextDecorator`` that a task is decorated with, ``None`` without one."""
-    function = getattr(task.run, "__func__", task.run)
+    run = getattr(task, "run", None)
+    function: Any = getattr(run, "__func__", run)
     code = getattr(function, "__code__", None)
     if code is None or code.co_filename != contextlib.__file__ or "self" not in code.co_freevars:
         return None
