@@ -16,6 +16,7 @@ from pytest_celerypool.agent.detectors.fork import locks as fork_locks
 from pytest_celerypool.agent.detectors.fork import programs as fork_programs
 from pytest_celerypool.agent.detectors.fork import threads as fork_threads
 from pytest_celerypool.agent.detectors.fork.bound import _REFUSALS
+from pytest_celerypool.agent.detectors.fork.buffers import pending
 from pytest_celerypool.agent.detectors.fork.random_streams import PythonStream
 from pytest_celerypool.agent.detectors.holders import Reached
 
@@ -185,3 +186,27 @@ def test_an_answer_of_a_program_from_before_the_fork_is_reported_where_another_c
     assert len(told) == reports
     detector.remove()
     assert "readline" not in vars(program.stdout)
+
+
+@pytest.mark.parametrize(
+    ("mode", "written", "expected"),
+    [("w", ["abc"], 3), ("w", ["abc", "é"], 5), ("w", [], 0), ("wb", [b"abc"], 3), ("w+b", [b"abc"], 3), ("r", [], 0)],
+)
+def test_what_a_buffer_holds_is_counted_and_stays_there(tmp_path, mode, written, expected):
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    with open(path, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": ""})) as file:
+        for each in written:
+            file.write(each)
+        assert pending(file) == expected
+        assert path.read_bytes() == b""
+        file.flush()
+        assert pending(file) == 0
+    assert pending(file) == 0
+
+
+def test_what_has_no_position_holds_nothing_that_can_be_counted():
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb") as file:
+        file.write(b"abc")
+        assert pending(file) == 0
