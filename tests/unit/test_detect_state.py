@@ -15,6 +15,8 @@ from unittest import mock
 
 import pytest
 
+from pytest_celerypool.agent.detectors.code.calls import flow_of_task
+from pytest_celerypool.agent.detectors.code.standing import Reader
 from pytest_celerypool.agent.detectors.state import of_modules as state_of_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.assigned import Assigned
@@ -477,27 +479,43 @@ def test_what_replaces_an_attribute_of_a_module_is_recognised(source):
     assert not any(map(state_sources.replaces("other", "argv"), nodes))
 
 
-def test_what_programs_assign_to_is_found_and_named(tmp_path):
-    known = {subject.label: (owner, name) for owner, name, subject in state_of_modules.assigned(Frames(str(tmp_path)))}
+def test_what_programs_assign_to_is_found_and_named():
+    known = {subject.label: (owner, name) for owner, name, subject in state_of_modules.assigned()}
     assert {"sys.stdout", "sys.argv", "tempfile.tempdir"} <= set(known)
     assert all(hasattr(owner, name) for owner, name in known.values())
 
 
-def test_what_functions_of_the_project_replace_in_others_is_found(tmp_path, monkeypatch):
+def test_what_a_task_replaces_in_others_is_found(tmp_path, monkeypatch):
     (tmp_path / "users_patches.py").write_text(
         "import json, textwrap\nfrom http.client import HTTPConnection\n\n"
         "class Own:\n    limit = 1\n\n"
         "textwrap.wrap = textwrap.wrap  # at import\n\n"
-        "def work(value):\n"
+        "def patch(value):\n"
         "    json.JSONEncoder.default = value\n"
-        "    HTTPConnection.putheader, Own.limit = value, 2\n"
-        "    value.name: str = 1\n"
-        "    json.nothing_of_the_kind = 1\n"
+        "    json.detect_encoding = value\n\n"
+        "def work(value):\n"
+        "    patch(value)\n"
+        "    if value:\n"
+        "        HTTPConnection.putheader = value\n"
+        "    Own.limit = 2\n"
+        "    value.name = 1\n"
+        "    json.nothing_of_the_kind = 1\n\n"
+        "def not_called():\n"
+        "    textwrap.dedent = None\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.import_module("users_patches")
-    found = {f"{owner.__name__}.{name}" for owner, name in state_of_modules.replaced_by_users(Frames(str(tmp_path)))}
-    assert found == {"JSONEncoder.default", "HTTPConnection.putheader"}
+    users = importlib.import_module("users_patches")
+    frames = Frames(str(tmp_path))
+    flow = flow_of_task(Reader(frames), types.SimpleNamespace(run=users.work))
+    found = {
+        subject.label: (line.function, certain)
+        for _, _, subject, line, certain in state_of_modules.assigned_by(flow, frames)
+    }
+    assert found == {
+        "JSONEncoder.default": ("patch", True),
+        "json.detect_encoding": ("patch", True),
+        "HTTPConnection.putheader": ("work", False),
+    }
 
 
 def test_what_a_task_puts_there_is_never_asked_whether_it_is_equal(watch, ledger, monkeypatch):

@@ -344,6 +344,10 @@ class Expressions:
             if isinstance(target, ast.Attribute | ast.Subscript):
                 self._expression(target.value, walk)
             place = place_of(target, walk.scope) if not isinstance(target, ast.Tuple | ast.List) else None
+            if place is None and isinstance(target, ast.Attribute):
+                owner = resolve(target.value, walk.scope)
+                # Of a class also what is no plain value, such as a method.
+                place = Place(owner, target.attr, attribute=True) if isinstance(owner, type) else None
             if place is not None:
                 self._write(place, target, known, sources, "=")
             elif isinstance(target, ast.Subscript) and isinstance(

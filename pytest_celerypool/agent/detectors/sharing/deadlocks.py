@@ -83,7 +83,6 @@ class Deadlocks(Detector):
         super().__init__(watch)
         self._reader = Reader(watch.frames)
         self._locks = LocksOfFrames(self._reader)
-        self._relevant: dict[str, bool] = {}
         self._looking = False
         self._told: set[frozenset[str]] = set()
 
@@ -94,10 +93,7 @@ class Deadlocks(Detector):
 
     def started(self, run: Run) -> None:
         """A task begins: look from now on, if it is not the only one."""
-        relevant = self._relevant.get(run.task.name)
-        if relevant is None:
-            relevant = self._relevant[run.task.name] = self._uses_locks()
-        if relevant and not self._looking and len(self.watch.recorder.running) > 1:
+        if not self._looking and len(self.watch.recorder.running) > 1:
             self._looking = True
             native_starter()(self._look_on, ())
 
@@ -108,6 +104,9 @@ class Deadlocks(Detector):
     def _look_on(self) -> None:
         """Look as long as tasks overlap; runs in a native thread of its own."""
         try:
+            if not self._uses_locks():
+                self.rest("started")
+                return
             before: dict[int, tuple[int, int]] = {}
             while self.active and len(self.watch.recorder.running) > 1:
                 originals.sleep(_POLL_S)

@@ -9,18 +9,19 @@ from __future__ import annotations
 import ast
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from operator import is_not
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_celerypool.agent.detectors.code.calls import names_of
+from pytest_celerypool.agent.detectors.code.calls import flow_of_task, names_of
 from pytest_celerypool.agent.detectors.code.places import Scope, resolve, same
-from pytest_celerypool.agent.detectors.code.standing import function_of
+from pytest_celerypool.agent.detectors.code.standing import Reader, function_of
 from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import Change, Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
-from pytest_celerypool.agent.detectors.state.of_modules import assigned
+from pytest_celerypool.agent.detectors.state.of_modules import assigned, assigned_by
 from pytest_celerypool.agent.syntax import tree_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,33 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
 
 _MOST_ENDED = 16
+
+#: The mark of a run for what it has found replaced as it began.
+_FOUND = "found-replaced"
+
+
+class Places(NamedTuple):
+    """What is compared, one item of each for one attribute.
+
+    :ivar known: the module or class, the attribute, and the piece of state that it is.
+    :ivar usual: what the worker has there.
+    """
+
+    known: tuple[tuple[Any, str, Subject], ...]
+    owners: tuple[Any, ...]
+    names: tuple[str, ...]
+    usual: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, known: Iterable[tuple[Any, str, Subject]]) -> Places:
+        """Return attributes with what is there now."""
+        known = tuple(known)
+        owners, names = tuple(owner for owner, _, _ in known), tuple(name for _, name, _ in known)
+        return cls(known, owners, names, tuple(map(getattr, owners, names, repeat(None))))
+
+    def now(self) -> tuple[Any, ...]:
+        """Return what is there now."""
+        return tuple(map(getattr, self.owners, self.names, repeat(None)))
 
 
 class Assigned:
@@ -40,24 +68,24 @@ class Assigned:
         self._watch = watch
         self._ledger = ledger
         self._running = watch.recorder.running
-        self._known: list[tuple[Any, str, Subject]] = []
-        self._owners: list[Any] = []
-        self._names: list[str] = []
-        self._usual: list[Any] = []
+        self._reader = Reader(watch.frames)
+        #: Replaced as a whole when a task is learned of: slots may be threads.
+        self._places: Places | None = None
+        #: Of each task that has been looked at, the lines that assign in libraries, by the number of the place.
+        self._assigns: dict[str, dict[int, state_sources.Line]] = {}
+        #: Those of these that a task is certain to come by.
+        self._certain: dict[str, set[int]] = {}
         #: The last tasks that have ended, and how many had begun by then: a task keeps no other one alive.
         self._ended: deque[tuple[int, Run]] = deque(maxlen=_MOST_ENDED)
 
     def forked(self) -> None:
         """Begin anew in a new process, with streams of its own."""
-        self._known = []
+        self._places, self._assigns, self._certain = None, {}, {}
 
     def started(self, run: Run) -> None:
         """A task begins: another one may have replaced something for a while."""
-        if not self._known:
-            self._known = assigned(self._watch.frames)
-            self._owners = [owner for owner, _, _ in self._known]
-            self._names = [name for _, name, _ in self._known]
-            self._usual = self._now()
+        if run.task.name not in self._assigns:
+            self._learn(run.task)
         now = self._replaced()
         if now is not None:
             self._compare(run, now, self._began)
@@ -65,27 +93,55 @@ class Assigned:
     def ended(self, run: Run) -> None:
         """A task ends."""
         self._ended.append((self._watch.starts, run))
-        now = self._replaced() if self._known else None
+        now = self._replaced()
         if now is not None:
             self._compare(run, now, self._left)
 
-    def _now(self) -> list[Any]:
-        return list(map(getattr, self._owners, self._names))
+    def _learn(self, task: Any) -> None:
+        """Read what a task replaces that others do not."""
+        places = self._places or Places.of(assigned())
+        numbers = {(id(owner), name): number for number, (owner, name, _) in enumerate(places.known)}
+        flow = flow_of_task(self._reader, task)
+        lines: dict[int, state_sources.Line] = {}
+        new: list[tuple[Any, str, Subject]] = []
+        certain = set()
+        for owner, name, subject, line, surely in () if flow is None else assigned_by(flow, self._watch.frames):
+            number = numbers.setdefault((id(owner), name), len(numbers))
+            if number == len(places.known) + len(new):
+                new.append((owner, name, subject))
+            lines.setdefault(number, line)
+            if surely:
+                certain.add(number)
+        more = Places.of(new)
+        self._places = Places(*(mine + theirs for mine, theirs in zip(places, more, strict=True)))
+        self._assigns[task.name], self._certain[task.name] = lines, certain
 
-    def _replaced(self) -> list[Any] | None:
+    def _replaced(self) -> tuple[Any, ...] | None:
         """Return what there is now if something is not what the worker has, as the start and end of each task ask."""
-        now = list(map(getattr, self._owners, self._names))
+        places = self._places
+        if places is None:
+            return None
+        now = places.now()
         # By identity: what a task has put there may compare as it likes.
-        return now if any(map(is_not, now, self._usual)) else None
+        return now if any(map(is_not, now, places.usual)) else None
 
-    def _compare(self, run: Run, values: list[Any], judge: Callable[[Run, int, Any, Any], None]) -> None:
-        for number, (before, now) in enumerate(zip(self._usual, values, strict=True)):
-            if now is not before and self._known[number][2].key not in self._ledger.active:
+    def _compare(self, run: Run, values: tuple[Any, ...], judge: Callable[[Run, int, Any, Any], None]) -> None:
+        places = self._places
+        usual = () if places is None else places.usual
+        # Another thread may have learned of a place since.
+        for number, (before, now) in enumerate(zip(usual, values, strict=False)):
+            if now is not before and self._known(number)[2].key not in self._ledger.active:
                 judge(run, number, before, now)
+
+    def _known(self, number: int) -> tuple[Any, str, Subject]:
+        return self._places.known[number]  # type: ignore[union-attr]
 
     def _began(self, run: Run, number: int, before: Any, now: Any) -> None:
         """Something is replaced as a task begins: it hurts one that does not replace it itself."""
-        if self._known[number][2].grade != "strict" or self._replaces(run, number):
+        if self._replaces(run, number):
+            run.marks.setdefault(_FOUND, {})[number] = now
+            return
+        if self._known(number)[2].grade != "strict":
             return
         for other in self._beside(run):
             if not self._replaces(other, number):
@@ -98,9 +154,10 @@ class Assigned:
     def _left(self, run: Run, number: int, before: Any, now: Any) -> None:
         """Something is replaced as a task ends; it may be that of one that still runs."""
         change = self._change(run, number, before, now)
-        if change is None or any(
-            self._line(other, number) for other in list(self._running.values()) if other is not run
-        ):
+        running = [other for other in list(self._running.values()) if other is not run and self._line(other, number)]
+        if change is not None and running and run.marks.get(_FOUND, {}).get(number, before) is now:
+            self._within(run, number, change, running)
+        if change is None or running:
             return
         beside = [other for other in self._beside(run) if self._line(other, number) is not None]
         if beside and not self._is_for_all(run, number, now):
@@ -108,7 +165,13 @@ class Assigned:
             self._ledger.report_changed(change, beside, "that of another task is left in place")
         else:
             self._ledger.report_left(change)
-        self._usual = self._now()
+        if self._places is not None:
+            self._places = self._places._replace(usual=self._places.now())
+
+    def _within(self, run: Run, number: int, change: Change, running: list[Run]) -> None:
+        """What others have replaced stood from the beginning of a task to its end, and the task replaced it as well."""
+        if number in self._certain[run.task.name] and not self._is_for_all(run, number, change.value):
+            self._ledger.report_changed(change, running, "found there as it began, and put back by it")
 
     def _beside(self, run: Run) -> list[Run]:
         """Return the tasks that run, or have ended since a task began."""
@@ -126,12 +189,16 @@ class Assigned:
         return False
 
     def _line(self, run: Run, number: int) -> state_sources.Line | None:
-        owner, name, _ = self._known[number]
-        files = [str(module.__file__) for module in user_modules(self._watch.frames)]
-        return state_sources.find(run.task, files, state_sources.replaces(owner.__name__, name))
+        own = self._assigns.get(run.task.name, {}).get(number)
+        if own is not None:
+            return own
+        owner, name, _ = self._known(number)
+        return state_sources.find(run.task, (), state_sources.replaces(owner.__name__, name))
 
     def _replaces(self, run: Run, number: int) -> bool:
         """Whether a task, or what it calls, has the line; another task of its file may have it."""
+        if number in self._assigns.get(run.task.name, {}):
+            return True
         line = self._line(run, number)
         function = function_of(run.task, self._watch.frames)
         if line is None or function is None:
@@ -143,4 +210,4 @@ class Assigned:
         if line is None:
             return None
         place = self._watch.frames.place_of(*line)
-        return Change(self._known[number][2], run, before, now, time.monotonic(), [place])
+        return Change(self._known(number)[2], run, before, now, time.monotonic(), [place])

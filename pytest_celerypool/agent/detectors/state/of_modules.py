@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import inspect
 import itertools
@@ -11,15 +10,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
-from pytest_celerypool.agent.detectors.code.places import Scope, resolve
-from pytest_celerypool.agent.detectors.holders import user_modules
+from pytest_celerypool.agent.detectors.code.flow import Flow
 from pytest_celerypool.agent.detectors.state.changes import Subject, text_of
 from pytest_celerypool.agent.detectors.state.mutator import Grade, Item, Mutator, constant
-from pytest_celerypool.agent.detectors.state.sources import targets
+from pytest_celerypool.agent.detectors.state.sources import Line
 from pytest_celerypool.agent.frames import Frames
-from pytest_celerypool.agent.syntax import tree_of
 
 
 def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
@@ -249,11 +246,8 @@ _ASSIGNED = (
 _OF_ALL = ("socket:", "ssl:", "time:", "builtins:")
 
 
-def assigned(frames: Frames) -> list[tuple[Any, str, Subject]]:
-    """Return what programs set by an assignment: the owner, the attribute, and the piece of state that it is.
-
-    It is what many do, and what functions of the user's own modules replace in modules and classes of others.
-    """
+def assigned() -> list[tuple[Any, str, Subject]]:
+    """Return what many programs set by an assignment: the owner, the attribute, and the piece of state that it is."""
     found = [(sys, name, stream(name)) for name in ("stdout", "stderr")]
     for where, name in _ASSIGNED:
         module_name, _, path = where.partition(":")
@@ -264,29 +258,35 @@ def assigned(frames: Frames) -> list[tuple[Any, str, Subject]]:
             # Of the others, tasks that do not set it themselves mostly do not mind.
             grade: Grade = "strict" if where in _OF_ALL else "own"
             found.append((owner, name, Subject(("assigned", label), label, _ARGUMENT, grade=grade, show=_shown)))
-    known = {(id(owner), name) for owner, name, _ in found}
-    for owner, name in replaced_by_users(frames):
-        if (id(owner), name) not in known:
-            known.add((id(owner), name))
-            label = f"{owner.__name__}.{name}"
-            found.append((owner, name, Subject(("assigned", label), label, _ARGUMENT, grade="own", show=_shown)))
     return found
 
 
-def replaced_by_users(frames: Frames) -> Iterator[tuple[Any, str]]:
-    """Yield the attributes of modules and classes of others that functions of the user's modules assign to."""
-    for module in user_modules(frames):
-        tree = tree_of(str(module.__file__))
-        functions = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)] if tree is not None else []
-        for node in (node for function in functions for node in ast.walk(function)):
-            for target in targets(node):
-                if isinstance(target, ast.Attribute) and not isinstance(node, ast.AnnAssign):
-                    owner = resolve(target.value, Scope({}, vars(module)))
-                    if _is_of_others(owner, frames) and target.attr in vars(owner):
-                        yield owner, target.attr
+def assigned_by(flow: Flow, frames: Frames) -> Iterator[tuple[Any, str, Subject, Line, bool]]:
+    """Yield what a task assigns in modules and classes that are not the user's, as :func:`assigned` does.
+
+    With it comes the line, and whether the task is certain to come by it.
+
+    :param flow: the steps of the task.
+    """
+    for step in flow.steps:
+        place = step.place
+        if step.kind != "write" or step.how != "=" or place is None or not isinstance(place.key, str):
+            continue
+        owner = place.owner if place.attribute else sys.modules.get(_name_of_module(place.owner))
+        if _is_of_others(owner, frames) and place.key in vars(owner):
+            label = f"{owner.__name__}.{place.key}"
+            subject = Subject(("assigned", label), label, _ARGUMENT, grade="own", show=_shown)
+            line = Line(step.code.co_filename, step.line, step.code.co_name)
+            yield owner, place.key, subject, line, not step.path
 
 
-def _is_of_others(owner: Any, frames: Frames) -> bool:
+def _name_of_module(names: Any) -> str:
+    """Return the name of the module whose names these are, nothing if they are no module's."""
+    name = names.get("__name__") if type(names) is dict else None
+    return name if isinstance(name, str) and vars(sys.modules.get(name, object)) is names else ""
+
+
+def _is_of_others(owner: Any, frames: Frames) -> TypeGuard[ModuleType | type]:
     module = owner if isinstance(owner, ModuleType) else sys.modules.get(getattr(owner, "__module__", ""))
     if not isinstance(owner, ModuleType | type) or module is None:
         return False
