@@ -10,6 +10,7 @@ import ast
 import dis
 import linecache
 import re
+import time
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -34,10 +35,10 @@ from pytest_celerypool.agent.watch import Watch
 _KIND = "deadlock"
 
 #: Seconds between two looks; who has not moved meanwhile waits.
-_POLL_S = 0.3
+_POLL_S = 0.15
 
-#: How often, and after how many seconds each, tasks are looked at that seem to wait for one another.
-_CONFIRMATIONS, _CONFIRM_S = 60, 0.005
+#: For how many seconds tasks are looked at that seem to wait for one another, and the seconds between two looks.
+_CONFIRM_S, _LOOK_S = 0.2, 0.005
 
 #: What a project has that uses locks.
 _USES_LOCKS = re.compile(r"Lock\b|\.acquire\(|Semaphore")
@@ -151,8 +152,9 @@ class Deadlocks(Detector):
     def _lasts(self, circle: list[Waiting]) -> bool:
         """Whether none of them goes on for a while: one that waits with a short time limit comes by here again."""
         runs = [each.run for each in circle]
-        for _ in range(_CONFIRMATIONS):
-            originals.sleep(_CONFIRM_S)
+        end = time.monotonic() + _CONFIRM_S
+        while time.monotonic() < end:
+            originals.sleep(_LOOK_S)
             here = {id(run): (id(frame), frame.f_lasti) for run, frame in frames_of(self.watch.recorder.running, runs)}
             if any(here.get(id(each.run)) != each.at for each in circle):
                 return False
