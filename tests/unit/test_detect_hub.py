@@ -17,7 +17,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, is_runnable, sample
-from pytest_celerypool.agent.detectors.hub.stalls import Counts, counts, is_of_the_machine
+from pytest_celerypool.agent.detectors.hub.stalls import Counters, Counts, is_of_the_machine
 from pytest_celerypool.agent.frames import Frames
 
 LINE, OTHER = ("/proj/tasks.py", 3, "slow"), ("/proj/tasks.py", 9, "quick")
@@ -389,9 +389,12 @@ def test_a_thread_that_waits_for_the_interpreters_lock_asks_for_it_again_and_aga
     thread = threading.Thread(target=look)
     thread.start()
     assert ready.wait(5)
-    before = counts(numbers[0], hub)
+    counters = Counters(numbers[0], hub)
+    before = counters.read()
     ctypes.PyDLL(None).usleep(300_000)
-    now = counts(numbers[0], hub)
+    now = counters.read()
+    counters.close()
+    assert counters.read() is None
     end.set()
     thread.join(5)
     assert now.switches - before.switches > 0.2 * 0.3 / sys.getswitchinterval()

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent import originals
-from pytest_celerypool.agent.detectors.hub.stalls import Counts, counts, is_of_the_machine
+from pytest_celerypool.agent.detectors.hub.stalls import Counters, Counts, is_of_the_machine
 from pytest_celerypool.agent.frames import TRACER, Frames
 from pytest_celerypool.agent.meters import GreenMeter, ProcFile, SwitchTracer
 
@@ -187,7 +187,7 @@ class Watchdog:
         self._own: ProcFile | None = None
         self._own_in_hub: ProcFile | None = None
         self._rested = 0.0
-        self._looking = 0
+        self._counters: Counters | None = None
         #: What the system had counted when this thread looked last.
         self._counted: Counts | None = None
         self._wake = originals.allocate_lock()
@@ -209,7 +209,7 @@ class Watchdog:
     def wake(self) -> None:
         """Go on looking: a task begins."""
         self.asleep = False
-        self._counted = counts(self._looking, self._hub_id)
+        self._count()
         self._release()
 
     def stop(self) -> bool:
@@ -221,7 +221,7 @@ class Watchdog:
         ended = self._over.acquire(True, END_S)
         if ended:
             self._over.release()
-            for file in (self._delay, self._own, self._own_in_hub):
+            for file in (self._delay, self._own, self._own_in_hub, self._counters):
                 if file is not None:
                     file.close()
         return ended
@@ -241,7 +241,12 @@ class Watchdog:
 
         :param held: its seconds.
         """
-        return is_of_the_machine(self._counted, counts(self._looking, self._hub_id), held)
+        now = None if self._counters is None else self._counters.read()
+        return is_of_the_machine(self._counted, now, held)
+
+    def _count(self) -> None:
+        if self._counters is not None:
+            self._counted = self._counters.read()
 
     def _release(self) -> None:
         if self._wake.locked():
@@ -254,7 +259,7 @@ class Watchdog:
 
     def _run(self) -> None:
         self._own, self._own_in_hub = ProcFile(_waits()), ProcFile(_waits())
-        self._looking = originals.get_native_id()
+        self._counters = Counters(originals.get_native_id(), self._hub_id)
         try:
             self._look()
         except Exception as exc:  # noqa: BLE001 - it looks at what other threads change; the worker goes on
@@ -267,7 +272,7 @@ class Watchdog:
         pause, used = self._limit * LOOK, time.monotonic()
         while True:
             self._rested = _seconds(self._own)
-            self._counted = counts(self._looking, self._hub_id)
+            self._count()
             self._wake.acquire(True, pause)
             if self._end:
                 return

@@ -23,6 +23,9 @@ _SWITCHES = re.compile(rb"^voluntary_ctxt_switches:\s*(\d+)", re.MULTILINE)
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
+#: Bytes of a file that are read.
+_MOST = 4096
+
 
 class Counts(NamedTuple):
     """What the system has counted so far.
@@ -39,22 +42,40 @@ class Counts(NamedTuple):
     stolen: float
 
 
-def counts(looking: int, hub: int) -> Counts | None:
-    """Read them, ``None`` where the system does not tell (other than Linux).
+class Counters:
+    """Reads the counts, from files that it keeps open: whoever looks at the descriptors of the process sees no others.
 
     :param looking: the number that the system has given the thread that looks.
     :param hub: that of the hub's thread.
     """
-    try:
-        switches = _SWITCHES.search(_read(f"/proc/self/task/{looking}/status"))
-        # The 12th of its fields; the second, the name, may contain anything: proc_pid_stat(5).
-        faults = _read(f"/proc/self/task/{hub}/stat").rpartition(b")")[2].split()[9]
-        stolen = _read("/proc/stat", 256).split(b"\n", 1)[0].split()[8]
-    except (OSError, IndexError):
-        return None
-    if switches is None:
-        return None
-    return Counts(time.monotonic(), int(switches[1]), int(faults), int(stolen) / _TICKS_PER_S)
+
+    def __init__(self, looking: int, hub: int) -> None:
+        self._files: list[int] = []
+        try:
+            for path in (f"/proc/self/task/{looking}/status", f"/proc/self/task/{hub}/stat", "/proc/stat"):
+                self._files.append(originals.open_file(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:  # not Linux, or /proc is hidden
+            self.close()
+
+    def read(self) -> Counts | None:
+        """Return what the system has counted so far, ``None`` where it does not tell."""
+        if not self._files:
+            return None
+        try:
+            status, stat, machine = (originals.read_at(fd, _MOST, 0) for fd in self._files)
+            switches = _SWITCHES.search(status)
+            # The 12th of its fields; the second, the name, may contain anything: proc_pid_stat(5).
+            faults = int(stat.rpartition(b")")[2].split()[9])
+            stolen = int(machine.split(b"\n", 1)[0].split()[8]) / _TICKS_PER_S
+        except (OSError, IndexError, ValueError):
+            return None
+        return None if switches is None else Counts(time.monotonic(), int(switches[1]), faults, stolen)
+
+    def close(self) -> None:
+        """Close the files; from then on nothing is told."""
+        files, self._files = self._files, []
+        for fd in files:
+            os.close(fd)
 
 
 def is_of_the_machine(before: Counts | None, now: Counts | None, held: float) -> bool:
@@ -69,11 +90,3 @@ def is_of_the_machine(before: Counts | None, now: Counts | None, held: float) ->
     asked = now.switches - before.switches
     expected = min(held, now.at - before.at) / sys.getswitchinterval()
     return asked < expected * _SHARE or now.faults > before.faults or now.stolen - before.stolen > held / 4
-
-
-def _read(path: str, most: int = 4096) -> bytes:
-    fd = originals.open_file(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return originals.read_at(fd, most, 0)
-    finally:
-        os.close(fd)
