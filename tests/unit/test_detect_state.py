@@ -15,6 +15,7 @@ from unittest import mock
 
 import pytest
 
+from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.code.calls import flow_of_task
 from pytest_celerypool.agent.detectors.code.standing import Reader
 from pytest_celerypool.agent.detectors.state import of_modules as state_of_modules
@@ -577,3 +578,19 @@ def test_a_mock_of_another_mapping_is_of_no_interest(watch, state, task):
     with mock.patch.dict({}, {"a": 1}):
         pass
     assert finish(watch, state) == []
+
+
+def test_a_method_of_a_base_class_is_replaced_and_put_back(watch):
+    class Base:
+        def enable(self):
+            return "enabled"
+
+    class Profile(Base):
+        pass
+
+    detector = Detector(watch)
+    detector.patch(Profile, "enable", lambda self: "watched")
+    assert Profile().enable() == "watched"
+    detector.remove()
+    assert Profile().enable() == "enabled"
+    assert "enable" not in vars(Profile)

@@ -70,6 +70,10 @@ BUILT_IN: Sequence[str] = (
 )
 
 
+#: Stands for what a class has from a base class.
+_INHERITED: Any = object()
+
+
 class Detector:
     """Base of every detector; all of its methods may be left as they are.
 
@@ -151,7 +155,9 @@ class Detector:
     def remove(self) -> None:
         """End; what was changed is put back. An override calls this one."""
         for owner, name, original, replacement in reversed(self._patches):
-            if vars(owner).get(name) is replacement:
+            if vars(owner).get(name) is replacement and original is _INHERITED:
+                delattr(owner, name)
+            elif vars(owner).get(name) is replacement:
                 setattr(owner, name, original)
         self._patches.clear()
 
@@ -196,6 +202,6 @@ class Detector:
         return original, original.__func__ if isinstance(original, staticmethod | classmethod) else original
 
     def patch(self, owner: Any, name: str, replacement: Any) -> None:
-        """Replace an attribute of a module or class until :meth:`remove`."""
-        self._patches.append((owner, name, vars(owner)[name], replacement))
+        """Replace an attribute of a module or class, that of a base class too, until :meth:`remove`."""
+        self._patches.append((owner, name, vars(owner).get(name, _INHERITED), replacement))
         setattr(owner, name, replacement)

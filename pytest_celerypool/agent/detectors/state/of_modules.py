@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, TypeGuard
 
+from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors.code.flow import Flow
 from pytest_celerypool.agent.detectors.state.changes import Subject, text_of
 from pytest_celerypool.agent.detectors.state.mutator import Grade, Item, Mutator, constant
@@ -325,7 +326,7 @@ def _of_one_for_all() -> list[Mutator]:
     """Return those of modules of the standard library that seldom anybody imports."""
     tracemalloc, request, gettext = map(sys.modules.get, ("tracemalloc", "urllib.request", "gettext"))
     asyncio = sys.modules.get("asyncio")
-    found = [*_fields_of_csv(), *_namespaces(), *_timer_of_faulthandler()]
+    found = [*_fields_of_csv(), *_namespaces(), *_timer_of_faulthandler(), *_profiler()]
     if tracemalloc is not None:
         tracing = constant(
             "tracemalloc", tracemalloc.is_tracing, _OWN_TRACE, "own", show=lambda value: "on" if value else "off"
@@ -394,6 +395,35 @@ def _timer_of_faulthandler() -> list[Mutator]:
         Mutator(faulthandler, "cancel_dump_traceback_later", lambda: change(None)),
     ]
     return mutators if faulthandler is not None else []
+
+
+def _profiler() -> list[Mutator]:
+    """Return those of ``cProfile``: a thread has one profiler at a time, since Python 3.12 the process has."""
+    profile = getattr(sys.modules.get("cProfile"), "Profile", None)
+    of_thread = sys.version_info < (3, 12)
+    counter = itertools.count()
+    now: dict[int, Any] = {}
+    remedy = "Profile a worker that runs one task at a time (solo), or all of its tasks by one profiler."
+
+    def change(new: Any) -> list[Item]:
+        thread = originals.get_ident() if of_thread else 0
+        subject = Subject(
+            ("profiler", thread),
+            "the profiler",
+            remedy,
+            scope="thread" if of_thread else "process",
+            grade="own",
+            show=lambda value: "none" if value is None else "one of its own",
+        )
+        values = iter((now.get(thread), new))
+        now[thread] = new
+        return [Item(subject, lambda: next(values))]
+
+    mutators = [
+        Mutator(profile, "enable", lambda *_, **__: change(next(counter) + 1)),
+        Mutator(profile, "disable", lambda *_: change(None)),
+    ]
+    return mutators if profile is not None else []
 
 
 def _timer(value: Any) -> str:

@@ -62,7 +62,13 @@ class State(Detector):
 
     def begin(self) -> None:
         """Replace those of what the application has imported."""
-        helpers = ("celery.utils.collections", "django.utils.translation", "django.utils.timezone", "gettext")
+        helpers = (
+            "celery.utils.collections",
+            "django.utils.translation",
+            "django.utils.timezone",
+            "gettext",
+            "cProfile",
+        )
         self._passing |= {str(sys.modules[name].__file__) for name in helpers if name in sys.modules}
         self._replace(state_of_modules.mutators_of_imported())
         self._replace_imported()
@@ -104,8 +110,8 @@ class State(Detector):
 
     def _replace(self, found: Iterable[Mutator]) -> None:
         for mutator in found:
-            if mutator.name in vars(mutator.owner):
-                original = vars(mutator.owner)[mutator.name]
+            original = vars(mutator.owner).get(mutator.name, getattr(mutator.owner, mutator.name, None))
+            if original is not None:
                 replacement = self._watched(original, mutator)
                 self._replaced[id(original)] = original, replacement
                 self.patch(mutator.owner, mutator.name, replacement)
