@@ -34,8 +34,9 @@ from pytest_celerypool.agent.watch import Watch
 
 _KIND = "deadlock"
 
-#: Seconds between two looks; who has not moved meanwhile waits.
-_POLL_S = 0.15
+#: Seconds between two looks; who has not moved meanwhile waits. With very many tasks it is more: so many times what a
+#: look takes.
+_POLL_S, _POLLS = 0.15, 50
 
 #: For how many seconds tasks are looked at that seem to wait for one another, and the seconds between two looks.
 _CONFIRM_S, _LOOK_S = 0.2, 0.005
@@ -108,10 +109,13 @@ class Deadlocks(Detector):
             if not self._uses_locks():
                 self.rest("started")
                 return
+            pause = _POLL_S
             before: dict[int, tuple[int, int]] = {}
             while self.active and len(self.watch.recorder.running) > 1:
-                originals.sleep(_POLL_S)
+                originals.sleep(pause)
+                began = time.monotonic()
                 before = self._look(before)
+                pause = max(_POLL_S, _POLLS * (time.monotonic() - began))
         except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
             self.watch.switch_off(self, exc)
         finally:
@@ -198,6 +202,8 @@ class LocksOfFrames:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._sources = Sources()
+        #: What takes a lock in a line of a function, ``None`` of most.
+        self._taking: dict[tuple[types.CodeType, int], ast.With | ast.expr | None] = {}
 
     def waiting(self, run: Run, at: tuple[int, int], frame: types.FrameType) -> Waiting | None:
         """Return what a task waits for, ``None`` if that is no lock that is known.
@@ -207,25 +213,22 @@ class LocksOfFrames:
         frames = self._reader.user_frames(frame)
         if not frames:
             return None
-        inner = frames[-1]
-        node = self._sources.node(inner.f_code)
-        wanted = None if node is None else self._wanted(inner, node)
+        wanted = self._wanted(frames[-1])
         if wanted is None:
             return None
         has = tuple(held for each in frames for held in self._held(each) if held.lock is not wanted.lock)
         stack = tuple(self._reader.frames.place(each) for each in reversed(frames[:-1]))
         return Waiting(run, at, wanted, has, stack)
 
-    def _wanted(self, frame: types.FrameType, function: ast.AST) -> Held | None:
-        for node in ast.walk(function):
-            if isinstance(node, ast.With) and node.lineno <= frame.f_lineno < node.body[0].lineno:
-                item = _item_at(frame, node)
-                return None if item is None else self._lock(item.context_expr, frame)
-            if isinstance(node, ast.Call) and node.lineno <= frame.f_lineno <= (node.end_lineno or 0):
-                owner = _called_on(node, "acquire")
-                if owner is not None and not _is_asking(node):
-                    return self._lock(owner, frame)
-        return None
+    def _wanted(self, frame: types.FrameType) -> Held | None:
+        at = frame.f_code, frame.f_lineno
+        if at not in self._taking:
+            self._taking[at] = _taking(self._sources.node(frame.f_code), frame.f_lineno)
+        node = self._taking[at]
+        if isinstance(node, ast.With):
+            item = _item_at(frame, node)
+            node = None if item is None else item.context_expr
+        return None if node is None else self._lock(node, frame)
 
     def _held(self, frame: types.FrameType) -> Iterator[Held]:
         """Yield the locks that a function has taken before the line at which it stands."""
@@ -284,6 +287,18 @@ def lock_of(node: ast.expr, scope: Scope, sources: Sources, depth: int = _DEEPES
         given.insert(0, resolve(node.func.value, scope))
     names = dict(zip(function.__code__.co_varnames, given, strict=False))
     return lock_of(returned.value, Scope(names, function.__globals__), sources, depth - 1)
+
+
+def _taking(function: ast.AST | None, line: int) -> ast.With | ast.expr | None:
+    """Return the ``with`` statement in whose head a line is, or what the line calls ``acquire()`` of."""
+    for node in () if function is None else ast.walk(function):
+        if isinstance(node, ast.With) and node.lineno <= line < node.body[0].lineno:
+            return node
+        if isinstance(node, ast.Call) and node.lineno <= line <= (node.end_lineno or 0):
+            owner = _called_on(node, "acquire")
+            if owner is not None and not _is_asking(node):
+                return owner
+    return None
 
 
 def _entered(nodes: list[ast.AST], frame: types.FrameType) -> Iterator[ast.expr]:
