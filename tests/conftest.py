@@ -17,7 +17,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 #: No run of a project in these tests may take longer, in seconds.
-DEADLINE = 120
+DEADLINE = 240
 
 #: Writes every report of a run as a line of JSON, so that tests need not read them off the terminal.
 RECORDER = """

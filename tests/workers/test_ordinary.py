@@ -286,7 +286,7 @@ TESTS = [line[4:].partition("(")[0] for line in SUITE.splitlines() if line.start
 WITHOUT = {"test_marker_without_fixture"}
 
 
-@pytest.fixture(scope="module", params=["subprocess", "inprocess"])
+@pytest.fixture(scope="module", params=["subprocess", pytest.param("inprocess", marks=pytest.mark.slow)])
 def run(request, shared_project):
     """The suite under all pools."""
     shared_project.write(proj=APP, conftest=CONFTEST, test_it=SUITE)
