@@ -20,7 +20,7 @@ LOAD = int(os.environ.get("CELERYPOOL_LOAD", "0"))
 LAUNCH = os.environ.get("CELERYPOOL_LAUNCH", "subprocess")
 
 #: Of so many cases one runs by default.
-EVERY = 18
+EVERY = 30
 
 
 @pytest.fixture(scope="module", autouse=True)
