@@ -594,3 +594,19 @@ def test_a_method_of_a_base_class_is_replaced_and_put_back(watch):
     detector.remove()
     assert Profile().enable() == "enabled"
     assert "enable" not in vars(Profile)
+
+
+def test_a_profiler_is_on_from_enable_to_disable():
+    import cProfile
+
+    enable, disable = (each for each in state_of_modules._of_one_for_all() if each.owner is cProfile.Profile)
+
+    def change(mutator):
+        ((_, read),) = mutator.items(None)
+        return read(), read()
+
+    before, one = change(enable)
+    assert before is None
+    assert one is not None
+    assert change(disable) == (one, None)
+    assert change(disable) == (None, None)

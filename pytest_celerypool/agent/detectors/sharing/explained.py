@@ -88,6 +88,14 @@ SIGNS = (
     ),
     Sign(
         "bound-object",
+        ("ValueError",),
+        r"Another profiling tool is already active",
+        True,
+        "another task has the profiler, of which Python has one: {pool} runs the tasks of a process at once",
+        "profile a worker that runs one task at a time (solo), or all of its tasks by one profiler",
+    ),
+    Sign(
+        "bound-object",
         ("RuntimeError",),
         r"reentrant call inside <_io\.",
         True,
