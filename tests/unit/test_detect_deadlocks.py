@@ -13,7 +13,9 @@ import pytest
 
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN
 from pytest_celerypool.agent.detectors.code.standing import Reader
+from pytest_celerypool.agent.detectors.sharing import deadlocks
 from pytest_celerypool.agent.detectors.sharing.deadlocks import (
+    Deadlocks,
     Held,
     LocksOfFrames,
     Waiting,
@@ -214,3 +216,27 @@ def test_a_lock_that_two_have_makes_no_circle():
 
 def test_who_waits_for_its_own_lock_makes_no_circle():
     assert circles([waits("one", "a", "a")]) == []
+
+
+@pytest.mark.parametrize(("moves", "kinds"), [(False, ["deadlock"]), (True, [])])
+def test_a_circle_is_told_of_only_if_nobody_in_it_goes_on(monkeypatch, moves, kinds):
+    """Who waits with a short time limit stands at the same place again and again, and at others in between."""
+    told = []
+    watch = types.SimpleNamespace(
+        frames=Frames("/"),
+        pool=types.SimpleNamespace(name="threads"),
+        recorder=types.SimpleNamespace(running={}),
+        report=lambda kind, *_, **__: told.append(kind),
+    )
+    one, two = waits("one", "b", "a"), waits("two", "a", "b")
+    frame = types.SimpleNamespace(f_lasti=0)
+    one, two = (each._replace(at=(id(frame), 0)) for each in (one, two))
+
+    def stand(_running, runs):
+        if moves:
+            frame.f_lasti += 1
+        return [(run, frame) for run in runs]
+
+    monkeypatch.setattr(deadlocks, "frames_of", stand)
+    Deadlocks(watch)._report([one, two])
+    assert told == kinds

@@ -79,12 +79,14 @@ def test_a_hubs_thread_in_one_call_of_c_does_not_wait_for_the_thread_that_looks(
 def judged():
     """Return the kinds that are reported of a hold."""
 
-    def judge(hold, held, used, *, stalled=0.0, collected=0.0):
+    def judge(hold, held, used, *, stalled=0.0, collected=0.0, machine=False):
         told = []
         watch = types.SimpleNamespace(recorder=types.SimpleNamespace(failed=lambda *failed: told.append(failed)))
         detector = HubKept(watch)
         detector._pid = os.getpid()
-        detector._watchdog = types.SimpleNamespace(of=lambda meter: hold, stalled=lambda hold: stalled)
+        detector._watchdog = types.SimpleNamespace(
+            of=lambda meter: hold, stalled=lambda hold: stalled, is_of_the_machine=lambda held: machine
+        )
         detector._collections = types.SimpleNamespace(since=lambda moment: collected)
         detector._limits = {"hub-blocked": 0.1, "hub-busy": 0.1}
         detector._report = lambda kind, *_: told.append(kind)
@@ -97,6 +99,18 @@ def judged():
 @pytest.mark.parametrize(("stalled", "kinds"), [(0.15, []), (0.05, ["hub-blocked"])])
 def test_the_wait_for_the_thread_that_looks_is_taken_off_a_hold(hold, judged, stalled, kinds):
     assert judged(hold, 0.2, 0.001, stalled=stalled) == kinds
+
+
+@pytest.mark.parametrize(
+    ("used", "machine", "kinds"),
+    [(0.001, False, ["hub-blocked"]), (0.001, True, []), (0.2, True, ["hub-busy"])],
+)
+def test_a_hold_that_nobody_saw_is_no_tasks_where_the_machine_stood_still(judged, used, machine, kinds):
+    assert judged(None, 0.2, used, machine=machine) == kinds
+
+
+def test_a_hold_that_was_seen_is_the_tasks_whatever_the_machine_did(hold, judged):
+    assert judged(hold, 0.2, 0.001, machine=True) == ["hub-blocked"]
 
 
 @pytest.mark.parametrize(("collected", "kinds"), [(0.15, []), (0.05, ["hub-busy"])])

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import contextvars
 import importlib
+import json
 import os
 import socket
 import sys
@@ -439,6 +440,43 @@ def test_a_decimal_context_that_is_left_is_told(watch, slot):
 # -- lines, and exceptions
 
 
+@pytest.fixture
+def replacing(watch, ledger, tmp_path, monkeypatch):
+    """Run a task from beginning to end while another one has replaced a method of ``json``, and runs on."""
+
+    def run(source, value):
+        (tmp_path / "users_replacing.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "users_replacing", raising=False)
+        users = importlib.import_module("users_replacing")
+        detector = Assigned(watch, ledger)
+        outer, inner = watch.run("outer"), watch.run("inner")
+        for number, each in enumerate((outer, inner), 1):
+            each.task.run, each.number, watch.starts = users.task, number, number
+        watch.begin(outer, detector)
+        monkeypatch.setattr(json.JSONEncoder, "default", getattr(users, value))
+        watch.begin(inner, detector)
+        watch.end(inner, detector)
+        return [(kind, others) for kind, _, _, _, others in watch.found]
+
+    return run
+
+
+REPLACES = "import json\n\ndef mine(*_):\n    ...\n\nother = print\n\ndef task(value):\n"
+
+
+def test_a_task_that_replaces_within_what_another_has_replaced_hurts_it(replacing):
+    assert replacing(REPLACES + "    json.JSONEncoder.default = value\n", "mine") == [("state-changed", ["outer"])]
+
+
+def test_a_task_that_may_not_have_replaced_anything_is_not_accused(replacing):
+    assert replacing(REPLACES + "    if value:\n        json.JSONEncoder.default = value\n", "mine") == []
+
+
+def test_what_every_task_replaces_by_the_same_hurts_nobody(replacing):
+    assert replacing(REPLACES + "    json.JSONEncoder.default = mine\n", "mine") == []
+
+
 def test_the_line_in_the_tasks_own_function_is_preferred(tmp_path):
     path = tmp_path / "tasks.py"
     path.write_text("def other():\n    VAR.set(1)\n\ndef mine():\n    VAR.set(2)\n")
@@ -509,8 +547,7 @@ def test_what_a_task_replaces_in_others_is_found(tmp_path, monkeypatch):
     frames = Frames(str(tmp_path))
     flow = flow_of_task(Reader(frames), types.SimpleNamespace(run=users.work))
     found = {
-        subject.label: (line.function, certain)
-        for _, _, subject, line, certain in state_of_modules.assigned_by(flow, frames)
+        each.subject.label: (each.line.function, each.certain) for each in state_of_modules.assigned_by(flow, frames)
     }
     assert found == {
         "JSONEncoder.default": ("patch", True),
@@ -591,6 +628,8 @@ def test_a_method_of_a_base_class_is_replaced_and_put_back(watch):
     detector = Detector(watch)
     detector.patch(Profile, "enable", lambda self: "watched")
     assert Profile().enable() == "watched"
+    with pytest.raises(AttributeError):
+        detector.patch(Profile, "enabel", None)
     detector.remove()
     assert Profile().enable() == "enabled"
     assert "enable" not in vars(Profile)

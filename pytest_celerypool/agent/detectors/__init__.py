@@ -203,5 +203,8 @@ class Detector:
 
     def patch(self, owner: Any, name: str, replacement: Any) -> None:
         """Replace an attribute of a module or class, that of a base class too, until :meth:`remove`."""
-        self._patches.append((owner, name, vars(owner).get(name, _INHERITED), replacement))
+        original = vars(owner).get(name, _INHERITED)
+        if original is _INHERITED:
+            getattr(owner, name)  # what is nowhere cannot be replaced
+        self._patches.append((owner, name, original, replacement))
         setattr(owner, name, replacement)

@@ -47,10 +47,11 @@ _LOOKING = {"get", "pop", "setdefault"}
 
 #: Files in memory, and what is done to them without reading what they hold.
 _BUFFERS = (io.StringIO, io.BytesIO)
-#: What methods such as ``readinto`` fill.
+_OF_BUFFERS = {"truncate", "write", "writelines", "seek", "tell", "flush"}
+
+#: What methods such as ``readinto`` fill, and these methods.
 _BYTES: Any = (bytearray, memoryview, array.array)
 _READS_INTO = {"readinto", "readinto1", "recv_into", "recvfrom_into", "pack_into"}
-_OF_BUFFERS = {"truncate", "write", "writelines", "seek", "tell", "flush"}
 
 #: Functions that do not look at what an object holds.
 _BLIND = {"len", "id", "isinstance", "type", "bool", "callable"}
@@ -326,11 +327,12 @@ class Expressions:
         known = resolve(value, walk.scope)
         for target in targets:
             if isinstance(target, ast.Name) and place_of(target, walk.scope) is None:
-                copied = shallow_copy(value, walk.scope)
+                # A frame that runs has the copy itself.
+                copied = UNKNOWN if walk.live else shallow_copy(value, walk.scope)
                 if known is FRESH or copied is not UNKNOWN:
                     walk.own.add(target.id)
-                    if copied is not UNKNOWN and not walk.live and target.id not in walk.changing:
-                        walk.scope.names[target.id] = copied
+                if copied is not UNKNOWN and target.id not in walk.changing:
+                    walk.scope.names[target.id] = copied
                 walk.derived[target.id] = sources
                 exact = reads[-1] if reads and reads[-1].node is value else None
                 walk.filled.pop(target.id, None)

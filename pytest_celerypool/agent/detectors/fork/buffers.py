@@ -5,17 +5,23 @@ from __future__ import annotations
 import gc
 import io
 import os
+import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.fork.connections import descriptors
+from pytest_celerypool.agent.detectors.fork.files import path_of
 from pytest_celerypool.agent.detectors.holders import Reached, definition, uses, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
     from pytest_celerypool.agent.watch import Watch
+
+#: The descriptors up to this one are the standard streams.
+_LAST_STREAM = 2
 
 _BUFFERED = (io.BufferedWriter, io.BufferedRandom)
 
@@ -49,11 +55,25 @@ class Buffers(Detector):
 
     def forked(self) -> None:
         """Look what this new child has inherited."""
+        if not self._inherits():
+            return
         files = walk(self.watch.frames, lambda value: type(value) in (io.TextIOWrapper, *_BUFFERED))
         found = (Pending(reached, pending(reached.value)) for reached in files)
         self._pending = [each for each in found if each.size]
         if self._pending:
             self.listen("ended")
+
+    def _inherits(self) -> bool:
+        """Whether there is a file to write that is not the agent's: most projects have none, and a walk takes long."""
+        import fcntl
+
+        return any(
+            fd > _LAST_STREAM
+            and stat.S_ISREG(status.st_mode)
+            and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+            and not path_of(fd).startswith(self.watch.folder + os.sep)
+            for fd, status in descriptors()
+        )
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Look what the task has had written of it."""

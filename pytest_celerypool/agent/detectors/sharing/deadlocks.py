@@ -27,6 +27,7 @@ from pytest_celerypool.agent.detectors.code.places import (
     resolve_callable,
 )
 from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, native_starter
+from pytest_celerypool.agent.detectors.fork.locks import is_held
 from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state.changes import name_of
 from pytest_celerypool.agent.meters import Run
@@ -201,7 +202,7 @@ class LocksOfFrames:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._sources = Sources()
+        self._sources = reader.sources
         #: What takes a lock in a line of a function, ``None`` of most.
         self._taking: dict[tuple[types.CodeType, int], ast.With | ast.expr | None] = {}
 
@@ -267,7 +268,7 @@ def is_lock(value: Any) -> bool:
     if cls.__module__ not in ("_thread", "threading") and not cls.__module__.startswith(("gevent.", "eventlet.")):
         return False
     locked = getattr(value, "locked", None)
-    return bool(locked()) if locked is not None else "unlocked" not in repr(value)
+    return bool(locked()) if locked is not None else is_held(value)
 
 
 def lock_of(node: ast.expr, scope: Scope, sources: Sources, depth: int = _DEEPEST) -> Any:

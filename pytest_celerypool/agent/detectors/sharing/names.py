@@ -177,9 +177,9 @@ class SharedNames(Detector):
 
     def _tell(self, run: Run, other: Run, path: str, what: str, evidence: list[str]) -> None:
         name = os.path.basename(path)
-        named = "process id" if self._pattern.search(path) else "name of the thread"
-        if named != "process id" and _process_name() in path:
-            named = "name of the process"
+        named = "name of the process" if _process_name() in path else "name of the thread"
+        if self._pattern.search(path):
+            named = "process id"
         self.watch.report(
             "shared-name",
             run,

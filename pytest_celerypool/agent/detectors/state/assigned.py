@@ -21,7 +21,7 @@ from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import Change, Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
-from pytest_celerypool.agent.detectors.state.of_modules import assigned, assigned_by
+from pytest_celerypool.agent.detectors.state.of_modules import Assignment, assigned, assigned_by
 from pytest_celerypool.agent.syntax import tree_of
 
 if TYPE_CHECKING:
@@ -71,16 +71,14 @@ class Assigned:
         self._reader = Reader(watch.frames)
         #: Replaced as a whole when a task is learned of: slots may be threads.
         self._places: Places | None = None
-        #: Of each task that has been looked at, the lines that assign in libraries, by the number of the place.
-        self._assigns: dict[str, dict[int, state_sources.Line]] = {}
-        #: Those of these that a task is certain to come by.
-        self._certain: dict[str, set[int]] = {}
+        #: Of each task that has been looked at, what it assigns in libraries, by the number of the place.
+        self._assigns: dict[str, dict[int, Assignment]] = {}
         #: The last tasks that have ended, and how many had begun by then: a task keeps no other one alive.
         self._ended: deque[tuple[int, Run]] = deque(maxlen=_MOST_ENDED)
 
     def forked(self) -> None:
         """Begin anew in a new process, with streams of its own."""
-        self._places, self._assigns, self._certain = None, {}, {}
+        self._places, self._assigns = None, {}
 
     def started(self, run: Run) -> None:
         """A task begins: another one may have replaced something for a while."""
@@ -102,19 +100,17 @@ class Assigned:
         places = self._places or Places.of(assigned())
         numbers = {(id(owner), name): number for number, (owner, name, _) in enumerate(places.known)}
         flow = flow_of_task(self._reader, task)
-        lines: dict[int, state_sources.Line] = {}
+        assigns: dict[int, Assignment] = {}
         new: list[tuple[Any, str, Subject]] = []
-        certain = set()
-        for owner, name, subject, line, surely in () if flow is None else assigned_by(flow, self._watch.frames):
-            number = numbers.setdefault((id(owner), name), len(numbers))
+        for each in () if flow is None else assigned_by(flow, self._watch.frames):
+            number = numbers.setdefault((id(each.owner), each.name), len(numbers))
             if number == len(places.known) + len(new):
-                new.append((owner, name, subject))
-            lines.setdefault(number, line)
-            if surely:
-                certain.add(number)
+                new.append((each.owner, each.name, each.subject))
+            if number not in assigns or not assigns[number].certain:
+                assigns[number] = each
         more = Places.of(new)
         self._places = Places(*(mine + theirs for mine, theirs in zip(places, more, strict=True)))
-        self._assigns[task.name], self._certain[task.name] = lines, certain
+        self._assigns[task.name] = assigns
 
     def _replaced(self) -> tuple[Any, ...] | None:
         """Return what there is now if something is not what the worker has, as the start and end of each task ask."""
@@ -170,7 +166,8 @@ class Assigned:
 
     def _within(self, run: Run, number: int, change: Change, running: list[Run]) -> None:
         """What others have replaced stood from the beginning of a task to its end, and the task replaced it as well."""
-        if number in self._certain[run.task.name] and not self._is_for_all(run, number, change.value):
+        own = self._assigns[run.task.name].get(number)
+        if own is not None and own.certain and not self._is_for_all(run, number, change.value):
             self._ledger.report_changed(change, running, "found there as it began, and put back by it")
 
     def _beside(self, run: Run) -> list[Run]:
@@ -181,17 +178,19 @@ class Assigned:
     def _is_for_all(self, run: Run, number: int, value: Any) -> bool:
         """Whether the line that has put a value there puts the same there in every task: a constant, or a global."""
         line = self._line(run, number)
-        tree = None if line is None else tree_of(line.filename)
-        module = next((each for each in user_modules(self._watch.frames) if each.__file__ == line.filename), None)  # type: ignore[union-attr]
+        if line is None:
+            return False
+        tree = tree_of(line.filename)
+        module = next((each for each in user_modules(self._watch.frames) if each.__file__ == line.filename), None)
         for node in () if tree is None or module is None else ast.walk(tree):
-            if isinstance(node, ast.Assign) and node.lineno == line.number:  # type: ignore[union-attr]
+            if isinstance(node, ast.Assign) and node.lineno == line.number:
                 return same(resolve(node.value, Scope({}, vars(module))), value)
         return False
 
     def _line(self, run: Run, number: int) -> state_sources.Line | None:
         own = self._assigns.get(run.task.name, {}).get(number)
         if own is not None:
-            return own
+            return own.line
         owner, name, _ = self._known(number)
         return state_sources.find(run.task, (), state_sources.replaces(owner.__name__, name))
 

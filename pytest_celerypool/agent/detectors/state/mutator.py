@@ -33,6 +33,12 @@ class Mutator(NamedTuple):
     direct: bool = False
 
 
+def told(subject: Subject, old: Any, new: Any) -> list[Item]:
+    """Return ``items`` of a call that sets what nobody can ask for: what is read before it, and after it."""
+    values = iter((old, new))
+    return [Item(subject, lambda: next(values))]
+
+
 def constant(
     label: str,
     read: Callable[[], Any],

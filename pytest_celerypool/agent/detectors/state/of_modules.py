@@ -10,12 +10,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors.code.flow import Flow
 from pytest_celerypool.agent.detectors.state.changes import Subject, text_of
-from pytest_celerypool.agent.detectors.state.mutator import Grade, Item, Mutator, constant
+from pytest_celerypool.agent.detectors.state.mutator import Grade, Item, Mutator, constant, told
 from pytest_celerypool.agent.detectors.state.sources import Line
 from pytest_celerypool.agent.frames import Frames
 
@@ -198,8 +198,7 @@ def _seeding(module: Any, name: str, read: Callable[[], int], remedy: str, resto
         if value is None:  # it takes one from the system: that takes nothing from anybody
             return []
         # The same seed again is a change: another task that draws begins from there too.
-        values = iter((read(), (text_of(value), next(counter))))
-        return [Item(subject, lambda: next(values))]
+        return told(subject, read(), (text_of(value), next(counter)))
 
     found = [Mutator(module, "seed", seeds), Mutator(module, restore, lambda *_: [Item(subject, read)])]
     return [mutator for mutator in found if mutator.name in vars(module)]
@@ -258,14 +257,29 @@ def assigned() -> list[tuple[Any, str, Subject]]:
             label = f"{path or module_name}.{name}"
             # Of the others, tasks that do not set it themselves mostly do not mind.
             grade: Grade = "strict" if where in _OF_ALL else "own"
-            found.append((owner, name, Subject(("assigned", label), label, _ARGUMENT, grade=grade, show=_shown)))
+            found.append((owner, name, _assigned(label, grade)))
     return found
 
 
-def assigned_by(flow: Flow, frames: Frames) -> Iterator[tuple[Any, str, Subject, Line, bool]]:
-    """Yield what a task assigns in modules and classes that are not the user's, as :func:`assigned` does.
+def _assigned(label: str, grade: Grade) -> Subject:
+    return Subject(("assigned", label), label, _ARGUMENT, grade=grade, show=_shown)
 
-    With it comes the line, and whether the task is certain to come by it.
+
+class Assignment(NamedTuple):
+    """A line of a task that assigns in a module or class that is not the user's.
+
+    :ivar certain: whether the task is certain to come by it.
+    """
+
+    owner: Any
+    name: str
+    subject: Subject
+    line: Line
+    certain: bool
+
+
+def assigned_by(flow: Flow, frames: Frames) -> Iterator[Assignment]:
+    """Yield what a task assigns in modules and classes that are not the user's.
 
     :param flow: the steps of the task.
     """
@@ -275,10 +289,9 @@ def assigned_by(flow: Flow, frames: Frames) -> Iterator[tuple[Any, str, Subject,
             continue
         owner = place.owner if place.attribute else sys.modules.get(_name_of_module(place.owner))
         if _is_of_others(owner, frames) and place.key in vars(owner):
-            label = f"{owner.__name__}.{place.key}"
-            subject = Subject(("assigned", label), label, _ARGUMENT, grade="own", show=_shown)
             line = Line(step.code.co_filename, step.line, step.code.co_name)
-            yield owner, place.key, subject, line, not step.path
+            subject = _assigned(f"{owner.__name__}.{place.key}", "own")
+            yield Assignment(owner, place.key, subject, line, not step.path)
 
 
 def _name_of_module(names: Any) -> str:
@@ -387,8 +400,7 @@ def _timer_of_faulthandler() -> list[Mutator]:
     def change(new: Any) -> list[Item]:
         # There is no asking for it: what is read before a call is what the last one has set.
         old, now[0] = now[0], new
-        values = iter((old, new))
-        return [Item(subject, lambda: next(values))]
+        return told(subject, old, new)
 
     mutators = [
         Mutator(faulthandler, "dump_traceback_later", starts),
@@ -415,9 +427,8 @@ def _profiler() -> list[Mutator]:
             grade="own",
             show=lambda value: "none" if value is None else "one of its own",
         )
-        values = iter((now.get(thread), new))
-        now[thread] = new
-        return [Item(subject, lambda: next(values))]
+        old, now[thread] = now.get(thread), new
+        return told(subject, old, new)
 
     mutators = [
         Mutator(profile, "enable", lambda *_, **__: change(next(counter) + 1)),
