@@ -2,6 +2,10 @@
 
 Whether a task has come to its first statement is not known. So of one whose code has to do with a lock nothing is said:
 it may wait for that first.
+
+A greenlet that sees an open transaction as it begins has proof that the one who opened it has switched since. From a
+thread of the system nobody may look at greenlets: the statement that opens the transaction gives up the interpreter's
+lock, and the rest of it may be done before another greenlet runs.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ import ast
 import os
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import names_of
 from pytest_celerypool.agent.detectors.code.places import Sources
@@ -29,6 +35,9 @@ _STATEMENTS = {"execute", "executemany", "executescript", "commit", "rollback"}
 
 _LOCK = re.compile(r"lock|mutex|acquire|semaphore", re.IGNORECASE)
 
+#: For how many seconds threads that have begun before the first statement are looked at, and the seconds between looks.
+_FOLLOW_S, _LOOK_S = 2.0, 0.005
+
 
 class Transactions(Detector):
     """Looks, as a task begins, whether another one has a transaction open on a connection that both use."""
@@ -39,6 +48,7 @@ class Transactions(Detector):
         super().__init__(watch)
         self._names: dict[Any, tuple[dict[str, Any], frozenset[str]]] = {}
         self._told: set[tuple[str, str]] = set()
+        self._following = False
         self.rest("started")
 
     @classmethod
@@ -64,13 +74,32 @@ class Transactions(Detector):
         connection = sys.modules["sqlite3"].Connection
         for name in names:
             value = module.get(name)
-            if isinstance(value, connection) and (run.task.name, name) not in self._told and _is_open(value):
-                others = [
-                    other for other in self.watch.running() if other is not run and self._uses(other, module, name)
-                ]
-                if others:
-                    self._told.add((run.task.name, name))
+            if isinstance(value, connection) and (run.task.name, name) not in self._told:
+                others = self._users(run, module, name)
+                if others and _is_open(value):
                     self._report(run, name, value, others)
+                elif others and not self.watch.pool.green and not self._following:
+                    self._following = True
+                    originals.start_new_thread(self._follow, (run, module, name, value))
+
+    def _follow(self, run: Run, module: dict[str, Any], name: str, connection: Any) -> None:
+        """Look at tasks that have begun at once, before the first statement of any; runs in a thread of its own."""
+        try:
+            end = time.monotonic() + _FOLLOW_S
+            while self.active and run in self.watch.running() and time.monotonic() < end:
+                others = self._users(run, module, name)
+                if others and _is_open(connection):
+                    self._report(run, name, connection, others)
+                    break
+                originals.sleep(_LOOK_S)
+        except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
+            self.watch.switch_off(self, exc)
+        finally:
+            self._following = False
+
+    def _users(self, run: Run, module: dict[str, Any], name: str) -> list[Run]:
+        """Return the other tasks that run and use a global."""
+        return [other for other in self.watch.running() if other is not run and self._uses(other, module, name)]
 
     def _used_by(self, run: Run) -> tuple[dict[str, Any], frozenset[str]]:
         task = run.task
@@ -98,13 +127,14 @@ class Transactions(Detector):
         return [self.watch.frames.place_of(code.co_filename, line, code.co_name) for line in sorted(found)]
 
     def _report(self, run: Run, name: str, connection: Any, others: list[Run]) -> None:
+        self._told.add((run.task.name, name))
         frames = self.watch.frames
         reached = next(walk(frames, lambda each: each is connection), None)
         lines = self._statements(run) + ([] if reached is None else uses(frames, reached, run.task.run))
         self.watch.report(
             _KIND,
             run,
-            f"it begins while {name_of(others[0])} runs and a transaction is open on {name}, which both use: under "
+            f"it runs at once with {name_of(others[0])} while a transaction is open on {name}, which both use: under "
             f"{self.watch.pool.name} tasks of one process have it in common, so a commit or rollback of one is that of "
             "all, in the middle of what the others do",
             [

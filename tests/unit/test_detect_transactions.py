@@ -1,0 +1,136 @@
+"""When tasks that have one connection of sqlite3 are told of."""
+
+import itertools
+import sqlite3
+import sys
+import time
+import types
+
+import pytest
+
+from pytest_celerypool.agent.detectors.sharing.transactions import Transactions
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.meters import Run
+
+NUMBERS = itertools.count()
+
+SOURCE = """
+import sqlite3, threading
+
+books = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+lock = threading.Lock()
+
+
+def book():
+    books.execute("insert")
+
+
+def guarded():
+    with lock:
+        books.execute("insert")
+
+
+def other():
+    return 1
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A user's module, whose tasks are never run: what they say is what counts."""
+    name = f"users_books_{next(NUMBERS)}"
+    (tmp_path / f"{name}.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = __import__(name)
+    yield module
+    module.books.close()
+    del sys.modules[name]
+
+
+class Told:
+    """The detector under a pool, and the kinds that it has reported."""
+
+    def __init__(self, tmp_path, module, green):
+        self.kinds = []
+        self.runs = []
+        self.module = module
+        self.failed = []
+        self.detector = Transactions(
+            types.SimpleNamespace(
+                frames=Frames(str(tmp_path)),
+                pool=types.SimpleNamespace(name="gevent" if green else "threads", green=green),
+                bind=lambda: None,
+                running=lambda: list(self.runs),
+                report=lambda kind, *_, **__: self.kinds.append(kind),
+                switch_off=lambda _detector, exc: self.failed.append(exc),
+            )
+        )
+
+    def start(self, name):
+        task = types.SimpleNamespace(name=f"books.{name}", run=getattr(self.module, name))
+        self.runs.append(Run(f"{name}-{len(self.runs)}", task, ""))
+        self.detector.started(self.runs[-1])
+
+    def ends(self):
+        """Wait until nobody looks any more."""
+        self.runs.clear()
+        end = time.monotonic() + 5
+        while self.detector._following and time.monotonic() < end:
+            time.sleep(0.005)
+        assert not self.detector._following
+        assert self.failed == []
+
+
+@pytest.mark.parametrize("green", [True, False])
+def test_a_task_that_begins_in_the_transaction_of_another_is_told_of(tmp_path, module, green):
+    told = Told(tmp_path, module, green)
+    told.start("book")
+    module.books.execute("begin")
+    told.start("book")
+    told.ends()
+    assert told.kinds == ["transaction-shared"]
+
+
+def test_threads_that_begin_before_the_first_statement_are_told_of_once_there_is_a_transaction(tmp_path, module):
+    told = Told(tmp_path, module, green=False)
+    told.start("book")
+    told.start("book")
+    assert told.kinds == []
+    module.books.execute("begin")
+    end = time.monotonic() + 5
+    while not told.kinds and time.monotonic() < end:
+        time.sleep(0.005)
+    told.ends()
+    assert told.kinds == ["transaction-shared"]
+
+
+def test_nobody_looks_at_greenlets_from_outside(tmp_path, module):
+    """A statement gives up the interpreter's lock, so a transaction that no other greenlet sees would be seen."""
+    told = Told(tmp_path, module, green=True)
+    told.start("book")
+    told.start("book")
+    module.books.execute("begin")
+    time.sleep(0.05)
+    told.ends()
+    assert told.kinds == []
+
+
+@pytest.mark.parametrize("names", [("book",), ("book", "other"), ("guarded", "guarded")])
+def test_a_task_alone_on_its_connection_or_behind_a_lock_is_not_told_of(tmp_path, module, names):
+    told = Told(tmp_path, module, green=False)
+    module.books.execute("begin")
+    for name in names:
+        told.start(name)
+    time.sleep(0.02)
+    told.ends()
+    assert told.kinds == []
+
+
+def test_tasks_without_a_transaction_are_not_told_of(tmp_path, module):
+    assert isinstance(module.books, sqlite3.Connection)
+    told = Told(tmp_path, module, green=False)
+    told.start("book")
+    told.start("book")
+    time.sleep(0.05)
+    told.ends()
+    assert told.kinds == []
