@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,10 @@ from pytest_celerypool.trace import Kind
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
     from pytest_celerypool.agent.watch import Watch
+
+#: What nobody reads or writes by position: files of the system's, and the memory that :mod:`multiprocessing.heap` and
+#: billiard share with children, which is mapped.
+_NOT_BY_POSITION = re.compile(r"/(proc|sys)/|.*/pym-\d+-\w+ \(deleted\)$")
 
 
 class Files(Detector):
@@ -34,6 +39,7 @@ class Files(Detector):
         self._writes: dict[int, bool] = {}
         self._reported: set[int] = set()
         self._parent_works = False
+        self.rest("started", "ended")
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -62,7 +68,7 @@ class Files(Detector):
             if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) in streams:
                 continue
             path = path_of(fd)
-            if path.startswith(("/proc/", "/sys/")):
+            if _NOT_BY_POSITION.match(path):
                 continue
             flags = fcntl.fcntl(fd, fcntl.F_GETFL)
             inherited = self._regular[fd] = Inherited(fd, status.st_ino, path)
@@ -71,16 +77,15 @@ class Files(Detector):
                 self._writes[fd] = flags & os.O_ACCMODE == os.O_WRONLY
         if self._regular:
             self.before(fcntl, "flock", self._locked)
+        if self._moving and not self._parent_works:
+            self.listen("started", "ended")
 
     def started(self, run: Run) -> None:
         """Note the positions."""
-        if self._moving:
-            run.marks["shared-file"] = self._positions()
+        run.marks["shared-file"] = self._positions()
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Compare them."""
-        if not self._moving or self._parent_works:
-            return
         before = run.marks.get("shared-file", {})
         for fd, (position, size) in self._positions().items():
             earlier, smaller = before.get(fd, (position, size))

@@ -84,7 +84,7 @@ class Assigned:
         """A task begins: another one may have replaced something for a while."""
         if run.task.name not in self._assigns:
             self._learn(run.task)
-        now = self._replaced()
+        now = self._replaced() if run.number < 0 else None
         if now is not None:
             self._compare(run, now, self._began)
 
