@@ -12,6 +12,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from pytest_celerypool.agent.detectors.fork import files as fork_files
 from pytest_celerypool.agent.detectors.fork import locks as fork_locks
 from pytest_celerypool.agent.detectors.fork import programs as fork_programs
 from pytest_celerypool.agent.detectors.fork import threads as fork_threads
@@ -210,3 +211,24 @@ def test_what_has_no_position_holds_nothing_that_can_be_counted():
     with open(reading, "rb"), open(writing, "wb") as file:
         file.write(b"abc")
         assert pending(file) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "asked"),
+    [
+        ("prices.csv", 0, True),
+        ("pymp-notes", 0, True),
+        ("log", os.O_APPEND, False),
+        (f"pym-{os.getpid()}-x1y_2z", 0, False),  # mapped memory that billiard shares with its children
+    ],
+)
+def test_only_files_that_are_read_by_position_are_asked_for_it_at_every_task(tmp_path, monkeypatch, name, flags, asked):
+    fd = os.open(tmp_path / name, os.O_RDWR | os.O_CREAT | flags)
+    os.unlink(tmp_path / name)
+    monkeypatch.setattr(fork_files, "descriptors", lambda: [(fd, os.fstat(fd))])
+    detector = fork_files.Files(types.SimpleNamespace(bind=lambda: None, guarded=lambda _, callback: callback))
+    assert detector.resting == {"started", "ended"}
+    detector.forked()
+    detector.remove()
+    os.close(fd)
+    assert detector.resting == (set() if asked else {"started", "ended"})

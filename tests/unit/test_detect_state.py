@@ -47,6 +47,7 @@ class FakeWatch:
         self.recorder = types.SimpleNamespace(running={})
         self.now = None
         self.found = []
+        self.starts = 0
 
     def run(self, name):
         run = GreenRun(name, types.SimpleNamespace(name=name, run=lambda: None), "")
@@ -56,6 +57,8 @@ class FakeWatch:
     def begin(self, run, *detectors):
         self.recorder.running[run.id] = run
         run.since = time.monotonic()
+        self.starts += 1
+        run.number = self.starts if len(self.recorder.running) == 1 else -self.starts  # as the watch of a worker does
         for detector in detectors:
             detector.started(run)
         return run
@@ -451,8 +454,8 @@ def replacing(watch, ledger, tmp_path, monkeypatch):
         users = importlib.import_module("users_replacing")
         detector = Assigned(watch, ledger)
         outer, inner = watch.run("outer"), watch.run("inner")
-        for number, each in enumerate((outer, inner), 1):
-            each.task.run, each.number, watch.starts = users.task, number, number
+        for each in (outer, inner):
+            each.task.run = users.task
         watch.begin(outer, detector)
         monkeypatch.setattr(json.JSONEncoder, "default", getattr(users, value))
         watch.begin(inner, detector)
@@ -565,8 +568,8 @@ def test_what_a_task_puts_there_is_never_asked_whether_it_is_equal(watch, ledger
 
         __hash__ = None
 
-    watch.starts = 1
     detector = Assigned(watch, ledger)
+    watch.begin(watch.run("other"), detector)
     run = watch.begin(watch.run("assigns"), detector)
     monkeypatch.setattr(sys, "argv", Odd())
     watch.end(run, detector)
@@ -580,11 +583,10 @@ def test_only_the_task_that_has_the_line_is_named_as_the_one_that_replaces(watch
     )
     module = {}
     exec(compile(path.read_text(), str(path), "exec"), module)
-    watch.starts = 0
     detector = Assigned(watch, ledger)
     runs = {name: watch.run(name) for name in ("reads", "proxied", "begins")}
-    for number, (name, run) in enumerate(runs.items(), 1):
-        run.task.run, run.number, watch.starts = module[name], number, number
+    for name, run in runs.items():
+        run.task.run = module[name]
     watch.begin(runs["reads"], detector)
     watch.begin(runs["proxied"], detector)
     monkeypatch.setattr(socket, "socket", None)
