@@ -40,3 +40,13 @@ def append(fd: int, data: bytes) -> None:
     if _library.write(fd, data, len(data)) < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+
+
+def read_held(fd: int, size: int) -> bytes:
+    """Return the first `size` bytes of the file `fd`, and keep the interpreter's lock; raises :exc:`OSError`."""
+    buffer = ctypes.create_string_buffer(size)
+    count = pread(fd, ctypes.addressof(buffer), size, 0)
+    if count < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return buffer.raw[:count]

@@ -105,9 +105,11 @@ class Runner:
     def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return this process's environment with `env` added, and without what is Celery's or pytest's.
 
-        Which plugins are installed here must decide no comparison, so none is loaded that is not named.
+        Which plugins are installed here must decide no comparison, so none is loaded that is not named. Modules are
+        compiled once, as those of an installed package are, whatever is usual on this machine.
         """
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "CELERY_"))}
+        without = ("PYTEST_", "CELERY_", "PYTHONDONTWRITEBYTECODE")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(without)}
         return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **(env or {})}
 
 

@@ -49,9 +49,7 @@ def test_import(tmp_path: Path, run: Any, show: Any) -> None:
 
 
 def _imported(module: str, folder: Path, run: Any) -> tuple[float, int, list[str]]:
-    elapsed, modules, tops = json.loads(
-        run([sys.executable, "-c", IMPORT.format(module=module)], folder, _compiled(folder))
-    )
+    elapsed, modules, tops = json.loads(run([sys.executable, "-c", IMPORT.format(module=module)], folder))
     return elapsed, modules, tops
 
 
@@ -110,15 +108,10 @@ def _write_trivial_tests(folder: Path, count: int) -> None:
 
 def _pytest(folder: Path, run: Any, *options: str, autoload: bool = False) -> tuple[float, float]:
     """Run the trivial tests in a process of their own and return the ms and the ms of a processor that it took."""
-    env = {**_compiled(folder), **({"PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""} if autoload else {})}
+    env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""} if autoload else None
     busy, started = _busy(), time.perf_counter()
     run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "."], folder, env)
     return 1000 * (time.perf_counter() - started), 1000 * (_busy() - busy)
-
-
-def _compiled(folder: Path) -> dict[str, str]:
-    """Let compiled modules be kept, as users have them, whatever this process was told."""
-    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
 
 
 def _busy() -> float:

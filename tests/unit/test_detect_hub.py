@@ -15,6 +15,7 @@ import pytest
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.collecting import Collections
+from pytest_celerypool.agent.detectors.hub import stalls
 from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, is_runnable, sample
 from pytest_celerypool.agent.detectors.hub.stalls import Counters, Counts, is_of_the_machine
@@ -415,3 +416,23 @@ def test_a_thread_that_waits_for_the_interpreters_lock_asks_for_it_again_and_aga
     assert now.at - before.at >= 0.3
     assert now.faults >= before.faults
     assert now.stolen >= before.stolen
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="the system does not tell")
+def test_the_thread_that_looks_counts_its_own_switches_as_others_count_them():
+    counters = Counters(threading.get_native_id(), threading.get_native_id())
+    before = counters.look()
+    time.sleep(0.01)
+    looked, read = counters.look(), counters.read()
+    counters.close()
+    assert counters.look() is None
+    assert before.switches < looked.switches <= read.switches
+    assert before.at <= looked.at <= read.at
+    assert (looked.faults, looked.stolen) == (before.faults, before.stolen)  # read a moment ago
+
+
+def test_no_hold_is_excused_where_the_system_counts_nothing(monkeypatch):
+    monkeypatch.setattr(stalls.originals, "open_file", lambda *_: os.open("/nowhere/at/all", os.O_RDONLY))
+    counters = Counters(1, 1)
+    assert counters.look() is None
+    assert counters.read() is None

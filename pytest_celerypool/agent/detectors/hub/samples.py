@@ -209,7 +209,8 @@ class Watchdog:
     def wake(self) -> None:
         """Go on looking: a task begins."""
         self.asleep = False
-        self._count()
+        if self._counters is not None:
+            self._counted = self._counters.read()
         self._release()
 
     def stop(self) -> bool:
@@ -244,10 +245,6 @@ class Watchdog:
         now = None if self._counters is None else self._counters.read()
         return is_of_the_machine(self._counted, now, held)
 
-    def _count(self) -> None:
-        if self._counters is not None:
-            self._counted = self._counters.read()
-
     def _release(self) -> None:
         if self._wake.locked():
             try:
@@ -259,20 +256,20 @@ class Watchdog:
 
     def _run(self) -> None:
         self._own, self._own_in_hub = ProcFile(_waits()), ProcFile(_waits())
-        self._counters = Counters(originals.get_native_id(), self._hub_id)
+        counters = self._counters = Counters(originals.get_native_id(), self._hub_id)
         try:
-            self._look()
+            self._look(counters)
         except Exception as exc:  # noqa: BLE001 - it looks at what other threads change; the worker goes on
             self._failed(exc)
         finally:
             self._over.release()
 
-    def _look(self) -> None:
+    def _look(self, counters: Counters) -> None:
         meters = self._tracer.meters
         pause, used = self._limit * LOOK, time.monotonic()
         while True:
             self._rested = _seconds(self._own)
-            self._count()
+            self._counted = counters.look()
             self._wake.acquire(True, pause)
             if self._end:
                 return
