@@ -30,6 +30,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.fork.programs:Programs",
     "pytest_celerypool.agent.detectors.fork.files:Files",
     "pytest_celerypool.agent.detectors.fork.buffers:Buffers",
+    "pytest_celerypool.agent.detectors.fork.rotations:Rotations",
     "pytest_celerypool.agent.detectors.fork.bound:Bound",
     "pytest_celerypool.agent.detectors.fork.threads:MissingThreads",
     "pytest_celerypool.agent.detectors.fork.locks:HeldLocks",

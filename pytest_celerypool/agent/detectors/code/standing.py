@@ -274,12 +274,17 @@ class Standing:
                     self.wrote[place.identity] = step
         self._drop_refilled_alike()
         touched: set[Identity] = set()
+        written: set[Identity] = set()
         for step, certain in self._ahead:
             if step.kind in ("read", "use") and certain:
-                self._reading(step, touched)
+                self._reading(step, written)
                 used.pop(_used_whole(step) or 0, None)  # used once more, perhaps under the lock that the task waits for
             place = step.place
-            if place is None or place.identity in touched or (_fills(step) and place.identity in self.wrote):
+            if place is None or (_fills(step) and place.identity in self.wrote):
+                continue
+            if step.kind == "write":
+                written.add(place.identity)
+            if place.identity in touched:
                 continue
             touched.add(place.identity)
             if step.kind == "write" and certain and step.how == "clear" and id(place.owner) in used:
@@ -299,10 +304,10 @@ class Standing:
             if fills and not any(self._reader.is_of_its_own(step) for step in fills):
                 del self.wrote[identity]
 
-    def _reading(self, step: Step, touched: set[Identity]) -> None:
+    def _reading(self, step: Step, written: set[Identity]) -> None:
         for identity, write in self.wrote.items():
             place = write.place
-            if place is None or identity in touched or identity in self.awaits:
+            if place is None or identity in written or identity in self.awaits:
                 continue
             if step.kind == "use":
                 read = reads_of(step.value, place)

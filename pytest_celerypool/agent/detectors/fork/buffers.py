@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.fork.connections import descriptors
-from pytest_celerypool.agent.detectors.fork.files import path_of
+from pytest_celerypool.agent.detectors.fork.files import KIND, path_of
 from pytest_celerypool.agent.detectors.holders import Reached, definition, uses, walk
 from pytest_celerypool.trace import Kind
 
@@ -39,9 +39,7 @@ class Pending(NamedTuple):
 class Buffers(Detector):
     """Sees a task in a child write what the parent had written."""
 
-    kinds: ClassVar[Sequence[Kind]] = (
-        Kind("shared-file", "fail", "tasks move the position, or rely on the lock, of a file opened before the fork"),
-    )
+    kinds: ClassVar[Sequence[Kind]] = (KIND,)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 #: billiard share with children, which is mapped.
 _NOT_BY_POSITION = re.compile(r"/(proc|sys)/|.*/pym-\d+-\w+ \(deleted\)$")
 
+#: Shared with the other detectors of files from before the fork.
+KIND = Kind("shared-file", "fail", "tasks move the position, or rely on the lock, of a file opened before the fork")
+
 
 class Files(Detector):
     """Sees tasks that move the position of a file from before the fork, or lock such a file, which excludes nobody."""
 
-    kinds: ClassVar[Sequence[Kind]] = (
-        Kind("shared-file", "fail", "tasks move the position, or rely on the lock, of a file opened before the fork"),
-    )
+    kinds: ClassVar[Sequence[Kind]] = (KIND,)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)

@@ -1,18 +1,23 @@
 """What a program keeps once for each thread, and under a green pool once for each task: every one has a greenlet.
 
 ``threading.local``, ``threading.get_ident()`` and the name of a thread stand for the greenlet there. What is noted
-under them in a container is never found again, and never taken out.
+under them in a container is never found again, and never taken out. What is made because an attribute of a
+``threading.local`` is missing is made anew by each task.
 """
 
 from __future__ import annotations
 
+import ast
+import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.holders import Reached, additions, uses, walk
 from pytest_celerypool.agent.detectors.leaks.memory import is_bounded
+from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.reach import FILLS, Name, Reach, reach
 
 if TYPE_CHECKING:
@@ -20,6 +25,10 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
 
 _KIND = "kept-per-greenlet"
+_REBUILT = "rebuilt-per-greenlet"
+
+#: Modules of the standard library whose objects are dear to make; those of others are cheap.
+_DEAR = {"ftplib", "http", "imaplib", "multiprocessing", "smtplib", "socket", "sqlite3", "ssl", "subprocess"}
 
 #: What tells threads apart, by the last name of the call.
 _IDENTITIES = {"current_thread", "get_ident", "getcurrent", "currentThread", "get_native_id"}
@@ -41,12 +50,14 @@ class Kept(NamedTuple):
     :ivar containers: where.
     :ivar locals: the objects of ``threading.local`` that it uses.
     :ivar by_identity: whether it asks which thread it is.
+    :ivar missed: attributes of such objects that it makes when they are missing, and the line that does.
     """
 
     reach: Reach
     containers: list[Name]
     locals: list[Any]
     by_identity: bool
+    missed: dict[tuple[Name, str], str]
 
 
 class PerGreenlet(Detector):
@@ -54,6 +65,7 @@ class PerGreenlet(Detector):
 
     kinds = (
         Kind(_KIND, "fail", "each task leaves in a container what is meant to be one for each thread", 3, "executions"),
+        Kind(_REBUILT, "warn", "each task makes anew what each thread was to make once", 3, "executions"),
     )
 
     def __init__(self, watch: Watch) -> None:
@@ -61,6 +73,7 @@ class PerGreenlet(Detector):
         self._kept: dict[Any, Kept | None] = {}
         self._entries: dict[tuple[str, Name], list[Entry]] = {}
         self._told: set[tuple[str, Name]] = set()
+        self._made: Counter[tuple[str, Name, str]] = Counter()
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -73,19 +86,42 @@ class PerGreenlet(Detector):
         try:
             kept = self._kept[function]
         except KeyError:
-            kept = self._kept[function] = self._find(function)
+            kept = self._kept[function] = self._find(run.task)
         if kept is not None:
             for name, key in self._left(kept):
                 self._note(run, kept, name, key)
+            for (name, attribute), line in kept.missed.items():
+                if is_dear(vars(kept.reach.value(name)).get(attribute)):
+                    self._note_made(run, kept, name, attribute, line)
 
-    def _find(self, function: Any) -> Kept | None:
+    def _find(self, task: Any) -> Kept | None:
         """Return what a task may keep for its thread; ``None`` if nothing."""
-        found = reach(function, self.watch.frames.is_user)
+        found = reach(task.run, self.watch.frames.is_user)
         containers = [name for name, what in found.changes.items() if what & FILLS]
         containers = [name for name in containers if isinstance(found.value(name), list | dict | set)]
         held = [value for name in found.reads if issubclass(type(value := found.value(name)), threading.local)]
         by_identity = not found.calls.isdisjoint(_IDENTITIES)
-        return Kept(found, containers, held, by_identity) if containers and (held or by_identity) else None
+        missed = self._missed(task, found)
+        if not missed and not (containers and (held or by_identity)):
+            return None
+        return Kept(found, containers, held, by_identity, missed)
+
+    def _missed(self, task: Any, found: Reach) -> dict[tuple[Name, str], str]:
+        """Return the attributes of thread locals that a task sets in a branch only, and where."""
+        files = sorted({function.__code__.co_filename for function in found.functions})
+        missed = {}
+        for name, changes in found.changes.items():
+            if not issubclass(type(found.value(name)), threading.local):
+                continue
+            for change in sorted(changes):
+                attribute = change[1:-1]
+                if change != f".{attribute}=":
+                    continue
+                assigns = state_sources.assigns_attribute(name.name, attribute)
+                line = state_sources.find(task, files, assigns)
+                if line is not None and state_sources.find(task, files, _in_a_branch(assigns)) is not None:
+                    missed[name, attribute] = self.watch.frames.place_of(*line)
+        return missed
 
     @staticmethod
     def _left(kept: Kept) -> Iterator[tuple[Name, Any]]:
@@ -114,6 +150,22 @@ class PerGreenlet(Detector):
             if reached is not None and not is_bounded(reached):
                 self._report(run, reached, entries)
 
+    def _note_made(self, run: Run, kept: Kept, name: Name, attribute: str, line: str) -> None:
+        where = (run.task.name, name, attribute)
+        self._made[where] += 1
+        if self._made[where] == self.watch.limit(_REBUILT):
+            value, pool = vars(kept.reach.value(name))[attribute], self.watch.pool.name
+            self.watch.report(
+                _REBUILT,
+                run,
+                f"each execution makes a {type(value).__name__} of its own for {name.name}.{attribute}, which a thread "
+                f"was to make once: under {pool} every task is a greenlet of its own, and finds a threading.local "
+                "empty",
+                [line, f"made by {self._made[where]} executions in succession, found there by none of them"],
+                "keep it once for the process, or take it from a pool with a bound",
+                key=f"{name.name}.{attribute}",
+            )
+
     def _report(self, run: Run, reached: Reached, entries: list[Entry]) -> None:
         pool, frames, name = self.watch.pool.name, self.watch.frames, reached.path
         lines = [*additions(frames, reached), *uses(frames, reached, run.task.run)]
@@ -131,6 +183,21 @@ class PerGreenlet(Detector):
             "the task",
             key=name,
         )
+
+
+def is_dear(value: Any) -> bool:
+    """Whether an object is worth to be kept: one of a class of the project's, or of a library's."""
+    library = type(value).__module__.partition(".")[0].lstrip("_")
+    return library in _DEAR or library not in sys.stdlib_module_names
+
+
+def _in_a_branch(assigns: Callable[[ast.AST], bool]) -> Callable[[ast.AST], bool]:
+    """Return what tells a branch with an assignment, as of ``if not hasattr(…)`` or ``except AttributeError``."""
+
+    def matches(node: ast.AST) -> bool:
+        return isinstance(node, ast.If | ast.ExceptHandler) and any(assigns(each) for each in ast.walk(node))
+
+    return matches
 
 
 def _holds(value: Any, key: Any) -> bool:

@@ -48,7 +48,8 @@ class ChildStatus(Detector):
     def install(self) -> None:
         """Hear of every child, and of who waits for any."""
         self.after(subprocess.Popen, "__init__", lambda _, popen, *__, **___: self._start(popen.pid), in_task=True)
-        self.after(os, "fork", self._start, in_task=True)
+        for name in ("fork", "posix_spawn", "posix_spawnp"):
+            self.after(os, name, lambda pid, *_, **__: self._start(pid), in_task=True)
         for name in ("wait", "wait3"):
             self.after(os, name, lambda result, *_: self._took(result[0]), in_task=True)
         self.after(os, "waitpid", self._waited, in_task=True)

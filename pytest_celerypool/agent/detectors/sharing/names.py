@@ -82,16 +82,13 @@ class SharedNames(Detector):
 
     def _named(self, path: Any) -> str | None:
         """Return a path as text if it is named after the process or the thread."""
-        if not isinstance(path, str):
-            if not isinstance(path, os.PathLike):
-                return None
-            path = os.fspath(path)
-            if not isinstance(path, str):
-                return None
-        if self._pid in path and self._pattern.search(path):
-            return os.path.abspath(path)
+        text = _text(path)
+        if text is None:
+            return None
+        if self._pid in text and self._pattern.search(text):
+            return os.path.abspath(text)
         names = (threading.current_thread().name, _process_name())
-        return os.path.abspath(path) if any(len(name) >= _SHORTEST_NAME and name in path for name in names) else None
+        return os.path.abspath(text) if any(len(name) >= _SHORTEST_NAME and name in text for name in names) else None
 
     # -- what a task does
 
@@ -192,6 +189,12 @@ class SharedNames(Detector):
         )
 
 
+def _text(path: Any) -> str | None:
+    """Return a path as text; ``None`` for a number of a descriptor, and for one of bytes."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    return text if isinstance(text, str) else None
+
+
 def _process_name() -> str:
     """Return the name that billiard gives this process: ``MainProcess``, but in a child of prefork."""
     from billiard.process import current_process
@@ -212,7 +215,8 @@ class OfChildren:
 
     def opened(self, run: Run, path: Any, mode: Any) -> None:
         """A task has opened a file: tell if another child has written one of this name."""
-        if not isinstance(mode, str) or not isinstance(path, str) or not set(mode) & set("wax+"):
+        path = _text(path)
+        if not isinstance(mode, str) or path is None or not set(mode) & set("wax+"):
             return
         thread = threading.current_thread()
         identity = str(thread.ident) if str(thread.ident) in path else thread.name

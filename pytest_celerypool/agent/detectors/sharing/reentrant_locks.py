@@ -52,7 +52,9 @@ class ReentrantLocks(Detector):
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Forget what the task held."""
         for identity, holders in list(self._holders.items()):
-            self._drop(identity, holders, run)
+            holders[:] = [each for each in holders if each.run is not run]
+            if not holders:
+                self._holders.pop(identity, None)
 
     def _entered(self, _: Any, lock: Any, *__: Any) -> None:
         run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
@@ -68,14 +70,13 @@ class ReentrantLocks(Detector):
 
     def _left(self, lock: Any, *_: Any) -> None:
         run = self.watch.current()
-        holders = self._holders.get(id(lock))
-        if run is not None and holders is not None:
-            self._drop(id(lock), holders, run)
-
-    def _drop(self, identity: int, holders: list[Holder], run: Run) -> None:
-        holders[:] = [each for each in holders if each.run is not run]
-        if not holders:
-            self._holders.pop(identity, None)
+        holders = self._holders.get(id(lock), [])
+        # Only the last time: it may have the lock more than once.
+        last = next((each for each in reversed(holders) if each.run is run), None)
+        if last is not None:
+            holders.remove(last)
+            if not holders:
+                del self._holders[id(lock)]
 
     def _report(self, run: Run, place: str, other: Holder) -> None:
         pool = self.watch.pool.name

@@ -1,7 +1,7 @@
 """Tasks that overlap on one connection of sqlite3: they have one transaction, which whoever is first ends for all.
 
-Whether a task has come to its first statement is not known. So of one whose code has to do with a lock nothing is said:
-it may wait for that first.
+Whether a task has come to its first statement is not known. So of one whose code has to do with a lock nothing is said,
+it may wait for that first; unless its own function sends a statement that no lock is around.
 
 A greenlet that sees an open transaction as it begins has proof that the one who opened it has switched since. From a
 thread of the system nobody may look at greenlets: the statement that opens the transaction gives up the interpreter's
@@ -67,30 +67,37 @@ class Transactions(Detector):
     def _connects(self, *_: Any, **__: Any) -> None:
         if "started" in self.resting:
             self.listen("started")
+            self._follow()
 
     def started(self, run: Run) -> None:
         """A task begins."""
+        self._look(run)
+        self._follow()
+
+    def _look(self, run: Run) -> None:
+        """Look whether a task has a transaction in common with others."""
         module, names = self._used_by(run)
         connection = sys.modules["sqlite3"].Connection
         for name in names:
             value = module.get(name)
-            if isinstance(value, connection) and (run.task.name, name) not in self._told:
+            if isinstance(value, connection) and (run.task.name, name) not in self._told and _is_open(value):
                 others = self._users(run, module, name)
-                if others and _is_open(value):
+                if others:
                     self._report(run, name, value, others)
-                elif others and not self.watch.pool.green and not self._following:
-                    self._following = True
-                    originals.start_new_thread(self._follow, (run, module, name, value))
 
-    def _follow(self, run: Run, module: dict[str, Any], name: str, connection: Any) -> None:
-        """Look at tasks that have begun at once, before the first statement of any; runs in a thread of its own."""
+    def _follow(self) -> None:
+        """Look at threads that have begun at once for a while: before the first statement of any, or the connection."""
+        if not self.watch.pool.green and not self._following and len(self.watch.running()) > 1:
+            self._following = True
+            originals.start_new_thread(self._look_on, ())
+
+    def _look_on(self) -> None:
+        """Look again and again; runs in a thread of its own."""
         try:
             end = time.monotonic() + _FOLLOW_S
-            while self.active and run in self.watch.running() and time.monotonic() < end:
-                others = self._users(run, module, name)
-                if others and _is_open(connection):
-                    self._report(run, name, connection, others)
-                    break
+            while self.active and len(running := self.watch.running()) > 1 and time.monotonic() < end:
+                for run in running:
+                    self._look(run)
                 originals.sleep(_LOOK_S)
         except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
             self.watch.switch_off(self, exc)
@@ -108,7 +115,10 @@ class Transactions(Detector):
             function = function_of(task, self.watch.frames)
             used = frozenset() if function is None else frozenset(names_of(function))
             module = {} if function is None else function.__globals__
-            guarded = any(_LOCK.search(name) or hasattr(type(module.get(name)), "acquire") for name in used)
+            guarded = any(_is_lock(name, module) for name in used)
+            if guarded and function is not None:
+                node = Sources().node(function.__code__)
+                guarded = node is None or not sends_without_lock(node, module)
             known = self._names[task.name] = module, frozenset() if guarded else used
         return known
 
@@ -146,6 +156,32 @@ class Transactions(Detector):
             key=name,
             others=others[:4],
         )
+
+
+def _is_lock(name: str, module: dict[str, Any]) -> bool:
+    return bool(_LOCK.search(name)) or hasattr(type(module.get(name)), "acquire")
+
+
+def sends_without_lock(function: ast.AST, module: dict[str, Any]) -> bool:
+    """Whether a function sends a statement, or ends a transaction, while it has no lock that it has taken itself.
+
+    :param module: its globals.
+    """
+    names = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+    return "acquire" not in names and _sends(function, module)
+
+
+def _sends(node: ast.AST, module: dict[str, Any]) -> bool:
+    if isinstance(node, ast.With) and any(
+        isinstance(each, ast.Name | ast.Attribute)
+        and _is_lock(each.id if isinstance(each, ast.Name) else each.attr, module)
+        for item in node.items
+        for each in ast.walk(item.context_expr)
+    ):
+        return False
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _STATEMENTS:
+        return True
+    return any(_sends(child, module) for child in ast.iter_child_nodes(node))
 
 
 def _is_open(connection: Any) -> bool:
