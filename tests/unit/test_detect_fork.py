@@ -1,6 +1,7 @@
 """What the detectors of fork bugs tell apart, without a fork."""
 
 import asyncio
+import logging.handlers
 import os
 import queue
 import random
@@ -15,11 +16,13 @@ import pytest
 from pytest_celerypool.agent.detectors.fork import files as fork_files
 from pytest_celerypool.agent.detectors.fork import locks as fork_locks
 from pytest_celerypool.agent.detectors.fork import programs as fork_programs
+from pytest_celerypool.agent.detectors.fork import rotations as fork_rotations
 from pytest_celerypool.agent.detectors.fork import threads as fork_threads
 from pytest_celerypool.agent.detectors.fork.bound import _REFUSALS
 from pytest_celerypool.agent.detectors.fork.buffers import pending
 from pytest_celerypool.agent.detectors.fork.random_streams import PythonStream
 from pytest_celerypool.agent.detectors.holders import Reached
+from pytest_celerypool.agent.frames import Frames
 
 
 def stream_of(generator):
@@ -219,7 +222,7 @@ def test_what_has_no_position_holds_nothing_that_can_be_counted():
         ("prices.csv", 0, True),
         ("pymp-notes", 0, True),
         ("log", os.O_APPEND, False),
-        (f"pym-{os.getpid()}-x1y_2z", 0, False),  # mapped memory that billiard shares with its children
+        ("pym-4711-x1y_2z", 0, False),  # mapped memory that billiard shares with its children
     ],
 )
 def test_only_files_that_are_read_by_position_are_asked_for_it_at_every_task(tmp_path, monkeypatch, name, flags, asked):
@@ -232,3 +235,58 @@ def test_only_files_that_are_read_by_position_are_asked_for_it_at_every_task(tmp
     detector.remove()
     os.close(fd)
     assert detector.resting == (set() if asked else {"started", "ended"})
+
+
+class Locking(logging.handlers.RotatingFileHandler):
+    """One that excludes other processes in a way of its own."""
+
+    def doRollover(self):  # noqa: N802 - the library's name
+        super().doRollover()
+
+
+@pytest.mark.parametrize(
+    ("cls", "in_child", "others", "kinds"),
+    [
+        (logging.handlers.RotatingFileHandler, True, [1, 77], ["shared-file"]),
+        (logging.handlers.RotatingFileHandler, True, [1], []),  # the main process alone: it runs no task
+        (logging.handlers.RotatingFileHandler, False, [77], []),
+        (Locking, True, [77], []),
+    ],
+)
+def test_a_log_that_is_renamed_while_another_child_has_it_open_is_told_of(
+    tmp_path, monkeypatch, cls, in_child, others, kinds
+):
+    told = []
+    monkeypatch.setattr(fork_rotations, "others_with", lambda _path: others)
+    monkeypatch.setattr(fork_rotations.family, "main_pid", lambda: 1)
+    detector = fork_rotations.Rotations(
+        types.SimpleNamespace(
+            frames=Frames(str(tmp_path)),
+            guarded=lambda _detector, callback: callback,
+            recorder=types.SimpleNamespace(current=lambda: "a run"),
+            report=lambda kind, *_, **__: told.append(kind),
+        )
+    )
+    detector.begin()
+    if in_child:
+        detector.forked()
+    handler = cls(tmp_path / "audit.log", backupCount=1)
+    handler.doRollover()
+    handler.doRollover()
+    handler.close()
+    detector.remove()
+    assert told == kinds
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="the system does not tell")
+def test_the_other_processes_that_have_a_file_open_are_found(tmp_path, monkeypatch):
+    path = tmp_path / "audit.log"
+    with path.open("w") as file:
+        other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[file.fileno()])
+    try:
+        monkeypatch.setattr(fork_rotations.family, "members", lambda: [os.getpid(), other.pid])
+        assert fork_rotations.others_with(str(path)) == [other.pid]
+        assert fork_rotations.others_with(str(tmp_path)) == []
+        assert fork_rotations.others_with(str(tmp_path / "none")) == []
+    finally:
+        other.communicate(b"\n", timeout=10)

@@ -1,7 +1,12 @@
 """What tells a thread that ends by itself from one that does not, and a container that grows from one with a bound."""
 
 import ast
+import datetime
+import http.client
+import importlib
+import itertools
 import logging
+import sqlite3
 import sys
 import textwrap
 import threading
@@ -11,8 +16,12 @@ import pytest
 
 from pytest_celerypool.agent.detectors import holders
 from pytest_celerypool.agent.detectors.code.endless import endless, endless_loop
+from pytest_celerypool.agent.detectors.leaks.per_greenlet import PerGreenlet, is_dear
 from pytest_celerypool.agent.detectors.leaks.processes import state_of
 from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.meters import Run
+
+NUMBERS = itertools.count()
 
 
 def loop_of(source):
@@ -229,3 +238,76 @@ def test_a_child_that_nobody_waited_for_is_seen_without_waiting_for_it():
         assert state_of(process.pid) == "ended"
         assert process.wait() == 1
     assert state_of(process.pid) == "gone"
+
+
+class Session:
+    """Stands for an object of the user's."""
+
+
+@pytest.mark.parametrize(
+    ("value", "dear"),
+    [
+        (Session(), True),
+        (http.client.HTTPConnection("nowhere"), True),
+        (sqlite3.connect(":memory:"), True),
+        ("tenant", False),
+        ({"rates": 1}, False),
+        (datetime.date(2026, 1, 1), False),
+        (None, False),
+    ],
+)
+def test_what_is_worth_keeping_is_an_object_that_no_expression_makes(value, dear):
+    assert is_dear(value) is dear
+
+
+LOCAL = """
+import threading
+
+local = threading.local()
+
+
+class Session:
+    pass
+
+
+def task():
+    %s
+    return local.session
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "executions", "kinds"),
+    [
+        ("if not hasattr(local, 'session'): local.session = Session()", 3, ["rebuilt-per-greenlet"]),
+        ("if not hasattr(local, 'session'): local.session = Session()", 2, []),
+        ("local.session = Session()", 3, []),  # it is the task's own, and nothing is to be kept
+        ("if not hasattr(local, 'session'): local.session = 'tenant'", 3, []),
+    ],
+)
+def test_what_is_made_because_a_thread_has_none_is_told_of_if_each_task_makes_one(
+    tmp_path, monkeypatch, body, executions, kinds
+):
+    name = f"users_local_{next(NUMBERS)}"
+    (tmp_path / f"{name}.py").write_text(LOCAL % body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module(name)
+    told = []
+    detector = PerGreenlet(
+        types.SimpleNamespace(
+            frames=Frames(str(tmp_path)),
+            pool=types.SimpleNamespace(name="gevent"),
+            limit=lambda _kind: 3,
+            report=lambda kind, *_, **__: told.append(kind),
+        )
+    )
+
+    def execute():  # in a thread of its own, as a greenlet has
+        module.task()
+        detector.ended(Run("id", types.SimpleNamespace(name="task", run=module.task), ""), "SUCCESS", None)
+
+    for _ in range(executions):
+        thread = threading.Thread(target=execute)
+        thread.start()
+        thread.join(5)
+    assert told == kinds

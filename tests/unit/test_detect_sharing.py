@@ -4,6 +4,7 @@ import csv
 import functools
 import importlib
 import itertools
+import os
 import sys
 import textwrap
 import threading
@@ -20,6 +21,7 @@ from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_i
 from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
 from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain
 from pytest_celerypool.agent.detectors.sharing.overlaps import notes_only
+from pytest_celerypool.agent.detectors.sharing.reentrant_locks import ReentrantLocks
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -94,10 +96,26 @@ def test_a_task_awaits_what_it_wrote_and_reads_after_its_wait(module, standing):
     assert {step.value for step in stood.wrote.values()} == {"secret"}
 
 
+def test_a_read_that_may_not_come_before_it_keeps_no_task_from_awaiting_a_later_one(module, standing):
+    users = module("""
+        found = {}
+
+        def call(rows):
+            found["bad"] = []
+            for row in rows:
+                wait()
+                if row < 0:
+                    found["bad"].append(row)
+            return found["bad"]
+    """)
+    assert names(standing(users, users.call, [1]).awaits) == {"bad"}
+
+
 @pytest.mark.parametrize(
     "rest",
     [
         "headers['token'] = token",
+        "if token: headers['token'] = token\n            return headers['token']",
         "return None",
         "if token: return headers['token']",
         "return headers['other']",
@@ -721,3 +739,24 @@ def test_a_task_that_a_library_has_decorated_is_followed_into_what_it_wraps(modu
     before, after = (writes_of(reader.steps_of_hooks(task, hooks)) for hooks in (BEFORE, AFTER))
     assert before == after == [("=", users.scratch, "folder")]
     assert function_of(types.SimpleNamespace(run=len), reader.frames) is None
+
+
+@pytest.mark.parametrize(("left", "kinds"), [(0, ["useless-lock"]), (1, ["useless-lock"]), (2, [])])
+def test_who_takes_a_lock_twice_has_it_until_it_is_left_twice(tmp_path, left, kinds):
+    told, runs = [], [Run(name, types.SimpleNamespace(name=name), "") for name in ("one", "two")]
+    now = types.SimpleNamespace(run=runs[0])
+    watch = types.SimpleNamespace(
+        frames=Frames(os.path.dirname(__file__)),
+        pool=types.SimpleNamespace(name="gevent"),
+        current=lambda: now.run,
+        report=lambda kind, *_, **__: told.append(kind),
+    )
+    detector = ReentrantLocks(watch)
+    lock = types.SimpleNamespace(_semlock=types.SimpleNamespace(kind=0))
+    for _ in range(2):
+        detector._entered(None, lock)
+    for _ in range(left):
+        detector._left(lock)
+    now.run = runs[1]
+    detector._entered(None, lock)
+    assert told == kinds

@@ -87,12 +87,14 @@ class PerGreenlet(Detector):
             kept = self._kept[function]
         except KeyError:
             kept = self._kept[function] = self._find(run.task)
-        if kept is not None:
-            for name, key in self._left(kept):
-                self._note(run, kept, name, key)
-            for (name, attribute), line in kept.missed.items():
-                if is_dear(vars(kept.reach.value(name)).get(attribute)):
-                    self._note_made(run, kept, name, attribute, line)
+        if kept is None:
+            return
+        left = list(self._left(kept))
+        for name, key in left:
+            self._note(run, kept, name, key)
+        for (name, attribute), line in kept.missed.items() if not left else ():
+            if is_dear(vars(kept.reach.value(name)).get(attribute)):
+                self._note_made(run, kept, name, attribute, line)
 
     def _find(self, task: Any) -> Kept | None:
         """Return what a task may keep for its thread; ``None`` if nothing."""
