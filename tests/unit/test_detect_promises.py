@@ -1,6 +1,7 @@
 """What is read from source, and the clock that looks at tasks: the parts of the detectors of promises."""
 
 import contextlib
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_celerypool.agent import alarm, handlers, reach
+from pytest_celerypool.agent.detectors.promises.settings import soft_signal
 
 here = __file__
 
@@ -176,3 +178,13 @@ def test_alarms_that_were_ended_do_not_come():
     one.end()
     time.sleep(0.1)
     assert not seen
+
+
+@pytest.mark.parametrize("given", ["SIGUSR1", "USR1", "usr1", int(signal.SIGUSR1), signal.SIGUSR1])
+def test_the_signal_of_a_soft_limit_is_known_by_name_and_by_number(given):
+    assert soft_signal(given)
+
+
+@pytest.mark.parametrize("given", [None, "SIGTERM", "KILL", signal.SIGTERM, 0, ""])
+def test_no_other_signal_is(given):
+    assert not soft_signal(given)

@@ -19,6 +19,7 @@ from pytest_celerypool.agent.detectors.code.standing import AFTER, BEFORE, Reade
 from pytest_celerypool.agent.detectors.sharing.before_fork import _is_compared, made_at_import
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_plain, is_same_call, keys_of
 from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
+from pytest_celerypool.agent.detectors.sharing.child_status import ChildStatus
 from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain
 from pytest_celerypool.agent.detectors.sharing.overlaps import notes_only
 from pytest_celerypool.agent.detectors.sharing.reentrant_locks import ReentrantLocks
@@ -760,3 +761,32 @@ def test_who_takes_a_lock_twice_has_it_until_it_is_left_twice(tmp_path, left, ki
     now.run = runs[1]
     detector._entered(None, lock)
     assert told == kinds
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "got", "told"),
+    [
+        ([11], [12], 12, 1),  # another task's
+        ([11], [], 13, 1),  # nobody knows whose
+        ([11], [12], 11, 0),
+        ([], [], 13, 0),  # it may have started one unseen
+        ([11], [12], 0, 0),  # none has ended
+    ],
+)
+def test_the_status_of_a_child_is_compared_with_who_started_it(mine, theirs, got, told):
+    reports, runs = [], [Run(name, types.SimpleNamespace(name=name), "") for name in ("one", "two")]
+    now = types.SimpleNamespace(run=None)
+    detector = ChildStatus(
+        types.SimpleNamespace(
+            frames=Frames(os.path.dirname(__file__)),
+            pool=types.SimpleNamespace(name="threads"),
+            current=lambda: now.run,
+            report=lambda kind, *_, **__: reports.append(kind),
+        )
+    )
+    for now.run, pids in zip(runs, (mine, theirs), strict=True):
+        for pid in pids:
+            detector._start(pid)
+    now.run = runs[0]
+    detector._took(got)
+    assert reports == ["foreign-child"] * told

@@ -64,6 +64,9 @@ class Explained(Detector):
         asyncio = sys.modules.get("asyncio")
         if self.watch.pool.green and asyncio is not None:
             self.before(asyncio, "run_coroutine_threadsafe", self._gives, in_task=True)
+            self.before(
+                asyncio.BaseEventLoop, "create_task", lambda loop, *_, **__: self._gives(None, loop), in_task=True
+            )
 
     def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Explain what a task failed with."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import itertools
 import os
+import signal
 import sys
 import time
 import types
@@ -15,6 +17,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.alarm import Alarm, frame_of
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.promises.limits import definition
+from pytest_celerypool.agent.detectors.state.sources import find, name_of
 from pytest_celerypool.agent.handlers import catcher
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Seconds after which a task that was told to terminate and still runs is reported: it may be cleaning up.
 _CLEANING_UP_S = 2.0
+
+#: By name or by number, the signal on which billiard raises ``SoftTimeLimitExceeded`` in a child.
+_SOFT = ("USR1", str(int(getattr(signal, "SIGUSR1", 0))))
 
 #: The file by which the main process of prefork tells its children that the worker shuts down.
 _STOPPING = "stopping"
@@ -75,10 +81,31 @@ class Revocations(Detector):
         self._alarm.end()
         super().remove()
 
-    def _terminates(self, request: Any, *_args: Any, **_kwargs: Any) -> None:
+    def _terminates(self, request: Any, _pool: Any = None, number: Any = None, **more: Any) -> None:
         run = next((run for run in self.watch.running() if run.id == request.id), None)
-        if run is not None and "terminated" not in run.marks:
-            self._tell(run, frame_of(self.watch, run))
+        if run is None or "terminated" in run.marks:
+            return
+        line = find(run.task, (), _catches_soft_limit) if soft_signal(more.get("signal", number)) else None
+        handler = None if line is None else self.watch.frames.place_of(*line)
+        frame = frame_of(self.watch, run)
+        if handler is not None and self.watch.pool.green:
+            self._softly(run, handler, frame)
+        self._tell(run, frame)
+        if handler is not None:
+            run.marks["terminated"].evidence.append(handler)
+
+    def _softly(self, run: Run, handler: str, frame: FrameType | None) -> None:
+        """Tell of a task that awaits ``SoftTimeLimitExceeded`` of this signal, and gets something else."""
+        pool = self.watch.pool.name
+        self.watch.report(
+            "revoke-ignored",
+            run,
+            f"it was revoked by SIGUSR1, which raises SoftTimeLimitExceeded under prefork: the {pool} pool raises "
+            f"{self._raised().__name__} whatever the signal, so what the task does on the first is not done",
+            [handler, *self.watch.frames.stack(None if frame is None else self.watch.frames.user_frame(frame))],
+            "clean up in a finally clause, which every pool runs.",
+            key="soft revoke",
+        )
 
     def _signalled(self, *_args: Any, **_kwargs: Any) -> None:
         """Billiard is about to raise ``SystemExit`` in a child that was sent ``SIGTERM``."""
@@ -152,6 +179,18 @@ class Revocations(Detector):
             else "Let the task look at times whether it is to stop, or run it under prefork.",
             key="revoke",
         )
+
+
+def soft_signal(given: Any) -> bool:
+    """Whether a signal, given as a name or number, is the one on which prefork raises ``SoftTimeLimitExceeded``."""
+    text = str(int(given)) if isinstance(given, int) else str(given).upper().removeprefix("SIG")
+    return text in _SOFT
+
+
+def _catches_soft_limit(node: ast.AST) -> bool:
+    if not isinstance(node, ast.ExceptHandler) or node.type is None:
+        return False
+    return any(name_of(each) == "SoftTimeLimitExceeded" for each in ast.walk(node.type))
 
 
 class Recycling(Detector):

@@ -73,17 +73,26 @@ class ChildStatus(Detector):
     def _took(self, pid: int) -> None:
         run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
         started = self._started.get(pid)
-        if started is None or run is None or frame is None or started.run is run:
+        if not pid or run is None or frame is None:
             return
+        if started is not None and started.run is run:
+            del self._started[pid]
+            return
+        if started is not None:
+            whose = f"one that {name_of(started.run)} has started, which will never learn of it"
+            evidence = f"process {pid} was started at {started.place}, by {name_of(started.run)}"
+        else:
+            own = [f"{number} at {each.place}" for number, each in self._started.items() if each.run is run]
+            if not own:  # it may have started one in a way that is not seen
+                return
+            whose = "one that it has not started"
+            evidence = f"got process {pid}; it has started {', '.join(own)}"
         self.watch.report(
             _KIND,
             run,
-            f"it waited for any child process and got the exit status of one that {name_of(started.run)} has started, "
-            f"which will never learn of it: under {self.watch.pool.name} all tasks of a process have the same children",
-            [
-                *self.watch.frames.stack(frame),
-                f"process {pid} was started at {started.place}, by {name_of(started.run)}",
-            ],
+            f"it waited for any child process and got the exit status of {whose}: under {self.watch.pool.name} all "
+            "tasks of a process have the same children",
+            [*self.watch.frames.stack(frame), evidence],
             "wait for the one that the task has started: process.wait(), communicate(), os.waitpid(pid, 0)",
-            others=[started.run],
+            others=[] if started is None else [started.run],
         )
