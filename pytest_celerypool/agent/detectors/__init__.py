@@ -66,6 +66,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.sharing.deadlocks:Deadlocks",
     "pytest_celerypool.agent.detectors.sharing.child_status:ChildStatus",
     "pytest_celerypool.agent.detectors.sharing.transactions:Transactions",
+    "pytest_celerypool.agent.detectors.sharing.streams:Streams",
     "pytest_celerypool.agent.detectors.sharing.explained:ExplainedSharing",
     "pytest_celerypool.agent.detectors.sharing.spawned:Spawned",
 )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import linecache
 import logging
+import re
 import sys
 import threading
 from collections import deque
@@ -53,6 +55,12 @@ def user_modules(frames: Frames) -> list[ModuleType]:
         for module in list(sys.modules.values())
         if type(module) is ModuleType and isinstance(file := vars(module).get("__file__"), str) and frames.is_user(file)
     ]
+
+
+def mentions(frames: Frames, pattern: re.Pattern[str]) -> bool:
+    """Whether a line of the user's modules has a match of a pattern."""
+    files = [str(module.__file__) for module in user_modules(frames)]
+    return any(pattern.search(line) for file in files for line in linecache.getlines(file))
 
 
 def walk(frames: Frames, wanted: Callable[[Any], bool], depth: int = 4) -> Iterator[Reached]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import dis
-import linecache
 import re
 import time
 import types
@@ -28,7 +27,7 @@ from pytest_celerypool.agent.detectors.code.places import (
 )
 from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, native_starter
 from pytest_celerypool.agent.detectors.fork.locks import is_held
-from pytest_celerypool.agent.detectors.holders import user_modules
+from pytest_celerypool.agent.detectors.holders import mentions
 from pytest_celerypool.agent.detectors.state.changes import name_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
@@ -100,14 +99,10 @@ class Deadlocks(Detector):
             self._looking = True
             native_starter()(self._look_on, ())
 
-    def _uses_locks(self) -> bool:
-        files = [str(module.__file__) for module in user_modules(self.watch.frames)]
-        return any(_USES_LOCKS.search(line) for file in files for line in linecache.getlines(file))
-
     def _look_on(self) -> None:
         """Look as long as tasks overlap; runs in a native thread of its own."""
         try:
-            if not self._uses_locks():
+            if not mentions(self.watch.frames, _USES_LOCKS):
                 self.rest("started")
                 return
             pause = _POLL_S
