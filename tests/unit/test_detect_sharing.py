@@ -1,5 +1,6 @@
 """What is known of code before it runs: where a task stands, what it has written, what it must read next."""
 
+import ast
 import csv
 import functools
 import importlib
@@ -20,7 +21,7 @@ from pytest_celerypool.agent.detectors.sharing.before_fork import _is_compared, 
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_plain, is_same_call, keys_of
 from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
 from pytest_celerypool.agent.detectors.sharing.child_status import ChildStatus
-from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain
+from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain, lent_from
 from pytest_celerypool.agent.detectors.sharing.overlaps import notes_only
 from pytest_celerypool.agent.detectors.sharing.reentrant_locks import ReentrantLocks
 from pytest_celerypool.agent.frames import Frames
@@ -790,3 +791,17 @@ def test_the_status_of_a_child_is_compared_with_who_started_it(mine, theirs, got
     now.run = runs[0]
     detector._took(got)
     assert reports == ["foreign-child"] * told
+
+
+@pytest.mark.parametrize(
+    ("back", "line", "name"),
+    [
+        ("finally:\n        pool.put(one)", 3, "pool"),
+        ("finally:\n        pool.put(one)", 5, None),  # another line
+        ("finally:\n        other.put(one)", 3, None),
+        ("except ValueError:\n        pool.put(one)", 3, None),  # a queue of work, to which some of it goes back
+    ],
+)
+def test_a_queue_is_a_pool_if_what_is_taken_out_is_put_back_at_the_end(back, line, name):
+    source = f"def task():\n\n    one = pool.get(timeout=1)\n    try:\n        use(one)\n    {back}\n"
+    assert lent_from(ast.parse(source), line) == name

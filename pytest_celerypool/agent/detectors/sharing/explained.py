@@ -16,8 +16,10 @@ from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.flow import Step
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, resolve
 from pytest_celerypool.agent.detectors.code.standing import Reader, split
+from pytest_celerypool.agent.detectors.state.sources import name_of
 from pytest_celerypool.agent.frames import Entry, Frames, chain
 from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.syntax import tree_of
 from pytest_celerypool.agent.watch import Watch
 
 
@@ -201,6 +203,8 @@ class ExplainedSharing(Detector):
             return
         if overlapped and isinstance(exc, AttributeError | ImportError) and self._half_imported(run, text, places):
             return
+        if overlapped and "Empty" in names and self._all_lent(run, places):
+            return
         for sign in SIGNS:
             if names.isdisjoint(sign.exceptions) or not re.search(sign.text, text):
                 continue
@@ -242,6 +246,21 @@ class ExplainedSharing(Detector):
         others = [each for each in self.watch.running() if each is not run]
         remedy = "import it where the module of the tasks is imported, or wait for nothing while a module is imported"
         self._tell("half-imported", run, text, means, remedy, places, others)
+        return True
+
+    def _all_lent(self, run: Run, places: list[Entry]) -> bool:
+        """Tell of a queue out of which tasks take what they put back at their end; returns whether."""
+        others = [each for each in self.watch.running() if each is not run]
+        frame, line, _ = places[0]
+        name = lent_from(tree_of(frame.f_code.co_filename), line)
+        if name is None or not others:
+            return False
+        means = (
+            "tasks take out of it and put back when they are done, and it has fewer than {pool} runs tasks at once in "
+            "one process; under prefork each child has one of its own"
+        )
+        remedy = "fill it with as many as the worker has slots (--concurrency), or wait longer for one"
+        self._tell("connections-exhausted", run, f"nothing is left in {name}", means, remedy, places, others)
         return True
 
     def _lines(self, places: list[Entry]) -> list[str]:
@@ -324,6 +343,28 @@ class ExplainedSharing(Detector):
             others=others[:4],
         )
 
+
+def lent_from(tree: ast.AST | None, line: int) -> str | None:
+    """Return the name of the queue that a line takes an item out of, if the file puts that back in a ``finally``."""
+    nodes = list(ast.walk(tree)) if tree is not None else []
+    returned = {
+        name_of(call.func.value)
+        for node in nodes
+        if isinstance(node, ast.Try)
+        for statement in node.finalbody
+        for call in ast.walk(statement)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _PUTS
+    }
+    taken = [
+        node.func.value
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _GETS
+        if node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return next((ast.unparse(each) for each in taken if name_of(each) in returned), None)
+
+
+_GETS, _PUTS = ("get", "get_nowait"), ("put", "put_nowait")
 
 _NOT_IN_LOCAL = re.compile(r"local' object has no attribute '(\w+)'")
 _PARTIAL = re.compile(r"partially initialized module '([\w.]+)'")
