@@ -8,7 +8,8 @@ import types
 
 import pytest
 
-from pytest_celerypool.agent.detectors.sharing.transactions import Transactions
+from pytest_celerypool.agent.detectors.code.places import Sources
+from pytest_celerypool.agent.detectors.sharing.transactions import Transactions, sends_without_lock
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -32,6 +33,34 @@ def guarded():
 
 def other():
     return 1
+
+
+def connection():
+    with lock:
+        return books
+
+
+def sends_in_the_open():
+    database = connection()
+    cursor = database.cursor()
+    cursor.execute("insert")
+
+
+def sends_through_a_helper(job):
+    job.execute()
+    guarded()
+    job.commit()
+
+
+def sends_directly():
+    with lock:
+        other()
+    books.commit()
+
+
+def sends_behind_an_acquire():
+    lock.acquire()
+    books.commit()
 """
 
 
@@ -79,6 +108,20 @@ class Told:
             time.sleep(0.005)
         assert not self.detector._following
         assert self.failed == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sends"),
+    [
+        ("sends_in_the_open", True),
+        ("sends_directly", True),
+        ("guarded", False),
+        ("sends_through_a_helper", False),
+        ("sends_behind_an_acquire", False),
+    ],
+)
+def test_only_statements_on_the_modules_connection_outside_of_a_lock_count(module, name, sends):
+    assert sends_without_lock(Sources().node(getattr(module, name).__code__), vars(module)) is sends
 
 
 @pytest.mark.parametrize("green", [True, False])

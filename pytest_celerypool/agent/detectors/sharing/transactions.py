@@ -15,6 +15,8 @@ import os
 import re
 import sys
 import time
+import types
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import originals
@@ -165,23 +167,51 @@ def _is_lock(name: str, module: dict[str, Any]) -> bool:
 def sends_without_lock(function: ast.AST, module: dict[str, Any]) -> bool:
     """Whether a function sends a statement, or ends a transaction, while it has no lock that it has taken itself.
 
-    :param module: its globals.
+    :param module: its globals. Only what comes from one of them is taken for a connection: ``database.execute``, or
+        what a function of the module has returned.
     """
-    names = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
-    return "acquire" not in names and _sends(function, module)
+    if any(isinstance(node, ast.Attribute) and node.attr == "acquire" for node in ast.walk(function)):
+        return False
+    assigned = {
+        target.id: node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return any(_is_connection(owner, module, assigned) for owner in _asked_without_lock(function, module))
 
 
-def _sends(node: ast.AST, module: dict[str, Any]) -> bool:
+def _asked_without_lock(node: ast.AST, module: dict[str, Any]) -> Iterator[ast.expr]:
+    """Yield what statements are sent to outside of ``with lock:``."""
     if isinstance(node, ast.With) and any(
         isinstance(each, ast.Name | ast.Attribute)
         and _is_lock(each.id if isinstance(each, ast.Name) else each.attr, module)
         for item in node.items
         for each in ast.walk(item.context_expr)
     ):
-        return False
+        return
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _STATEMENTS:
-        return True
-    return any(_sends(child, module) for child in ast.iter_child_nodes(node))
+        yield node.func.value
+    for child in ast.iter_child_nodes(node):
+        yield from _asked_without_lock(child, module)
+
+
+def _is_connection(node: ast.expr | None, module: dict[str, Any], assigned: dict[str, ast.expr]) -> bool:
+    """Whether an expression is likely a connection that the module keeps, or a cursor of it."""
+    if isinstance(node, ast.Name):
+        others = {name: value for name, value in assigned.items() if name != node.id}
+        if node.id in assigned:
+            return _is_connection(assigned[node.id], module, others)
+        return issubclass(type(module.get(node.id)), sys.modules["sqlite3"].Connection)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr == "cursor" and _is_connection(node.func.value, module, assigned)
+    function = module.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+    definition = Sources().node(function.__code__) if isinstance(function, types.FunctionType) else None
+    return definition is not None and any(
+        isinstance(each, ast.Return) and isinstance(each.value, ast.Name) and each.value.id in module
+        for each in ast.walk(definition)
+    )
 
 
 def _is_open(connection: Any) -> bool:
