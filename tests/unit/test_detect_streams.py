@@ -36,6 +36,14 @@ def ask_alone(sock):
         return sock.recv(16)
 
 
+def ask_in_one_line(sock):
+    with lock: return sock.sendall(b"?") or sock.recv(16)
+
+
+def ask_behind_an_acquire(sock):
+    lock.acquire(); sock.sendall(b"?"); answer = sock.recv(16); lock.release()
+
+
 def listen(sock):
     return sock.recv(16)
 
@@ -101,7 +109,7 @@ def test_two_that_await_an_answer_on_one_socket_are_told_of(module, look):
     assert line.endswith("in ask: return sock.recv(16)")
 
 
-@pytest.mark.parametrize("name", ["listen", "ask_alone"])
+@pytest.mark.parametrize("name", ["listen", "ask_alone", "ask_in_one_line", "ask_behind_an_acquire"])
 def test_who_only_listens_or_has_a_lock_is_not(module, look, name):
     (mine,), peers = pairs(1)
     assert look(getattr(module, name), [mine, mine], peers) == []

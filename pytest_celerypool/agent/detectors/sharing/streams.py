@@ -167,9 +167,21 @@ def _calls(function: ast.AST | None, names: set[str]) -> bool:
 
 
 def _read_at(function: ast.AST, line: int) -> Iterator[ast.expr]:
-    """Yield what a line of a function reads from by a method, or goes through in a loop."""
-    for node in ast.walk(function):
+    """Yield what a line of a function reads from by a method, or goes through in a loop.
+
+    Nothing, if the line may also be where a lock is awaited.
+    """
+    nodes = list(ast.walk(function))
+    if any(_may_wait_for_a_lock(node, line) for node in nodes):
+        return
+    for node in nodes:
         if isinstance(node, ast.For) and node.iter.lineno <= line <= (node.iter.end_lineno or 0):
             yield node.iter
         if isinstance(node, ast.Attribute) and node.attr in _READS and node.lineno <= line <= (node.end_lineno or 0):
             yield node.value
+
+
+def _may_wait_for_a_lock(node: ast.AST, line: int) -> bool:
+    if isinstance(node, ast.With):
+        return node.lineno == line or node.lineno <= line < node.body[0].lineno
+    return isinstance(node, ast.Attribute) and node.attr == "acquire" and node.lineno <= line <= (node.end_lineno or 0)
