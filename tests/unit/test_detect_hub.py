@@ -428,7 +428,18 @@ def test_the_thread_that_looks_counts_its_own_switches_as_others_count_them():
     assert counters.look() is None
     assert before.switches < looked.switches <= read.switches
     assert before.at <= looked.at <= read.at
-    assert (looked.faults, looked.stolen) == (before.faults, before.stolen)  # read a moment ago
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="the system does not tell")
+def test_what_the_machine_did_is_read_a_few_times_a_second_alone(monkeypatch):
+    counters = Counters(threading.get_native_id(), threading.get_native_id())
+    told = iter([(1, 0.5), (2, 0.75)])
+    monkeypatch.setattr(counters, "_of_machine", lambda: next(told))
+    looks = [counters.look() for _ in range(3)]
+    time.sleep(stalls._MACHINE_S)
+    looks.append(counters.look())
+    counters.close()
+    assert [(each.faults, each.stolen) for each in looks] == [(1, 0.5)] * 3 + [(2, 0.75)]
 
 
 def test_no_hold_is_excused_where_the_system_counts_nothing(monkeypatch):
