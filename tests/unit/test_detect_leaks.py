@@ -243,11 +243,19 @@ def test_a_child_that_nobody_waited_for_is_seen_without_waiting_for_it():
 class Session:
     """Stands for an object of the user's."""
 
+    def __init__(self):
+        self.token = "from the bank"
+
+
+class Empty:
+    """Another, which costs nothing to make."""
+
 
 @pytest.mark.parametrize(
     ("value", "dear"),
     [
         (Session(), True),
+        (Empty(), False),
         (http.client.HTTPConnection("nowhere"), True),
         (sqlite3.connect(":memory:"), True),
         ("tenant", False),
@@ -267,7 +275,8 @@ local = threading.local()
 
 
 class Session:
-    pass
+    def __init__(self):
+        self.token = "from the bank"
 
 
 def task():

@@ -160,9 +160,8 @@ class PerGreenlet(Detector):
             self.watch.report(
                 _REBUILT,
                 run,
-                f"each execution makes a {type(value).__name__} of its own for {name.name}.{attribute}, which a thread "
-                f"was to make once: under {pool} every task is a greenlet of its own, and finds a threading.local "
-                "empty",
+                f"each execution makes its own {type(value).__name__} for {name.name}.{attribute}, which a thread was "
+                f"to make once: under {pool} every task is a greenlet of its own, and finds a threading.local empty",
                 [line, f"made by {self._made[where]} executions in succession, found there by none of them"],
                 "keep it once for the process, or take it from a pool with a bound",
                 key=f"{name.name}.{attribute}",
@@ -188,9 +187,10 @@ class PerGreenlet(Detector):
 
 
 def is_dear(value: Any) -> bool:
-    """Whether an object is worth to be kept: one of a class of the project's, or of a library's."""
-    library = type(value).__module__.partition(".")[0].lstrip("_")
-    return library in _DEAR or library not in sys.stdlib_module_names
+    """Whether an object is worth to be kept: of a class of the project, or of a library, that has an ``__init__``."""
+    cls = type(value)
+    library = cls.__module__.partition(".")[0].lstrip("_")
+    return library in _DEAR or (library not in sys.stdlib_module_names and cls.__init__ is not object.__init__)
 
 
 def _in_a_branch(assigns: Callable[[ast.AST], bool]) -> Callable[[ast.AST], bool]:
