@@ -13,6 +13,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from pytest_celerypool.agent.detectors.fork import connections as fork_connections
 from pytest_celerypool.agent.detectors.fork import files as fork_files
 from pytest_celerypool.agent.detectors.fork import locks as fork_locks
 from pytest_celerypool.agent.detectors.fork import programs as fork_programs
@@ -177,7 +178,7 @@ def test_an_answer_of_a_program_from_before_the_fork_is_reported_where_another_c
         guarded=lambda _, callback: callback,
         report=lambda *a, **_: told.append(a),
     )
-    monkeypatch.setattr(fork_programs, "holders_of", lambda inode, kind: holders)
+    monkeypatch.setattr(fork_programs, "holders_of", lambda link: holders)
     monkeypatch.setattr(fork_programs.family, "main_pid", lambda: 1)
     monkeypatch.setattr(fork_programs, "definition", lambda frames, reached: None)
     reached = Reached(program, types.ModuleType("m"), "program", "m.program", None, ())
@@ -257,7 +258,10 @@ def test_a_log_that_is_renamed_while_another_child_has_it_open_is_told_of(
     tmp_path, monkeypatch, cls, in_child, others, kinds
 ):
     told = []
-    monkeypatch.setattr(fork_rotations, "others_with", lambda _path: others)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "logs")
+    open_elsewhere = os.path.realpath(tmp_path / "logs" / "audit.log")
+    monkeypatch.setattr(fork_rotations, "holders_of", lambda link: others if link == open_elsewhere else [])
     monkeypatch.setattr(fork_rotations.family, "main_pid", lambda: 1)
     detector = fork_rotations.Rotations(
         types.SimpleNamespace(
@@ -270,7 +274,7 @@ def test_a_log_that_is_renamed_while_another_child_has_it_open_is_told_of(
     detector.begin()
     if in_child:
         detector.forked()
-    handler = cls(tmp_path / "audit.log", backupCount=1)
+    handler = cls(tmp_path / "link" / "audit.log", backupCount=1)
     handler.doRollover()
     handler.doRollover()
     handler.close()
@@ -279,14 +283,16 @@ def test_a_log_that_is_renamed_while_another_child_has_it_open_is_told_of(
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="the system does not tell")
-def test_the_other_processes_that_have_a_file_open_are_found(tmp_path, monkeypatch):
+def test_the_other_processes_that_have_something_open_are_found(tmp_path, monkeypatch):
     path = tmp_path / "audit.log"
     with path.open("w") as file:
         other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[file.fileno()])
     try:
-        monkeypatch.setattr(fork_rotations.family, "members", lambda: [os.getpid(), other.pid])
-        assert fork_rotations.others_with(str(path)) == [other.pid]
-        assert fork_rotations.others_with(str(tmp_path)) == []
-        assert fork_rotations.others_with(str(tmp_path / "none")) == []
+        monkeypatch.setattr(fork_connections.family, "members", lambda: [os.getpid(), other.pid])
+        pipe = os.fstat(other.stdin.fileno()).st_ino
+        assert fork_connections.holders_of(str(path)) == [other.pid]
+        assert fork_connections.holders_of(f"pipe:[{pipe}]") == [other.pid]
+        assert fork_connections.holders_of(f"socket:[{pipe}]") == []
+        assert fork_connections.holders_of(str(tmp_path / "none")) == []
     finally:
         other.communicate(b"\n", timeout=10)

@@ -1,5 +1,6 @@
 """The detector of what keeps the hub: it ends, blames the right line, and is not fooled by waiting for others."""
 
+import asyncio
 import ctypes
 import gc
 import importlib.util
@@ -11,15 +12,18 @@ import time
 import types
 from textwrap import dedent
 
+import greenlet
 import pytest
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.detectors.hub import stalls
+from pytest_celerypool.agent.detectors.hub.explained import Explained
 from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, is_runnable, sample
 from pytest_celerypool.agent.detectors.hub.stalls import Counters, Counts, is_of_the_machine
 from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.meters import Run
 
 LINE, OTHER = ("/proj/tasks.py", 3, "slow"), ("/proj/tasks.py", 9, "quick")
 
@@ -447,3 +451,34 @@ def test_no_hold_is_excused_where_the_system_counts_nothing(monkeypatch):
     counters = Counters(1, 1)
     assert counters.look() is None
     assert counters.read() is None
+
+
+@pytest.mark.parametrize(("running", "told"), [(True, ["loop-shared"]), (False, [])])
+def test_a_coroutine_that_is_hung_on_the_loop_of_another_greenlet_is_told_of(running, told):
+    main, loop = greenlet.getcurrent(), asyncio.new_event_loop()
+
+    def crawl():
+        loop.call_soon(main.switch)
+        loop.run_forever()
+
+    crawling = greenlet.greenlet(crawl)
+    if running:
+        crawling.switch()  # as one that waits in the middle of its loop
+    reports, (run, other) = [], (Run(name, types.SimpleNamespace(name=name), "") for name in ("one", "two"))
+    watch = types.SimpleNamespace(
+        frames=Frames(os.path.dirname(__file__)),
+        pool=types.SimpleNamespace(name="gevent", green=True),
+        recorder=types.SimpleNamespace(tracer=types.SimpleNamespace(running={crawling: other})),
+        current=lambda: run,
+        guarded=lambda _detector, callback: callback,
+        report=lambda kind, *_, **__: reports.append(kind),
+    )
+    detector = Explained(watch)
+    detector.begin()
+    hung = loop.create_task(asyncio.sleep(0))
+    detector.remove()
+    hung.add_done_callback(lambda _: loop.stop())
+    crawling.switch() if running else loop.run_forever()
+    assert hung.done()
+    loop.close()
+    assert reports == told

@@ -282,6 +282,11 @@ class Session:
 def task():
     %s
     return local.session
+
+
+def another():
+    if not hasattr(local, "session"):
+        local.session = Session()
 """
 
 

@@ -1,15 +1,20 @@
 """What is read from source, and the clock that looks at tasks: the parts of the detectors of promises."""
 
 import contextlib
+import os
 import signal
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from pytest_celerypool.agent import alarm, handlers, reach
-from pytest_celerypool.agent.detectors.promises.settings import soft_signal
+from pytest_celerypool.agent.detectors.promises import settings as promised
+from pytest_celerypool.agent.detectors.promises.settings import Revocations, soft_signal
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.meters import Run
 
 here = __file__
 
@@ -188,3 +193,56 @@ def test_the_signal_of_a_soft_limit_is_known_by_name_and_by_number(given):
 @pytest.mark.parametrize("given", [None, "SIGTERM", "KILL", signal.SIGTERM, 0, ""])
 def test_no_other_signal_is(given):
     assert not soft_signal(given)
+
+
+def cleans_up():
+    try:
+        yield
+    except SoftTimeLimitExceeded:
+        pass
+
+
+def cleans_up_after_any():
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - what is looked for
+        pass
+
+
+def does_not():
+    yield
+
+
+@pytest.mark.parametrize(
+    ("function", "signal_name", "green", "reports"),
+    [
+        (cleans_up, "SIGUSR1", True, 1),
+        (cleans_up, "SIGTERM", True, 0),
+        (does_not, "SIGUSR1", True, 0),  # though another function of its file does
+        (cleans_up_after_any, "SIGUSR1", True, 0),
+        (cleans_up, "SIGUSR1", False, 0),  # there nothing ends it, which is told of when it has run on
+    ],
+)
+def test_who_awaits_a_soft_limit_of_a_signal_is_told_that_a_green_pool_raises_something_else(
+    monkeypatch, tmp_path, function, signal_name, green, reports
+):
+    told = []
+    run = Run("id", SimpleNamespace(name="task", run=function), "")
+    watch = SimpleNamespace(
+        folder=str(tmp_path),
+        frames=Frames(os.path.dirname(__file__)),
+        pool=SimpleNamespace(name="gevent" if green else "threads", green=green, forks=False),
+        running=lambda: [run],
+        guarded=lambda _detector, callback: callback,
+        report=lambda kind, _run, _message, evidence, *_, **__: told.append((kind, evidence[0])),
+    )
+    generator = function()
+    next(generator)
+    monkeypatch.setattr(promised, "frame_of", lambda _watch, _run: generator.gi_frame)
+    detector = Revocations(watch)
+    detector._terminates(SimpleNamespace(id="id"), None, signal_name)
+    detector.remove()
+    generator.close()
+    assert "terminated" in run.marks
+    assert len(told) == reports
+    assert all(line.endswith("except SoftTimeLimitExceeded:") for _, line in told)

@@ -6,6 +6,9 @@ import functools
 import importlib
 import itertools
 import os
+import pathlib
+import queue
+import subprocess
 import sys
 import textwrap
 import threading
@@ -21,7 +24,8 @@ from pytest_celerypool.agent.detectors.sharing.before_fork import _is_compared, 
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_plain, is_same_call, keys_of
 from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
 from pytest_celerypool.agent.detectors.sharing.child_status import ChildStatus
-from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, chain, lent_from
+from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, ExplainedSharing, chain, lent_from
+from pytest_celerypool.agent.detectors.sharing.names import OfChildren
 from pytest_celerypool.agent.detectors.sharing.overlaps import notes_only
 from pytest_celerypool.agent.detectors.sharing.reentrant_locks import ReentrantLocks
 from pytest_celerypool.agent.frames import Frames
@@ -805,3 +809,75 @@ def test_the_status_of_a_child_is_compared_with_who_started_it(mine, theirs, got
 def test_a_queue_is_a_pool_if_what_is_taken_out_is_put_back_at_the_end(back, line, name):
     source = f"def task():\n\n    one = pool.get(timeout=1)\n    try:\n        use(one)\n    {back}\n"
     assert lent_from(ast.parse(source), line) == name
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_spawn"), reason="the system has none")
+@pytest.mark.parametrize("start", ["posix_spawn", "fork", "Popen"])
+def test_children_are_seen_however_a_task_starts_them(start):
+    run = Run("one", types.SimpleNamespace(name="one"), "")
+    detector = ChildStatus(
+        types.SimpleNamespace(
+            frames=Frames(os.path.dirname(__file__)),
+            current=lambda: run,
+            guarded=lambda _detector, callback: callback,
+        )
+    )
+    detector.install()
+    try:
+        if start == "posix_spawn":
+            pid = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ)
+        elif start == "fork":
+            pid = os.fork() or os._exit(0)
+        else:
+            program = subprocess.Popen([sys.executable, "-c", ""])
+            pid = program.pid
+            program.wait(10)
+        assert list(detector._started) == [pid]
+        if start != "Popen":
+            os.waitpid(pid, 0)
+    finally:
+        detector.remove()
+
+
+@pytest.mark.parametrize("kind", [str, pathlib.Path])
+def test_a_path_that_is_named_after_the_thread_is_known_whatever_its_type(tmp_path, monkeypatch, kind):
+    told = []
+    watch = types.SimpleNamespace(
+        folder=str(tmp_path),
+        frames=Frames(os.path.dirname(__file__)),
+        report=lambda name, *_, **__: told.append(name),
+    )
+    run = Run("one", types.SimpleNamespace(name="one"), "")
+    path = kind(tmp_path / f"export-{threading.current_thread().name}.csv")
+    OfChildren(watch).opened(run, path, "w")
+    assert told == []
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)  # another child, with the same thread's name
+    OfChildren(watch).opened(run, path, "w")
+    assert told == ["shared-name"]
+
+
+@pytest.mark.parametrize(("beside", "kinds"), [(True, ["connections-exhausted"]), (False, [])])
+def test_a_task_that_gets_nothing_out_of_a_lent_queue_is_explained_by_those_that_have_it(tmp_path, beside, kinds):
+    source = (
+        "import queue\n\npool = queue.Queue()\n\n\ndef task():\n    one = pool.get_nowait()\n"
+        "    try:\n        return one\n    finally:\n        pool.put(one)\n"
+    )
+    (tmp_path / "users_pool.py").write_text(source)
+    module = {}
+    exec(compile(source, str(tmp_path / "users_pool.py"), "exec"), module)
+    run, other = (Run(name, types.SimpleNamespace(name=name), "") for name in ("one", "two"))
+    told = []
+    detector = ExplainedSharing(
+        types.SimpleNamespace(
+            frames=Frames(str(tmp_path)),
+            pool=types.SimpleNamespace(name="threads"),
+            overlapped=lambda _run: True,
+            running=lambda: [run, other] if beside else [run],
+            report=lambda kind, *_, **__: told.append(kind),
+        )
+    )
+    with pytest.raises(queue.Empty) as raised:
+        module["task"]()
+    detector.failed(run, "FAILURE", raised.value)
+    assert told == kinds

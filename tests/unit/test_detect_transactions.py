@@ -1,7 +1,6 @@
 """When tasks that have one connection of sqlite3 are told of."""
 
 import itertools
-import sqlite3
 import sys
 import time
 import types
@@ -95,18 +94,25 @@ class Told:
             )
         )
 
+    def run(self, name):
+        return Run(name, types.SimpleNamespace(name=f"books.{name}", run=getattr(self.module, name)), "")
+
     def start(self, name):
-        task = types.SimpleNamespace(name=f"books.{name}", run=getattr(self.module, name))
-        self.runs.append(Run(f"{name}-{len(self.runs)}", task, ""))
+        self.runs.append(self.run(name))
         self.detector.started(self.runs[-1])
+
+    def until_told(self):
+        end = time.monotonic() + 5
+        while not self.kinds and time.monotonic() < end:
+            time.sleep(0.005)
 
     def ends(self):
         """Wait until nobody looks any more."""
         self.runs.clear()
         end = time.monotonic() + 5
-        while self.detector._following and time.monotonic() < end:
+        while self.detector._lookout.looking and time.monotonic() < end:
             time.sleep(0.005)
-        assert not self.detector._following
+        assert not self.detector._lookout.looking
         assert self.failed == []
 
 
@@ -121,7 +127,7 @@ class Told:
     ],
 )
 def test_only_statements_on_the_modules_connection_outside_of_a_lock_count(module, name, sends):
-    assert sends_without_lock(Sources().node(getattr(module, name).__code__), vars(module)) is sends
+    assert sends_without_lock(getattr(module, name), Sources()) is sends
 
 
 @pytest.mark.parametrize("green", [True, False])
@@ -140,22 +146,41 @@ def test_threads_that_begin_before_the_first_statement_are_told_of_once_there_is
     told.start("book")
     assert told.kinds == []
     module.books.execute("begin")
-    end = time.monotonic() + 5
-    while not told.kinds and time.monotonic() < end:
-        time.sleep(0.005)
+    told.until_told()
     told.ends()
     assert told.kinds == ["transaction-shared"]
 
 
-def test_nobody_looks_at_greenlets_from_outside(tmp_path, module):
-    """A statement gives up the interpreter's lock, so a transaction that no other greenlet sees would be seen."""
-    told = Told(tmp_path, module, green=True)
+def test_threads_that_begin_before_the_connection_is_there_are_told_of(tmp_path, module):
+    opened, module.books = module.books, None
+    told = Told(tmp_path, module, green=False)
     told.start("book")
     told.start("book")
-    module.books.execute("begin")
-    time.sleep(0.05)
+    opened.execute("begin")
+    module.books = opened
+    told.until_told()
     told.ends()
-    assert told.kinds == []
+    assert told.kinds == ["transaction-shared"]
+
+
+def test_threads_that_run_as_the_first_connection_is_opened_are_told_of(tmp_path, module):
+    opened, module.books = module.books, None
+    told = Told(tmp_path, module, green=False)
+    told.runs += [told.run("book"), told.run("book")]  # nobody was told of their beginning
+    told.detector._connects()
+    opened.execute("begin")
+    module.books = opened
+    told.until_told()
+    told.ends()
+    assert told.kinds == ["transaction-shared"]
+
+
+def test_nobody_looks_where_tasks_have_no_connection_in_common(tmp_path, module):
+    told = Told(tmp_path, module, green=False)
+    told.start("other")
+    told.start("other")
+    told.start("book")
+    assert not told.detector._lookout.looking
 
 
 @pytest.mark.parametrize("names", [("book",), ("book", "other"), ("guarded", "guarded")])
@@ -169,11 +194,19 @@ def test_a_task_alone_on_its_connection_or_behind_a_lock_is_not_told_of(tmp_path
     assert told.kinds == []
 
 
-def test_tasks_without_a_transaction_are_not_told_of(tmp_path, module):
-    assert isinstance(module.books, sqlite3.Connection)
-    told = Told(tmp_path, module, green=False)
+@pytest.mark.parametrize(
+    ("green", "statement"),
+    [
+        # A statement gives up the interpreter's lock: from outside a transaction is seen that no other greenlet sees.
+        (True, "begin"),
+        (False, "select 1"),
+    ],
+)
+def test_nothing_is_told_where_no_task_can_have_met_a_transaction(tmp_path, module, green, statement):
+    told = Told(tmp_path, module, green)
     told.start("book")
     told.start("book")
+    module.books.execute(statement)
     time.sleep(0.05)
     told.ends()
     assert told.kinds == []

@@ -366,7 +366,7 @@ def name_of(step: Step) -> str:
 
 
 #: Starts a native thread, whatever has been patched.
-Starter = Callable[[Callable[[], None], tuple[Any, ...]], int]
+Starter = Callable[[Callable[..., None], tuple[Any, ...]], int]
 
 
 def native_starter() -> Starter:

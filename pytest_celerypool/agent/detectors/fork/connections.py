@@ -57,10 +57,12 @@ def is_same(inherited: Inherited) -> bool:
         return False
 
 
-def holders_of(inode: int, kind: str = "socket") -> list[int]:
-    """Return the other processes of this worker that have a socket open: the parent and its children.
+def holders_of(link: str) -> list[int]:
+    """Return the other processes of this worker that have something open: the parent and its children.
 
     Where the system does not tell, the parent is taken to have it.
+
+    :param link: what the system says of a descriptor of it: ``socket:[INODE]``, ``pipe:[INODE]``, the path of a file.
     """
     try:
         members = family.members()
@@ -74,7 +76,7 @@ def holders_of(inode: int, kind: str = "socket") -> list[int]:
             links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
         except OSError:  # it has ended
             continue
-        if f"{kind}:[{inode}]" in links:
+        if link in links:
             found.append(pid)
     return found
 
@@ -191,7 +193,7 @@ class Connections(Detector):
 
     def _report(self, run: Run, inherited: Inherited, places: list[str], counted: str) -> None:
         self._seen.add(inherited.fd)
-        others = holders_of(inherited.inode)
+        others = holders_of(f"socket:[{inherited.inode}]")
         if not others:  # the parent has closed it: it is this child's alone
             return
         parent = family.main_pid()

@@ -73,7 +73,7 @@ class Programs(Detector):
         if run is None or inherited.inode in self._seen or _MARK in run.marks or not is_same(inherited):
             return
         run.marks[_MARK] = True  # looking who has the pipe takes a while: once for each task
-        children = [pid for pid in holders_of(inherited.inode, "pipe") if pid != family.main_pid()]
+        children = [pid for pid in holders_of(f"pipe:[{inherited.inode}]") if pid != family.main_pid()]
         frames = self.watch.frames
         frame = frames.user_frame(sys._getframe())
         if frame is None or not children:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.fork.connections import holders_of
 from pytest_celerypool.agent.detectors.fork.files import KIND
 from pytest_celerypool.agent.detectors.holders import definition, walk
 
@@ -52,7 +53,7 @@ class Rotations(Detector):
         if not self._in_child or type(handler).doRollover.__module__ != _LIBRARY or source in self._told:
             return
         run = self.watch.recorder.current()
-        others = [pid for pid in others_with(source) if pid != family.main_pid()]
+        others = [pid for pid in holders_of(os.path.realpath(source)) if pid != family.main_pid()]
         if run is None or not others:
             return
         self._told.add(source)
@@ -74,29 +75,3 @@ class Rotations(Detector):
             "program rotates",
             key=f"rotation {source}",
         )
-
-
-def others_with(path: str) -> list[int]:
-    """Return the other processes of this worker that have a file open; none where the system does not tell."""
-    try:
-        wanted = os.stat(path)
-        members = family.members()
-    except OSError:
-        return []
-    return [pid for pid in members if pid != os.getpid() and _has(pid, wanted)]
-
-
-def _has(pid: int, wanted: os.stat_result) -> bool:
-    folder = f"/proc/{pid}/fd"
-    try:
-        return any(_is(f"{folder}/{name}", wanted) for name in os.listdir(folder))
-    except OSError:  # it has ended
-        return False
-
-
-def _is(link: str, wanted: os.stat_result) -> bool:
-    try:
-        status = os.stat(link)
-    except OSError:  # closed since
-        return False
-    return (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino)

@@ -11,13 +11,14 @@ import ast
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.code.places import Sources
 from pytest_celerypool.agent.detectors.holders import Reached, additions, uses, walk
 from pytest_celerypool.agent.detectors.leaks.memory import is_bounded
-from pytest_celerypool.agent.detectors.state import sources as state_sources
+from pytest_celerypool.agent.detectors.state.sources import targets
 from pytest_celerypool.agent.reach import FILLS, Name, Reach, reach
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class PerGreenlet(Detector):
         self._entries: dict[tuple[str, Name], list[Entry]] = {}
         self._told: set[tuple[str, Name]] = set()
         self._made: Counter[tuple[str, Name, str]] = Counter()
+        self._sources = Sources()
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -86,7 +88,7 @@ class PerGreenlet(Detector):
         try:
             kept = self._kept[function]
         except KeyError:
-            kept = self._kept[function] = self._find(run.task)
+            kept = self._kept[function] = self._find(function)
         if kept is None:
             return
         left = list(self._left(kept))
@@ -96,33 +98,28 @@ class PerGreenlet(Detector):
             if is_dear(vars(kept.reach.value(name)).get(attribute)):
                 self._note_made(run, kept, name, attribute, line)
 
-    def _find(self, task: Any) -> Kept | None:
+    def _find(self, function: Any) -> Kept | None:
         """Return what a task may keep for its thread; ``None`` if nothing."""
-        found = reach(task.run, self.watch.frames.is_user)
+        found = reach(function, self.watch.frames.is_user)
         containers = [name for name, what in found.changes.items() if what & FILLS]
         containers = [name for name in containers if isinstance(found.value(name), list | dict | set)]
         held = [value for name in found.reads if issubclass(type(value := found.value(name)), threading.local)]
         by_identity = not found.calls.isdisjoint(_IDENTITIES)
-        missed = self._missed(task, found)
+        missed = self._missed(found)
         if not missed and not (containers and (held or by_identity)):
             return None
         return Kept(found, containers, held, by_identity, missed)
 
-    def _missed(self, task: Any, found: Reach) -> dict[tuple[Name, str], str]:
-        """Return the attributes of thread locals that a task sets in a branch only, and where."""
-        files = sorted({function.__code__.co_filename for function in found.functions})
+    def _missed(self, found: Reach) -> dict[tuple[Name, str], str]:
+        """Return the attributes of thread locals that a task sets where they are missing, and the line."""
         missed = {}
-        for name, changes in found.changes.items():
-            if not issubclass(type(found.value(name)), threading.local):
-                continue
-            for change in sorted(changes):
-                attribute = change[1:-1]
-                if change != f".{attribute}=":
-                    continue
-                assigns = state_sources.assigns_attribute(name.name, attribute)
-                line = state_sources.find(task, files, assigns)
-                if line is not None and state_sources.find(task, files, _in_a_branch(assigns)) is not None:
-                    missed[name, attribute] = self.watch.frames.place_of(*line)
+        for function in found.functions:
+            code = function.__code__
+            for target in _set_in_branches(self._sources.node(code)):
+                name = Name(id(function.__globals__), target.value.id)  # type: ignore[attr-defined]
+                if issubclass(type(found.value(name)), threading.local):
+                    place = self.watch.frames.place_of(code.co_filename, target.lineno, code.co_name)
+                    missed[name, target.attr] = place
         return missed
 
     @staticmethod
@@ -193,13 +190,13 @@ def is_dear(value: Any) -> bool:
     return library in _DEAR or (library not in sys.stdlib_module_names and cls.__init__ is not object.__init__)
 
 
-def _in_a_branch(assigns: Callable[[ast.AST], bool]) -> Callable[[ast.AST], bool]:
-    """Return what tells a branch with an assignment, as of ``if not hasattr(…)`` or ``except AttributeError``."""
-
-    def matches(node: ast.AST) -> bool:
-        return isinstance(node, ast.If | ast.ExceptHandler) and any(assigns(each) for each in ast.walk(node))
-
-    return matches
+def _set_in_branches(function: ast.AST | None) -> Iterator[ast.Attribute]:
+    """Yield the attributes of names that a function sets in an ``if`` or ``except``."""
+    for branch in ast.walk(function) if function is not None else ():
+        if isinstance(branch, ast.If | ast.ExceptHandler):
+            for target in (each for node in ast.walk(branch) for each in targets(node)):
+                if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                    yield target
 
 
 def _holds(value: Any, key: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import itertools
 import os
@@ -17,8 +16,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.alarm import Alarm, frame_of
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.promises.limits import definition
-from pytest_celerypool.agent.detectors.state.sources import find, name_of
-from pytest_celerypool.agent.handlers import catcher
+from pytest_celerypool.agent.handlers import Catcher, catcher
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -85,14 +83,24 @@ class Revocations(Detector):
         run = next((run for run in self.watch.running() if run.id == request.id), None)
         if run is None or "terminated" in run.marks:
             return
-        line = find(run.task, (), _catches_soft_limit) if soft_signal(more.get("signal", number)) else None
-        handler = None if line is None else self.watch.frames.place_of(*line)
         frame = frame_of(self.watch, run)
+        handler = self._awaits_soft_limit(frame) if soft_signal(more.get("signal", number)) else None
         if handler is not None and self.watch.pool.green:
             self._softly(run, handler, frame)
         self._tell(run, frame)
         if handler is not None:
             run.marks["terminated"].evidence.append(handler)
+
+    def _awaits_soft_limit(self, frame: FrameType | None) -> str | None:
+        """Return the clause by which a task would catch ``SoftTimeLimitExceeded`` where it is now, by that name."""
+        from billiard.exceptions import SoftTimeLimitExceeded
+
+        caught = catcher(frame, SoftTimeLimitExceeded)
+        return None if caught is None or caught.generic else self._place(caught)
+
+    def _place(self, caught: Catcher) -> str:
+        code = caught.frame.f_code
+        return self.watch.frames.place_of(code.co_filename, caught.line, code.co_name)
 
     def _softly(self, run: Run, handler: str, frame: FrameType | None) -> None:
         """Tell of a task that awaits ``SoftTimeLimitExceeded`` of this signal, and gets something else."""
@@ -120,10 +128,7 @@ class Revocations(Detector):
         frames = self.watch.frames
         user = frames.user_frame(frame) if frame is not None else None
         caught = catcher(frame, self._raised()) if self._raises() else None
-        text = None
-        if caught is not None and caught.generic:
-            code = caught.frame.f_code
-            text = frames.place_of(code.co_filename, caught.line, code.co_name)
+        text = self._place(caught) if caught is not None and caught.generic else None
         run.marks["terminated"] = mark = Told(time.monotonic(), frames.stack(user), text)
         run.marks.setdefault("thread", originals.get_ident())
         self._alarm.at(
@@ -185,12 +190,6 @@ def soft_signal(given: Any) -> bool:
     """Whether a signal, given as a name or number, is the one on which prefork raises ``SoftTimeLimitExceeded``."""
     text = str(int(given)) if isinstance(given, int) else str(given).upper().removeprefix("SIG")
     return text in _SOFT
-
-
-def _catches_soft_limit(node: ast.AST) -> bool:
-    if not isinstance(node, ast.ExceptHandler) or node.type is None:
-        return False
-    return any(name_of(each) == "SoftTimeLimitExceeded" for each in ast.walk(node.type))
 
 
 class Recycling(Detector):

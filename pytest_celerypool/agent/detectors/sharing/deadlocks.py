@@ -25,9 +25,9 @@ from pytest_celerypool.agent.detectors.code.places import (
     resolve,
     resolve_callable,
 )
-from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, native_starter
+from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of
 from pytest_celerypool.agent.detectors.fork.locks import is_held
-from pytest_celerypool.agent.detectors.holders import mentions
+from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
 from pytest_celerypool.agent.detectors.state.changes import name_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
@@ -85,7 +85,8 @@ class Deadlocks(Detector):
         super().__init__(watch)
         self._reader = Reader(watch.frames)
         self._locks = LocksOfFrames(self._reader)
-        self._looking = False
+        self._lookout = Lookout(self, self._look_on, _USES_LOCKS)
+        self._before: dict[int, tuple[int, int]] = {}
         self._told: set[frozenset[str]] = set()
 
     @classmethod
@@ -95,27 +96,16 @@ class Deadlocks(Detector):
 
     def started(self, run: Run) -> None:
         """A task begins: look from now on, if it is not the only one."""
-        if not self._looking and len(self.watch.recorder.running) > 1:
-            self._looking = True
-            native_starter()(self._look_on, ())
+        if not self._lookout.looking and len(self.watch.recorder.running) > 1:
+            self._before = {}
+            self._lookout.begin(_POLL_S)
 
-    def _look_on(self) -> None:
-        """Look as long as tasks overlap; runs in a native thread of its own."""
-        try:
-            if not mentions(self.watch.frames, _USES_LOCKS):
-                self.rest("started")
-                return
-            pause = _POLL_S
-            before: dict[int, tuple[int, int]] = {}
-            while self.active and len(self.watch.recorder.running) > 1:
-                originals.sleep(pause)
-                began = time.monotonic()
-                before = self._look(before)
-                pause = max(_POLL_S, _POLLS * (time.monotonic() - began))
-        except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
-            self.watch.switch_off(self, exc)
-        finally:
-            self._looking = False
+    def _look_on(self) -> float | None:
+        """Look as long as tasks overlap; returns the seconds until the next look."""
+        began = time.monotonic()
+        self._before = self._look(self._before)
+        pause = max(_POLL_S, _POLLS * (time.monotonic() - began))
+        return pause if len(self.watch.recorder.running) > 1 else None
 
     def _look(self, before: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
         """Compare where tasks stand with where they stood at the last look; return where they do."""

@@ -12,7 +12,6 @@ import itertools
 from collections import Counter
 from typing import Any
 
-from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import flow_of_task
 from pytest_celerypool.agent.detectors.code.flow import Step
@@ -33,10 +32,10 @@ from pytest_celerypool.agent.detectors.code.standing import (
     Standing,
     frames_of,
     name_of,
-    native_starter,
     noted_at,
 )
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_same_call
+from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
@@ -91,11 +90,10 @@ class Sharing(Detector):
         self._begins: dict[str, list[Step]] = {}
         self._looked: Counter[str] = Counter()
         self._alive: dict[int, Neighbour] = {}
-        self._looking = False
+        self._lookout = Lookout(self, self._look_on)
         self._wait_s = FIRST_WAIT_S
         self._reported: dict[tuple[str, str, str], set[str]] = {}
         self._suspects: list[tuple[Place, Step, Step, Neighbour, list[str]]] = []
-        self._start: Any = None
         self.rest("ended")
 
     # -- what runs for every task
@@ -120,10 +118,7 @@ class Sharing(Detector):
                 neighbour.beside.append(other)
             alive[id(run)] = neighbour
             self._wait_s = FIRST_WAIT_S
-            if not self._looking:
-                self._looking = True
-                self._start = self._start or native_starter()
-                self._start(self._look_on, ())
+            self._lookout.begin(FIRST_WAIT_S)
         else:
             alive[id(run)] = neighbour
 
@@ -137,7 +132,7 @@ class Sharing(Detector):
 
     def forked(self) -> None:
         """Go on in a child, where nothing runs yet."""
-        self._alive, self._suspects, self._looking = {}, [], False
+        self._alive, self._suspects, self._lookout = {}, [], Lookout(self, self._look_on)
 
     def remove(self) -> None:
         """End; the thread ends when it finds nothing to look at."""
@@ -168,17 +163,11 @@ class Sharing(Detector):
 
     # -- looking
 
-    def _look_on(self) -> None:
-        """Look as long as tasks overlap; runs in a native thread of its own."""
-        try:
-            while len(self._alive) > 1:
-                originals.sleep(self._wait_s)
-                self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
-                self._look()
-        except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
-            self.watch.switch_off(self, exc)
-        finally:
-            self._looking = False
+    def _look_on(self) -> float | None:
+        """Look as long as tasks overlap; returns the seconds until the next look."""
+        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+        self._look()
+        return self._wait_s if len(self._alive) > 1 else None
 
     def _look(self) -> None:
         standings = []

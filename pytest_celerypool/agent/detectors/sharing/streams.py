@@ -22,7 +22,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, resolve
 from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of
-from pytest_celerypool.agent.detectors.holders import mentions
+from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
 from pytest_celerypool.agent.detectors.state.changes import name_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Streams(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._reader = Reader(watch.frames)
-        self._looking = False
+        self._lookout = Lookout(self, self._look_on, _MAKES)
         self._told: set[str] = set()
 
     @classmethod
@@ -75,24 +75,15 @@ class Streams(Detector):
 
     def started(self, run: Run) -> None:
         """A task begins: look from now on, if it is not the only one."""
-        if not self._looking and len(self.watch.recorder.running) > 1:
-            self._looking = True
-            originals.start_new_thread(self._look_on, ())
+        if not self._lookout.looking and len(self.watch.recorder.running) > 1:
+            self._lookout.begin(0.0)
 
-    def _look_on(self) -> None:
-        """Look as long as tasks overlap; runs in a thread of its own."""
-        try:
-            if not mentions(self.watch.frames, _MAKES):
-                self.rest("started")
-                return
-            while self.active and len(self.watch.recorder.running) > 1:
-                began = time.monotonic()
-                self._look()
-                originals.sleep(max(_POLL_S, _POLLS * (time.monotonic() - began - _AGAIN_S)))
-        except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
-            self.watch.switch_off(self, exc)
-        finally:
-            self._looking = False
+    def _look_on(self) -> float | None:
+        """Look as long as tasks overlap; returns the seconds until the next look."""
+        began = time.monotonic()
+        self._look()
+        pause = max(_POLL_S, _POLLS * (time.monotonic() - began - _AGAIN_S))
+        return pause if len(self.watch.recorder.running) > 1 else None
 
     def _look(self) -> None:
         before = {id(each.run): each for each in self._readings()}

@@ -19,12 +19,12 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import names_of
 from pytest_celerypool.agent.detectors.code.places import Sources
 from pytest_celerypool.agent.detectors.code.standing import function_of
 from pytest_celerypool.agent.detectors.holders import uses, walk
+from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
 from pytest_celerypool.agent.detectors.state.changes import name_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class Transactions(Detector):
         super().__init__(watch)
         self._names: dict[Any, tuple[dict[str, Any], frozenset[str]]] = {}
         self._told: set[tuple[str, str]] = set()
-        self._following = False
+        self._sources = Sources()
+        self._lookout = Lookout(self, self._look_on)
+        self._until = 0.0
         self.rest("started")
 
     @classmethod
@@ -69,42 +71,43 @@ class Transactions(Detector):
     def _connects(self, *_: Any, **__: Any) -> None:
         if "started" in self.resting:
             self.listen("started")
-            self._follow()
+            for run in self.watch.running():
+                self._follow(run)
 
     def started(self, run: Run) -> None:
         """A task begins."""
         self._look(run)
-        self._follow()
+        self._follow(run)
 
     def _look(self, run: Run) -> None:
         """Look whether a task has a transaction in common with others."""
+        for name, value, others in self._shared(run):
+            if value is not None and _is_open(value):
+                self._report(run, name, value, others)
+
+    def _shared(self, run: Run) -> Iterator[tuple[str, Any, list[Run]]]:
+        """Yield the connections that a task has in common with others; ``None`` for one that is yet to be opened."""
         module, names = self._used_by(run)
         connection = sys.modules["sqlite3"].Connection
-        for name in names:
-            value = module.get(name)
-            if isinstance(value, connection) and (run.task.name, name) not in self._told and _is_open(value):
+        for name in names & module.keys():
+            value = module[name]
+            if (value is None or isinstance(value, connection)) and (run.task.name, name) not in self._told:
                 others = self._users(run, module, name)
                 if others:
-                    self._report(run, name, value, others)
+                    yield name, value, others
 
-    def _follow(self) -> None:
+    def _follow(self, run: Run) -> None:
         """Look at threads that have begun at once for a while: before the first statement of any, or the connection."""
-        if not self.watch.pool.green and not self._following and len(self.watch.running()) > 1:
-            self._following = True
-            originals.start_new_thread(self._look_on, ())
+        if not self.watch.pool.green and not self._lookout.looking and any(self._shared(run)):
+            self._until = time.monotonic() + _FOLLOW_S
+            self._lookout.begin(0.0)
 
-    def _look_on(self) -> None:
-        """Look again and again; runs in a thread of its own."""
-        try:
-            end = time.monotonic() + _FOLLOW_S
-            while self.active and len(running := self.watch.running()) > 1 and time.monotonic() < end:
-                for run in running:
-                    self._look(run)
-                originals.sleep(_LOOK_S)
-        except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
-            self.watch.switch_off(self, exc)
-        finally:
-            self._following = False
+    def _look_on(self) -> float | None:
+        """Look at all that run; returns the seconds until the next look."""
+        running = self.watch.running()
+        for run in running:
+            self._look(run)
+        return _LOOK_S if len(running) > 1 and time.monotonic() < self._until else None
 
     def _users(self, run: Run, module: dict[str, Any], name: str) -> list[Run]:
         """Return the other tasks that run and use a global."""
@@ -119,8 +122,7 @@ class Transactions(Detector):
             module = {} if function is None else function.__globals__
             guarded = any(_is_lock(name, module) for name in used)
             if guarded and function is not None:
-                node = Sources().node(function.__code__)
-                guarded = node is None or not sends_without_lock(node, module)
+                guarded = not sends_without_lock(function, self._sources)
             known = self._names[task.name] = module, frozenset() if guarded else used
         return known
 
@@ -131,7 +133,7 @@ class Transactions(Detector):
     def _statements(self, run: Run) -> list[str]:
         """Return the lines of a task's own function that send a statement or end a transaction."""
         function = function_of(run.task, self.watch.frames)
-        node = None if function is None else Sources().node(function.__code__)
+        node = None if function is None else self._sources.node(function.__code__)
         if function is None or node is None:
             return []
         code = function.__code__
@@ -164,22 +166,23 @@ def _is_lock(name: str, module: dict[str, Any]) -> bool:
     return bool(_LOCK.search(name)) or hasattr(type(module.get(name)), "acquire")
 
 
-def sends_without_lock(function: ast.AST, module: dict[str, Any]) -> bool:
+def sends_without_lock(function: types.FunctionType, sources: Sources) -> bool:
     """Whether a function sends a statement, or ends a transaction, while it has no lock that it has taken itself.
 
-    :param module: its globals. Only what comes from one of them is taken for a connection: ``database.execute``, or
-        what a function of the module has returned.
+    Only what comes from a global is taken for a connection: ``database.execute``, or what a function of the module has
+    returned. Of a function without source it is not known, and so not said.
     """
-    if any(isinstance(node, ast.Attribute) and node.attr == "acquire" for node in ast.walk(function)):
+    node, module = sources.node(function.__code__), function.__globals__
+    if node is None or any(isinstance(each, ast.Attribute) and each.attr == "acquire" for each in ast.walk(node)):
         return False
     assigned = {
-        target.id: node.value
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
+        target.id: each.value
+        for each in ast.walk(node)
+        if isinstance(each, ast.Assign)
+        for target in each.targets
         if isinstance(target, ast.Name)
     }
-    return any(_is_connection(owner, module, assigned) for owner in _asked_without_lock(function, module))
+    return any(_is_connection(owner, module, assigned, sources) for owner in _asked_without_lock(node, module))
 
 
 def _asked_without_lock(node: ast.AST, module: dict[str, Any]) -> Iterator[ast.expr]:
@@ -197,17 +200,19 @@ def _asked_without_lock(node: ast.AST, module: dict[str, Any]) -> Iterator[ast.e
         yield from _asked_without_lock(child, module)
 
 
-def _is_connection(node: ast.expr | None, module: dict[str, Any], assigned: dict[str, ast.expr]) -> bool:
+def _is_connection(
+    node: ast.expr | None, module: dict[str, Any], assigned: dict[str, ast.expr], sources: Sources
+) -> bool:
     """Whether an expression is likely a connection that the module keeps, or a cursor of it."""
     if isinstance(node, ast.Name):
         others = {name: value for name, value in assigned.items() if name != node.id}
         if node.id in assigned:
-            return _is_connection(assigned[node.id], module, others)
+            return _is_connection(assigned[node.id], module, others, sources)
         return issubclass(type(module.get(node.id)), sys.modules["sqlite3"].Connection)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.attr == "cursor" and _is_connection(node.func.value, module, assigned)
+        return node.func.attr == "cursor" and _is_connection(node.func.value, module, assigned, sources)
     function = module.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
-    definition = Sources().node(function.__code__) if isinstance(function, types.FunctionType) else None
+    definition = sources.node(function.__code__) if isinstance(function, types.FunctionType) else None
     return definition is not None and any(
         isinstance(each, ast.Return) and isinstance(each.value, ast.Name) and each.value.id in module
         for each in ast.walk(definition)
