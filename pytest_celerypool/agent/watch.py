@@ -65,6 +65,8 @@ class Watch:
         self._detectors: list[Detector] = []
         self._starters: Listeners = ()
         self._enders: Listeners = ()
+        #: Of those two what wants to hear of a task, by its name.
+        self._of_task: dict[str, tuple[Listeners, Listeners]] = {}
         self._marked: Listeners = ()
         self._failers: Listeners = ()
         self._returners: Listeners = ()
@@ -158,6 +160,19 @@ class Watch:
         self._failers = self._listeners("failed")
         self._returners = self._listeners("returned")
         self._openers = self._listeners("opened")
+        self._of_task = {}
+
+    def forget(self, task: str) -> None:
+        """Find out anew which detectors want to hear of a task; to be called when one begins to pass over it."""
+        self._of_task.pop(task, None)
+
+    def _bind_task(self, task: str) -> tuple[Listeners, Listeners]:
+        starters, enders = (
+            tuple(pair for pair in listeners if (task, method) not in pair[0].passed)
+            for listeners, method in ((self._starters, "started"), (self._enders, "ended"))
+        )
+        self._of_task[task] = starters, enders
+        return starters, enders
 
     def _listeners(self, method: str) -> Listeners:
         return tuple(
@@ -170,8 +185,9 @@ class Watch:
         """Tell the detectors that a task begins in this slot."""
         self.starts += 1
         run.number = self.starts if len(self.recorder.running) == 1 else -self.starts
+        task = run.task.name
         # As _call() does; here and where tasks return and end it would cost as much again as the detectors mostly do.
-        for detector, tell in self._starters:
+        for detector, tell in (self._of_task.get(task) or self._bind_task(task))[0]:
             try:
                 tell(run)
             except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
@@ -179,7 +195,8 @@ class Watch:
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Tell the detectors that a task leaves its slot."""
-        for detector, tell in self._enders:
+        task = run.task.name
+        for detector, tell in (self._of_task.get(task) or self._bind_task(task))[1]:
             try:
                 tell(run, state, exc)
             except Exception as error:  # noqa: BLE001 - a detector spoils nothing

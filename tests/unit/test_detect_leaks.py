@@ -313,6 +313,7 @@ def test_what_is_made_because_a_thread_has_none_is_told_of_if_each_task_makes_on
             pool=types.SimpleNamespace(name="gevent"),
             limit=lambda _kind: 3,
             report=lambda kind, *_, **__: told.append(kind),
+            forget=lambda _task: None,
         )
     )
 

@@ -505,20 +505,37 @@ def test_what_changes_the_decimal_context_is_recognised(source, sets_it):
     assert any(map(state_sources.sets_decimal_context, ast.walk(ast.parse(source)))) is sets_it
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "sys.argv = ['report']",
-        "old, sys.argv = sys.argv, []",
-        "mock.patch('sys.argv', ['report'])",
-        "mock.patch.object(sys, 'argv', [])",
-    ],
-)
+REPLACING = [
+    "sys.argv = ['report']",
+    "old, sys.argv = sys.argv, []",
+    "mock.patch('sys.argv', ['report'])",
+    "mock.patch.object(sys, 'argv', [])",
+]
+
+
+@pytest.mark.parametrize("source", REPLACING)
 def test_what_replaces_an_attribute_of_a_module_is_recognised(source):
     nodes = list(ast.walk(ast.parse(source)))
     assert any(map(state_sources.replaces("sys", "argv"), nodes))
     assert not any(map(state_sources.replaces("sys", "stdin"), nodes))
     assert not any(map(state_sources.replaces("other", "argv"), nodes))
+
+
+@pytest.mark.parametrize(
+    ("source", "may"),
+    [
+        *((source, True) for source in REPLACING),
+        ("sys.argv += ['more']", True),
+        ("sys . argv = []", True),
+        ("setattr(\n    sys,\n    'argv',\n    [])", True),
+        ("sys.argv[1:]", False),
+        ("sys.argv.copy()", False),
+        ("argv = []", False),
+        ("sys.argv0 = 1", False),
+    ],
+)
+def test_a_text_that_cannot_replace_an_attribute_is_told_from_one_that_may(source, may):
+    assert state_sources.may_replace(source, "sys", "argv") is may
 
 
 def test_what_programs_assign_to_is_found_and_named():
@@ -559,7 +576,24 @@ def test_what_a_task_replaces_in_others_is_found(tmp_path, monkeypatch):
     }
 
 
-def test_what_a_task_puts_there_is_never_asked_whether_it_is_equal(watch, ledger, monkeypatch):
+@pytest.fixture
+def tasks_of(watch, tmp_path):
+    """Return the tasks of a file with this text, as runs by name that have not begun."""
+
+    def make(text, *names):
+        path = tmp_path / "tasks.py"
+        path.write_text(text)
+        module = {}
+        exec(compile(text, str(path), "exec"), module)
+        runs = {name: watch.run(name) for name in names}
+        for name, run in runs.items():
+            run.task.run = module[name]
+        return runs
+
+    return make
+
+
+def test_what_a_task_puts_there_is_never_asked_whether_it_is_equal(watch, ledger, tasks_of, monkeypatch):
     """As with arrays, whose answer is no truth value."""
 
     class Odd:
@@ -568,25 +602,32 @@ def test_what_a_task_puts_there_is_never_asked_whether_it_is_equal(watch, ledger
 
         __hash__ = None
 
-    detector = Assigned(watch, ledger)
-    watch.begin(watch.run("other"), detector)
-    run = watch.begin(watch.run("assigns"), detector)
-    monkeypatch.setattr(sys, "argv", Odd())
-    watch.end(run, detector)
-    watch.begin(watch.run("next"), detector)
-
-
-def test_only_the_task_that_has_the_line_is_named_as_the_one_that_replaces(watch, ledger, tmp_path, monkeypatch):
-    path = tmp_path / "tasks.py"
-    path.write_text(
-        "import socket\n\ndef proxied():\n    socket.socket = None\n\ndef reads():\n    ...\n\ndef begins():\n    ...\n"
+    runs = tasks_of(
+        "import sys\n\ndef before():\n    ...\n\ndef assigns():\n    sys.argv = []\n\ndef after():\n    ...\n",
+        *("before", "assigns", "after"),
     )
-    module = {}
-    exec(compile(path.read_text(), str(path), "exec"), module)
     detector = Assigned(watch, ledger)
-    runs = {name: watch.run(name) for name in ("reads", "proxied", "begins")}
-    for name, run in runs.items():
-        run.task.run = module[name]
+    watch.begin(runs["before"], detector)
+    watch.begin(runs["assigns"], detector)
+    monkeypatch.setattr(sys, "argv", Odd())
+    watch.end(runs["assigns"], detector)
+    watch.begin(runs["after"], detector)
+    assert detector._replaced() is not None
+
+
+def test_what_no_file_of_a_task_replaces_is_not_compared(watch, ledger, tasks_of):
+    runs = tasks_of("import sys, time\n\ndef reads():\n    sys.stdout.write(str(time.time()))\n", "reads")
+    detector = Assigned(watch, ledger)
+    watch.begin(runs["reads"], detector)
+    assert detector._places.known == ()
+
+
+def test_only_the_task_that_has_the_line_is_named_as_the_one_that_replaces(watch, ledger, tasks_of, monkeypatch):
+    runs = tasks_of(
+        "import socket\ndef proxied():\n    socket.socket = None\ndef reads():\n    ...\ndef begins():\n    ...\n",
+        *("reads", "proxied", "begins"),
+    )
+    detector = Assigned(watch, ledger)
     watch.begin(runs["reads"], detector)
     watch.begin(runs["proxied"], detector)
     monkeypatch.setattr(socket, "socket", None)

@@ -296,7 +296,7 @@ def test_the_memory_at_the_end_is_read_for_a_task_that_was_alone(recorder: Any, 
         recorder.running["another"] = None
     recorder._on_prerun(task_id="1", task=task_named("proj.task"))
     kept = b"x" * (64 << 20)
-    recorder._clocks._memory_read = time.monotonic()
+    recorder._clocks._memory_read = time.monotonic() + 60.0  # just now, however long the next line takes
     recorder._on_postrun(task_id="1", task=task_named("proj.task"), state="SUCCESS")
     start, end = records(trace)
     assert (end["mem"] - start["mem"] > len(kept) / 2) is alone

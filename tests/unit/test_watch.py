@@ -59,6 +59,14 @@ class Resting(Told):
         self.rest("ended")
 
 
+class Passing(Told):
+    """Is done with a task of a name once it has begun."""
+
+    def started(self, run):
+        super().started(run)
+        self.pass_over(run.task.name, "started", "ended")
+
+
 class Failing(Detector):
     """Raises where it is told of anything."""
 
@@ -95,7 +103,7 @@ class Recorder:
         self.failures.append(where)
 
 
-CLASSES = (Told, Marked, Resting, Failing, Replacing, AlsoReplacing)
+CLASSES = (Told, Marked, Resting, Passing, Failing, Replacing, AlsoReplacing)
 
 
 def make(recorder, *names):
@@ -120,8 +128,8 @@ def watch(recorder, monkeypatch):
     made.remove()
 
 
-def begin(watch, task_id="1"):
-    run = watch.recorder.running["slot"] = Run(task_id, SimpleNamespace(name="t.t"), "")
+def begin(watch, task_id="1", name="t.t"):
+    run = watch.recorder.running["slot"] = Run(task_id, SimpleNamespace(name=name), "")
     watch.started(run)
     return run
 
@@ -154,6 +162,24 @@ def test_a_detector_that_rests_is_told_again_when_it_listens(recorder, watch):
     resting.rest("ended")
     other.ended(begin(other, "3"), "SUCCESS", None)
     assert [each for each in Told.heard if each[0] == "ended"] == [("ended", "2", "SUCCESS")]
+    other.remove()
+
+
+def test_a_detector_that_passes_over_tasks_of_a_name_is_told_of_all_others(recorder, watch):
+    watch.remove()
+    other = make(recorder, "Passing", "Resting")
+    other.install()
+    for number, name in enumerate(("t.a", "t.a", "t.b")):
+        other.ended(begin(other, str(number), name), "SUCCESS", None)
+    passing, resting = other._detectors
+    resting.listen("ended")
+    passing.listen("opened")
+    other.ended(begin(other, "3", "t.a"), "SUCCESS", None)
+    # Resting is told of every start, and of ends since it listens; Passing of the first start of each name.
+    assert [each[:2] for each in Told.heard] == [
+        *(("started", "0"), ("started", "0"), ("started", "1"), ("started", "2"), ("started", "2")),
+        *(("started", "3"), ("ended", "3")),
+    ]
     other.remove()
 
 

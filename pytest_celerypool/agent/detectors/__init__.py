@@ -99,6 +99,8 @@ class Detector:
         self._patches: list[tuple[Any, str, Any, Any]] = []
         #: The names of methods that need not be called for now.
         self.resting: set[str] = set()
+        #: Tasks by name, each with one of those methods that is not called for it.
+        self.passed: set[tuple[str, str]] = set()
 
     def rest(self, *methods: str) -> None:
         """Not be called for every task by some of :meth:`started`, :meth:`ended` and the like, until :meth:`listen`."""
@@ -109,6 +111,15 @@ class Detector:
         """End :meth:`rest`."""
         self.resting.difference_update(methods)
         self.watch.bind()
+
+    def pass_over(self, task: str, *methods: str) -> None:
+        """Not be called for the tasks of a name any more, by :meth:`started`, :meth:`ended` or both.
+
+        Of what there may be to see nothing is to depend on their arguments. A detector with a :attr:`mark` hears of
+        the ends of tasks that have it all the same.
+        """
+        self.passed.update((task, method) for method in methods)
+        self.watch.forget(task)
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:

@@ -90,6 +90,7 @@ class PerGreenlet(Detector):
         except KeyError:
             kept = self._kept[function] = self._find(function)
         if kept is None:
+            self.pass_over(run.task.name, "ended")
             return
         left = list(self._left(kept))
         for name, key in left:

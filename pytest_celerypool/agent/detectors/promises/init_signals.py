@@ -68,7 +68,6 @@ class InitSignals(Detector):
         self._exits: list[Any] = []
         self._receivers: tuple[tuple[str, Any], ...] = ()
         self._reaches = Reaches(self.watch.frames.is_user)
-        self._looked: set[str] = set()
         self.rest("ended")
 
     def install(self) -> None:
@@ -83,11 +82,10 @@ class InitSignals(Detector):
 
     def started(self, run: Run) -> None:
         """Find the receivers, once the application has connected all of them."""
-        if run.task.name not in self._looked:
-            self._looked.add(run.task.name)
-            self._receivers = tuple(self._missed())
-            if self._receivers:
-                self.listen("ended")
+        self.pass_over(run.task.name, "started")
+        self._receivers = tuple(self._missed())
+        if self._receivers:
+            self.listen("ended")
 
     def _missed(self) -> Iterable[tuple[str, Any]]:
         from celery import signals

@@ -62,7 +62,6 @@ class Children(Detector):
         self._read_to = 0
         self._rest = b""
         self._changes: dict[tuple[int, str], list[Change]] = {}
-        self._shares: dict[str, bool] = {}
         self._looked: Counter[str] = Counter()
         self._reported: Counter[tuple[str, str, str]] = Counter()
         self._running: dict[int, Execution] = {}
@@ -81,15 +80,15 @@ class Children(Detector):
     def started(self, run: Run) -> None:
         """Note what the places hold that the task may change."""
         name = run.task.name
-        if self._shares.get(name) is False or self._looked[name] >= MOST_EXECUTIONS:
-            return
-        self._looked[name] += 1
         request = run.task.request_stack.top
         args, kwargs = request.args or (), request.kwargs or {}
         flow = flow_of_task(self.reader, run.task, args, kwargs)
-        if name not in self._shares:
-            self._shares[name] = flow is not None and _shares(flow)
-        if flow is None or not self._shares[name]:
+        self._looked[name] += 1
+        unshared = self._looked[name] == 1 and (flow is None or not _shares(flow))
+        if unshared or self._looked[name] > MOST_EXECUTIONS:
+            self.pass_over(name, "started", "ended")
+            return
+        if flow is None:
             return
         execution = self._running[id(run)] = Execution(flow, (*args, *kwargs.values()))
         for step in flow.steps:

@@ -85,8 +85,7 @@ class Sharing(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._reader = Reader(watch.frames)
-        self._touches: dict[str, bool] = {}
-        #: By task: what receivers of ``task_prerun`` write.
+        #: By task, of those that may write what others share: what receivers of ``task_prerun`` write.
         self._begins: dict[str, list[Step]] = {}
         self._looked: Counter[str] = Counter()
         self._alive: dict[int, Neighbour] = {}
@@ -101,14 +100,12 @@ class Sharing(Detector):
     def started(self, run: Run) -> None:
         """Remember a task that may write what others share, and look if there is another."""
         task = run.task
-        touches = self._touches.get(task.name)
-        if touches is None:
-            touches = self._touches[task.name] = self._may_write(task)
-            if touches:
-                self.listen("ended")
-                self._begins[task.name] = self._reader.steps_of_prerun(task)
-        if not touches:
-            return
+        if task.name not in self._begins:
+            if not self._may_write(task):
+                self.pass_over(task.name, "started", "ended")
+                return
+            self._begins[task.name] = self._reader.steps_of_prerun(task)
+            self.listen("ended")
         alive = self._alive
         begins = self._begins[task.name]
         neighbour = Neighbour(run, {step.place.identity: step.place.value() for step in begins})  # type: ignore[union-attr]

@@ -7,6 +7,7 @@ No function is called that could be watched.
 from __future__ import annotations
 
 import ast
+import linecache
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from itertools import repeat
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors.code.calls import flow_of_task, names_of
 from pytest_celerypool.agent.detectors.code.places import Scope, resolve, same
 from pytest_celerypool.agent.detectors.code.standing import Reader, function_of
@@ -70,52 +72,74 @@ class Assigned:
         self._running = watch.recorder.running
         self._reader = Reader(watch.frames)
         #: Replaced as a whole when a task is learned of: slots may be threads.
-        self._places: Places | None = None
+        self._places = Places.of(())
+        #: The files in which tasks are defined.
+        self._read: set[str] = set()
         #: Of each task that has been looked at, what it assigns in libraries, by the number of the place.
         self._assigns: dict[str, dict[int, Assignment]] = {}
+        self._learning = originals.allocate_lock()
         #: The last tasks that have ended, and how many had begun by then: a task keeps no other one alive.
         self._ended: deque[tuple[int, Run]] = deque(maxlen=_MOST_ENDED)
 
     def forked(self) -> None:
         """Begin anew in a new process, with streams of its own."""
-        self._places, self._assigns = None, {}
+        self._places, self._read, self._assigns = Places.of(()), set(), {}
+        self._learning = originals.allocate_lock()
 
     def started(self, run: Run) -> None:
         """A task begins: another one may have replaced something for a while."""
         if run.task.name not in self._assigns:
-            self._learn(run.task)
+            with self._learning:
+                self._learn(run.task)
         now = self._replaced() if run.number < 0 else None
         if now is not None:
             self._compare(run, now, self._began)
 
     def ended(self, run: Run) -> None:
         """A task ends."""
+        if not self._places.known:
+            return
         self._ended.append((self._watch.starts, run))
         now = self._replaced()
         if now is not None:
             self._compare(run, now, self._left)
 
     def _learn(self, task: Any) -> None:
-        """Read what a task replaces that others do not."""
-        places = self._places or Places.of(assigned())
+        """Read what a task replaces; what no file of a task mentions need not be compared, nothing is said of it."""
+        places = self._places
         numbers = {(id(owner), name): number for number, (owner, name, _) in enumerate(places.known)}
+        new: list[tuple[Any, str, Subject]] = []
+
+        def number_of(owner: Any, name: str, subject: Subject) -> int:
+            number = numbers.setdefault((id(owner), name), len(numbers))
+            if number == len(places.known) + len(new):
+                new.append((owner, name, subject))
+            return number
+
+        for owner, name, subject in self._mentioned(state_sources.task_line(task).filename):
+            number_of(owner, name, subject)
         flow = flow_of_task(self._reader, task)
         assigns: dict[int, Assignment] = {}
-        new: list[tuple[Any, str, Subject]] = []
         for each in () if flow is None else assigned_by(flow, self._watch.frames):
-            number = numbers.setdefault((id(each.owner), each.name), len(numbers))
-            if number == len(places.known) + len(new):
-                new.append((each.owner, each.name, each.subject))
+            number = number_of(each.owner, each.name, each.subject)
             if number not in assigns or not assigns[number].certain:
                 assigns[number] = each
         more = Places.of(new)
         self._places = Places(*(mine + theirs for mine, theirs in zip(places, more, strict=True)))
         self._assigns[task.name] = assigns
 
+    def _mentioned(self, filename: str) -> list[tuple[Any, str, Subject]]:
+        """Return of what many programs replace what a file may."""
+        if filename in self._read:
+            return []
+        self._read.add(filename)
+        text = "".join(linecache.getlines(filename))
+        return [each for each in assigned() if state_sources.may_replace(text, each[0].__name__, each[1])]
+
     def _replaced(self) -> tuple[Any, ...] | None:
         """Return what there is now if something is not what the worker has, as the start and end of each task ask."""
         places = self._places
-        if places is None:
+        if not places.known:
             return None
         now = places.now()
         # By identity: what a task has put there may compare as it likes.
@@ -123,14 +147,13 @@ class Assigned:
 
     def _compare(self, run: Run, values: tuple[Any, ...], judge: Callable[[Run, int, Any, Any], None]) -> None:
         places = self._places
-        usual = () if places is None else places.usual
         # Another thread may have learned of a place since.
-        for number, (before, now) in enumerate(zip(usual, values, strict=False)):
+        for number, (before, now) in enumerate(zip(places.usual, values, strict=False)):
             if now is not before and self._known(number)[2].key not in self._ledger.active:
                 judge(run, number, before, now)
 
     def _known(self, number: int) -> tuple[Any, str, Subject]:
-        return self._places.known[number]  # type: ignore[union-attr]
+        return self._places.known[number]
 
     def _began(self, run: Run, number: int, before: Any, now: Any) -> None:
         """Something is replaced as a task begins: it hurts one that does not replace it itself."""
@@ -161,8 +184,7 @@ class Assigned:
             self._ledger.report_changed(change, beside, "that of another task is left in place")
         else:
             self._ledger.report_left(change)
-        if self._places is not None:
-            self._places = self._places._replace(usual=self._places.now())
+        self._places = self._places._replace(usual=self._places.now())
 
     def _within(self, run: Run, number: int, change: Change, running: list[Run]) -> None:
         """What others have replaced stood from the beginning of a task to its end, and the task replaced it as well."""

@@ -122,7 +122,7 @@ class Ledger:
                 for change in list(changes):
                     if change.run is not run:
                         self._ran_beside(change, run, doings)
-        for closed in list(self._closed):
+        for closed in list(self._closed) if self._closed else ():
             if closed.exposed.pop(run.id, None) is not None:
                 self.report_changed(closed.change, [run], closed.end)
             if not closed.exposed:

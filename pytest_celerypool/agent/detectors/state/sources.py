@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -112,6 +113,13 @@ def replaces(owner: str, attribute: str) -> Callable[[ast.AST], bool]:
         )
 
     return matches
+
+
+def may_replace(text: str, owner: str, attribute: str) -> bool:
+    """Whether a source may have what :func:`replaces` tells: a search of its text, much faster than one of its tree."""
+    last = re.escape(owner.rpartition(".")[2])
+    assigned = rf"\b{last}\s*\.\s*{attribute}\b(?!\s*[.(\[])"
+    return re.search(rf"{assigned}|\b{last}['\"]?\s*,\s*['\"]{attribute}['\"]", text) is not None
 
 
 def sets_decimal_context(node: ast.AST) -> bool:
