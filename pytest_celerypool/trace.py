@@ -1,6 +1,7 @@
 """What the agent writes and how it is read: its records, and what they say of executions, findings and waits.
 
-A record is one JSON object on a line of the worker's trace file; ``e`` is its kind, ``t`` monotonic seconds:
+A record is one JSON object on a line of the worker's trace file, or of the tape beside it
+(:mod:`pytest_celerypool.agent.tape`); ``e`` is its kind, ``t`` monotonic seconds:
 
 ===============  ====================================================================================
 ``boot``         the agent is installed: ``pid``
@@ -103,6 +104,9 @@ class Span:
         """Seconds from published to ended."""
         return _difference(self.published, self.ended)
 
+
+#: What the name of a tape has beyond that of its trace file.
+TAPE = ".tape"
 
 Policy = Literal["fail", "warn", "off"]
 
@@ -221,25 +225,16 @@ REMARKS = frozenset({"finding", "agent-error"})
 
 
 class TraceReader:
-    """Reads a trace file from where it stopped last."""
+    """Reads a trace from where it stopped last: the file at `path`, and the tape beside it if there is one."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = -1
-        self._offset = 0
-        self._rest = b""
+        # The tape first: what a process writes to its file is what came after it, or has nothing to do with it.
+        self._sources = [_Lines(path.with_name(path.name + TAPE)), _Lines(path)]
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield the records that were written since the last call; none while there is no file yet."""
-        if self._fd < 0:
-            try:
-                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return
-        while data := os.pread(self._fd, 1 << 16, self._offset):
-            self._offset += len(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
+        for source in self._sources:
+            for line in source.read():
                 record = _decode(line)
                 if record is not None:
                     yield record
@@ -247,6 +242,33 @@ class TraceReader:
     def remarks(self) -> list[dict[str, Any]]:
         """Return of what was written since the last call the records that matter although no test has the worker."""
         return [record for record in self.read() if record["e"] in REMARKS]
+
+    def close(self) -> None:
+        """Close the files."""
+        for source in self._sources:
+            source.close()
+
+
+class _Lines:
+    """The lines of a file that grows, each once; zeros are where it was not written to yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._offset = 0
+        self._rest = b""
+
+    def read(self) -> Iterator[bytes]:
+        """Yield the lines that were completed since the last call, but for empty ones."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+        while data := os.pread(self._fd, 1 << 16, self._offset).partition(b"\0")[0]:
+            self._offset += len(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            yield from filter(None, lines)
 
     def close(self) -> None:
         """Close the file."""

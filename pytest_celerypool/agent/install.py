@@ -27,7 +27,8 @@ def install(config: Mapping[str, Any]) -> None:
     faulthandler.enable()
     # No other thread runs Python beside a task where its slot is a process or a greenlet.
     contended = config["pool"] not in ("prefork", "solo", "gevent", "eventlet")
-    writer = Writer(config["trace"], contended=contended)
+    alone = config["pool"] in ("solo", "threads", "gevent", "eventlet")
+    writer = Writer(config["trace"], contended=contended, alone=alone)
     writer.write("boot", pid=os.getpid())
     recorder = Recorder(writer, green=config["green"], contended=contended)
     waits.cap(redis=config["target"]["transport"] is None)

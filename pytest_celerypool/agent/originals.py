@@ -18,6 +18,7 @@ import os
 import time
 
 allocate_lock = _thread.allocate_lock
+RLock = _thread.RLock
 open_file = os.open
 read_at = os.pread
 get_ident = _thread.get_ident

@@ -1,7 +1,8 @@
 """Write down what happens to tasks in this worker: one JSON line a record, appended to the worker's trace.
 
 The file is opened once for appending and inherited by forked children: a single ``write`` of a line to it is
-atomic, costs about 2 µs, never blocks, and what was written survives a killed process.
+atomic, never blocks, and what was written survives a killed process. Where all tasks run in one process most lines
+are copied to a :class:`~pytest_celerypool.agent.tape.Tape` instead, which costs less.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.meters import Clocks, Run, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.publishing import Publication
 from pytest_celerypool.agent.receivers import connect
+from pytest_celerypool.agent.tape import Tape
+from pytest_celerypool.trace import TAPE
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
@@ -41,12 +44,24 @@ class Writer:
     """Appends records to the trace file at `path`.
 
     :param contended: whether other threads run Python while a task does.
+    :param alone: whether this process alone writes, and to the end of its life: it has a tape beside the file. Should
+        it fork all the same, its children write to the file.
     """
 
-    def __init__(self, path: str, *, contended: bool = True) -> None:
+    def __init__(self, path: str, *, contended: bool = True, alone: bool = False) -> None:
         self._path = path
         self._append = originals.append if contended else originals.write
         self._fd = self._open()
+        self._tape: Tape | None = None
+        if alone and hasattr(os, "posix_fallocate"):
+            try:
+                self._tape = Tape(path + TAPE)
+            except OSError:  # the file does as well
+                return
+            os.register_at_fork(after_in_child=self._leave_tape)
+
+    def _leave_tape(self) -> None:
+        self._tape = None
 
     def _open(self) -> int:
         return originals.open_file(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -62,6 +77,8 @@ class Writer:
     def append(self, record: str) -> None:
         """Append one record that is JSON already."""
         line = record.encode() + b"\n"
+        if self._tape is not None and self._tape.append(line):
+            return
         try:
             self._append(self._fd, line)
         except OSError:  # the user's code closed every descriptor, as daemons do
