@@ -393,6 +393,8 @@ class SwitchTracer:
         self.tells_delay = self.delayed is not None
         self.on_hold: Callable[[GreenMeter, float, float], None] | None = None
         self.long_hold_s = float("inf")
+        self._puts_off: Callable[[], None] | None = None
+        self._put_off_at = self._pace_s = float("inf")
         self._install(greenlet.settrace)
 
     def _install(self, settrace: Any) -> None:
@@ -431,6 +433,14 @@ class SwitchTracer:
         if greenlet.gettrace() is self._switch:
             greenlet.settrace(self._previous)
 
+    def put_off(self, timer: Callable[[], None] | None, pace_s: float) -> None:
+        """Call `timer` now and then while greenlets get the hub and leave it.
+
+        :param pace_s: seconds between two calls, at least.
+        """
+        self._puts_off, self._pace_s = timer, pace_s
+        self._put_off_at = float("inf") if timer is None else 0.0
+
     @property
     def looked(self) -> tuple[float, float | None]:
         """Seconds of processor time used, and of waiting for a processor, when the system was asked last."""
@@ -445,7 +455,10 @@ class SwitchTracer:
         # Linux ends a thread's turn while it adds up what the thread has used: where it did, time and wait are both
         # read after that.
         self._cpu = time.thread_time()
-        self.asked_at = time.monotonic()
+        self.asked_at = now = time.monotonic()
+        if now >= self._put_off_at and self._puts_off is not None:
+            self._put_off_at = now + self._pace_s
+            self._puts_off()
         used = self._cpu - cpu
         # Who has used the processor all the time has not waited for it: that need not be read.
         self._without += max(0.0, self.asked_at - asked_at - used)

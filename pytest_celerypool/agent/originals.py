@@ -15,6 +15,7 @@ tasks run in threads, or share the process with a test.
 import _thread
 import ctypes
 import os
+import select
 import time
 
 allocate_lock = _thread.allocate_lock
@@ -26,19 +27,21 @@ get_native_id = _thread.get_native_id
 sleep = time.sleep
 start_new_thread = _thread.start_new_thread
 write = os.write
+CLOCK_MONOTONIC = time.CLOCK_MONOTONIC
+poll, POLLIN = select.poll, select.POLLIN
 
-_library = ctypes.PyDLL(None, use_errno=True)
-_library.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
-_library.write.restype = ctypes.c_ssize_t
+library = ctypes.PyDLL(None, use_errno=True)
+library.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+library.write.restype = ctypes.c_ssize_t
 
-pread = _library.pread
+pread = library.pread
 pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long)
 pread.restype = ctypes.c_ssize_t
 
 
 def append(fd: int, data: bytes) -> None:
     """Write `data` to the file `fd` without giving up the interpreter's lock; raises :exc:`OSError`."""
-    if _library.write(fd, data, len(data)) < 0:
+    if library.write(fd, data, len(data)) < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 

@@ -422,3 +422,19 @@ def test_the_longest_hold_is_known_with_and_without_the_garbage_collected_in_it(
     assert cost.hold >= 0.02 - SLACK_S
     assert cost.swept == pytest.approx(0.015)
     assert cost.cpu >= 0.02 - SLACK_S
+
+
+def test_a_timer_is_put_off_at_looks_and_not_more_often_than_agreed(monkeypatch):
+    tracer = SwitchTracer(Clocks())
+    moment, calls = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(meters, "time", SimpleNamespace(thread_time=lambda: 0.0, monotonic=lambda: moment.now))
+    try:
+        tracer.put_off(lambda: calls.append(moment.now), 0.02)
+        for moment.now in (1.0, 1.019, 1.021, 1.03, 1.05):
+            tracer.look()
+        tracer.put_off(None, 0.0)
+        moment.now = 2.0
+        tracer.look()
+    finally:
+        tracer.uninstall()
+    assert calls == [1.0, 1.021, 1.05]

@@ -16,13 +16,18 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent import originals
+from pytest_celerypool.agent.detectors.hub import timer
 from pytest_celerypool.agent.detectors.hub.stalls import Counters, Counts, is_of_the_machine
 from pytest_celerypool.agent.frames import TRACER, Frames
-from pytest_celerypool.agent.meters import GreenMeter, ProcFile, SwitchTracer
+from pytest_celerypool.agent.meters import SLACK_S, GreenMeter, ProcFile, SwitchTracer
 
-#: Shares of the threshold: how often the thread looks while it sees no hold, from how long on a hold is one to look
-#: at, and how often it is looked at.
-LOOK, BEGIN, SAMPLE = 0.4, 0.2, 0.2
+#: Shares of the threshold: after how long without a sign of the hub the thread looks, from how long on a hold is one to
+#: look at, how often it is looked at, and how often the hub gives a sign at most.
+LOOK, BEGIN, SAMPLE, SIGN = 0.4, 0.2, 0.2, 0.2
+
+#: Seconds after which the thread looks although the hub has given signs: of what the machine did meanwhile, what is
+#: older excuses more holds.
+LONGEST_S = 0.25
 
 #: Seconds without a task after which the thread sleeps until the next one.
 IDLE_S = 1.0
@@ -190,7 +195,7 @@ class Watchdog:
         self._counters: Counters | None = None
         #: What the system had counted when this thread looked last.
         self._counted: Counts | None = None
-        self._wake = originals.allocate_lock()
+        self._timer = timer.make(limit * LOOK)
         self._over = originals.allocate_lock()
         self._end = False
         #: Whether the thread sleeps until :meth:`wake`.
@@ -200,9 +205,10 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to look."""
-        self._wake.acquire()
         self._over.acquire()
         self._end = False
+        if self._timer.puts_off:
+            self._tracer.put_off(self._timer.put_off, self._limit * SIGN)
         self._pid = os.getpid()
         originals.start_new_thread(self._run, ())
 
@@ -211,20 +217,21 @@ class Watchdog:
         self.asleep = False
         if self._counters is not None:
             self._counted = self._counters.read()
-        self._release()
+        self._timer.fire()
 
     def stop(self) -> bool:
         """End the thread; returns whether it has ended."""
         if os.getpid() != self._pid:  # a child that the user's code has forked: no thread of its parent is in it
             return True
         self._end = True
-        self._release()
+        self._tracer.put_off(None, 0.0)
+        self._timer.fire()
         ended = self._over.acquire(True, END_S)
         if ended:
             self._over.release()
-            for file in (self._delay, self._own, self._own_in_hub, self._counters):
-                if file is not None:
-                    file.close()
+            for each in (self._delay, self._own, self._own_in_hub, self._counters, self._timer):
+                if each is not None:
+                    each.close()
         return ended
 
     def of(self, meter: GreenMeter) -> Hold | None:
@@ -245,13 +252,6 @@ class Watchdog:
         now = None if self._counters is None else self._counters.read()
         return is_of_the_machine(self._counted, now, held)
 
-    def _release(self) -> None:
-        if self._wake.locked():
-            try:
-                self._wake.release()
-            except RuntimeError:  # the thread, or another greenlet, was faster
-                pass
-
     # -- in the thread
 
     def _run(self) -> None:
@@ -266,19 +266,22 @@ class Watchdog:
 
     def _look(self, counters: Counters) -> None:
         meters = self._tracer.meters
-        pause, used = self._limit * LOOK, time.monotonic()
+        regular = LONGEST_S if self._timer.puts_off else self._limit * LOOK
+        pause, used = regular, time.monotonic()
         while True:
             self._rested = _seconds(self._own)
             self._counted = counters.look()
-            self._wake.acquire(True, pause)
+            self._timer.wait(pause)
             if self._end:
                 return
             now = time.monotonic()
-            pause = self._limit * LOOK
+            pause = regular
             if meters:
                 used = now
-                # A greenlet that got the hub within this time has it for no longer.
-                if now - self._tracer.asked_at >= self._limit * BEGIN and self._seen_last(now):
+                # A greenlet that got the hub within this time has it for no longer; it may keep it.
+                if now - self._tracer.asked_at < self._limit * BEGIN + SLACK_S:
+                    self._timer.put_off()
+                elif self._seen_last(now):
                     pause = self._limit * SAMPLE
             elif now - used > IDLE_S:
                 self.asleep = True
