@@ -322,7 +322,7 @@ class GreenMeter(Run):
         """Return the seconds that its hub had waited for a processor, ever, at most twice :data:`SLACK_S` ago."""
         tracer, now = self.tracer, time.monotonic()
         # When the greenlet got the hub it was at most :data:`SLACK_S` that the tracer had not asked.
-        if now - self.since <= SLACK_S or now - tracer.asked_at <= SLACK_S:
+        if now - self.since <= SLACK_S or now - tracer.asked_at <= SLACK_S or tracer.has_not_waited(now):
             return tracer.delayed or 0.0
         # The tracer must not look: what the greenlet has used since it got the hub is to be seen when it leaves that.
         return tracer.clocks.delay() or 0.0
@@ -468,6 +468,10 @@ class SwitchTracer:
         self.delayed, self._turns = self.clocks.waits()
         waited = 0.0 if delay is None or self.delayed is None else max(0.0, self.delayed - delay)
         return used, waited, self._turns - turns
+
+    def has_not_waited(self, now: float) -> bool:
+        """Whether the thread has had a processor since the system was asked last, at the moment `now`."""
+        return now - self.asked_at - (time.thread_time() - self._cpu) + self._without < _NO_WAIT_S
 
     def look_again(self) -> float:
         """Ask the system unless it was asked just before; returns the moment, in monotonic seconds."""

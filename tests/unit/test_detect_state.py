@@ -60,15 +60,23 @@ class FakeWatch:
         self.starts += 1
         run.number = self.starts if len(self.recorder.running) == 1 else -self.starts  # as the watch of a worker does
         for detector in detectors:
-            detector.started(run)
+            if (run.task.name, "started") not in getattr(detector, "passed", ()):
+                detector.started(run)
         return run
 
     def end(self, run, *detectors, exc=None):
         del self.recorder.running[run.id]
         for detector in detectors:
-            detector.ended(run, "SUCCESS", exc) if hasattr(detector, "watch") else detector.ended(run)
+            if (run.task.name, "ended") not in getattr(detector, "passed", ()):
+                detector.ended(run, "SUCCESS", exc) if hasattr(detector, "watch") else detector.ended(run)
             if exc is not None:
                 detector.failed(run, "FAILURE", exc)
+
+    def bind(self):
+        """Do nothing: this asks each time."""
+
+    def forget(self, _task):
+        """Do nothing either."""
 
     def current(self):
         return self.now
@@ -350,6 +358,35 @@ def test_the_umask_is_told_as_it_is_written(watch, state, task, user):
     finally:
         os.umask(before)
     assert "the umask changed from 0o022 to 0o027" in message
+
+
+def test_tasks_are_passed_over_until_one_of_them_changes_something(watch, state):
+    watch.end(watch.begin(watch.run("calm"), state), state)
+    assert state.passed == {("calm", "started"), ("calm", "ended")}
+    sets(state.ledger, watch.begin(watch.run("other"), state), "/a", "/b")
+    assert state.passed == set()
+    watch.end(watch.begin(watch.run("calm"), state), state)
+    assert state.passed == set()
+
+
+def test_tasks_are_passed_over_until_the_file_of_one_may_replace_something(watch, tasks_of, monkeypatch):
+    watch.launch = "subprocess"
+    detector = State(watch)
+    detector.install()
+    try:
+        runs = tasks_of("import sys\n\ndef replaces():\n    sys.argv = []\n", "replaces")
+        calm = watch.run("calm")
+        calm.task.run = len  # this file mentions sys.argv
+        watch.end(watch.begin(calm, detector), detector)
+        assert detector.passed == {("calm", "started"), ("calm", "ended")}
+        monkeypatch.setattr(sys, "argv", sys.argv)
+        watch.begin(runs["replaces"], detector)
+        assert detector.passed == set()
+        sys.argv = []
+        watch.end(runs["replaces"], detector)
+    finally:
+        detector.remove()
+    assert watch.kinds == ["state-left"]
 
 
 def test_filters_that_are_put_back_are_nothing(watch, state, task, user):

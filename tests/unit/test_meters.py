@@ -375,6 +375,25 @@ def test_a_hold_keeps_what_it_has_used_when_the_task_spawns_or_is_asked_for_its_
     assert meter.cpu >= 0.02 - SLACK_S
 
 
+@pytest.mark.parametrize(("used", "asked"), [(0.5, 0), (0.4, 1)])
+def test_who_has_had_the_processor_all_the_time_is_not_asked_for_its_waits(monkeypatch, used, asked):
+    clocks = Clocks()
+    tracer = SwitchTracer(clocks)
+    moment, waits = SimpleNamespace(now=0.0, used=0.0), []
+    clocks.waits = lambda: waits.append(moment.now) or (7.0, 10)
+    clock = SimpleNamespace(thread_time=lambda: moment.used, monotonic=lambda: moment.now)
+    monkeypatch.setattr(meters, "time", clock)
+    try:
+        tracer._cpu = tracer.asked_at = tracer._without = 0.0
+        tracer.delayed = 2.0
+        meter = tracer.start("1", None, "")
+        moment.now, moment.used = 0.5, used
+        assert meter.waited() == (7.0 if asked else 2.0)
+    finally:
+        tracer.uninstall()
+    assert len(waits) == asked
+
+
 def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
     clocks = Clocks()
     tracer = SwitchTracer(clocks)

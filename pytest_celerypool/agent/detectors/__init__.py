@@ -121,6 +121,11 @@ class Detector:
         self.passed.update((task, method) for method in methods)
         self.watch.forget(task)
 
+    def heed_all(self) -> None:
+        """End :meth:`pass_over` of every task."""
+        self.passed.clear()
+        self.watch.bind()
+
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
         """Return whether the pool of this worker can show any of the kinds."""

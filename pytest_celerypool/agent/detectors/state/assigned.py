@@ -86,18 +86,28 @@ class Assigned:
         self._places, self._read, self._assigns = Places.of(()), set(), {}
         self._learning = originals.allocate_lock()
 
-    def started(self, run: Run) -> None:
-        """A task begins: another one may have replaced something for a while."""
+    @property
+    def compares(self) -> bool:
+        """Whether there is anything that a task may replace."""
+        return bool(self._places.known)
+
+    def started(self, run: Run) -> bool:
+        """A task begins: another one may have replaced something for a while.
+
+        :returns: whether there is now something to compare, and was not before.
+        """
+        compared = self.compares
         if run.task.name not in self._assigns:
             with self._learning:
                 self._learn(run.task)
         now = self._replaced() if run.number < 0 else None
         if now is not None:
             self._compare(run, now, self._began)
+        return self.compares and not compared
 
     def ended(self, run: Run) -> None:
         """A task ends."""
-        if not self._places.known:
+        if not self.compares:
             return
         self._ended.append((self._watch.starts, run))
         now = self._replaced()

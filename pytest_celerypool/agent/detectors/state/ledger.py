@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -42,15 +42,19 @@ class Ledger:
     """All changes in this process that are not put back, and the judgement of them.
 
     :param watch: the worker as detectors see it.
+    :param changing: called when the first change in this process is noted.
+    :ivar calm: whether no task has changed anything: then starts and ends of tasks need not be noted.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, changing: Callable[[], None] = lambda: None) -> None:
         self._watch = watch
+        self._changing = changing
         self._green = watch.pool.green
         self.clear()
 
     def clear(self) -> None:
         """Forget everything: this is a new process."""
+        self.calm = True
         #: Changes whose run still runs, or beside which others still run.
         self.active: dict[Hashable, list[Change]] = {}
         self._left: list[Change] = []
@@ -95,6 +99,9 @@ class Ledger:
                 }
             doings.changes[subject.key] = change
             self.active.setdefault(subject.key, []).append(change)
+            if self.calm:
+                self.calm = False
+                self._changing()
 
     def read(self, run: Run, keys: Iterable[Hashable]) -> None:
         """Note that a run reads subjects of which some may be changed by others."""

@@ -44,7 +44,7 @@ class State(Detector):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self.ledger = Ledger(watch)
+        self.ledger = Ledger(watch, self.heed_all)
         self._made: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._passing = _passing_files()
         self._replaced: dict[int, Any] = {}
@@ -85,8 +85,10 @@ class State(Detector):
         if self._keeps_clocks:
             run.marks[CLOCK] = time.pthread_getcpuclockid(originals.get_ident())
         self.ledger.started(run)
-        if self._assigned is not None:
-            self._assigned.started(run)
+        if self._assigned is not None and self._assigned.started(run):
+            self.heed_all()
+        if self.ledger.calm and not self._keeps_clocks and not (self._assigned and self._assigned.compares):
+            self.pass_over(run.task.name, "started", "ended")
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """A task ends."""
