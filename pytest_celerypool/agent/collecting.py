@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Seconds: shorter collections are not noted.
 _SHORTEST_S = 0.001
 
+#: So few new objects are collected in a shorter time, as they are by most collections: those are not even measured.
+_FEW = 5000
+
 #: Collections that are remembered.
 _MOST = 100
 
@@ -55,8 +58,11 @@ class Collections:
     def _on_collection(self, phase: str, info: Mapping[str, Any]) -> None:
         if phase == "start":
             # The counts are those that made it begin: https://docs.python.org/3/library/gc.html#gc.set_threshold
+            count = gc.get_count()[0]
+            if info["generation"] == 0 and count < _FEW:
+                return
             threshold = gc.get_threshold()[0]
-            by_itself = threshold > 0 and gc.isenabled() and gc.get_count()[0] >= threshold - _SLACK
+            by_itself = threshold > 0 and gc.isenabled() and count >= threshold - _SLACK
             self._began = (time.monotonic(), time.thread_time()) if by_itself else None
         elif self._began is not None:
             began, used = self._began

@@ -118,6 +118,17 @@ def test_a_hold_that_was_seen_is_the_tasks_whatever_the_machine_did(hold, judged
     assert judged(hold, 0.2, 0.001, machine=True) == ["hub-blocked"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "held", "kinds"),
+    [([None, None], 0.19, []), ([None, None], 0.21, ["hub-busy"]), ([None, LINE], 0.11, ["hub-busy"])],
+)
+def test_what_celery_computes_on_its_own_for_a_task_is_told_of_from_twice_the_threshold_on(
+    hold, judged, lines, held, kinds
+):
+    hold.samples += [Sample(line, (OTHER,), False, (1, 1)) for line in lines]
+    assert judged(hold, held, held) == kinds
+
+
 @pytest.mark.parametrize(("collected", "kinds"), [(0.15, []), (0.05, ["hub-busy"])])
 def test_the_collection_of_garbage_is_taken_off_a_hold(hold, judged, collected, kinds):
     assert judged(hold, 0.2, 0.2, collected=collected) == kinds
@@ -150,6 +161,20 @@ def test_a_collection_that_python_began_by_itself_is_noted(collections):
     assert collections.slot.collected == collections.since(0.0) == sum(took for _, took in collections.noted)
     assert collections.since(after) == 0.0
     assert kept
+
+
+@pytest.mark.parametrize(
+    ("generation", "count", "measured"), [(0, 4999, False), (0, 5000, True), (1, 800, True), (2, 800, True)]
+)
+def test_collections_of_few_new_objects_are_not_measured(collections, monkeypatch, generation, count, measured):
+    monkeypatch.setattr(gc, "get_count", lambda: (count, 0, 0))
+    gc.disable()  # none that Python begins by itself comes in between
+    try:
+        monkeypatch.setattr(gc, "isenabled", lambda: True)
+        collections._on_collection("start", {"generation": generation})
+        assert (collections._began is not None) is measured
+    finally:
+        gc.enable()
 
 
 def test_a_collection_that_was_asked_for_is_the_doing_of_who_asked(collections):

@@ -130,6 +130,10 @@ class Hold:
         ((user, _),) = Counter(each.user for each in blamed).most_common(1)
         return next(each for each in blamed if each.user == user)
 
+    def is_of_no_line(self) -> bool:
+        """Whether it was looked at, and each time none of the user's code was running."""
+        return bool(self.samples) and all(each.user is None for each in self.samples)
+
     def times(self, user: Place | None) -> int:
         """Return at how many of the samples a line was seen."""
         return sum(each.user == user for each in self.samples)
