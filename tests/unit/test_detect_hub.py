@@ -290,6 +290,23 @@ def test_a_hold_that_goes_on_is_reported_once():
     assert dog.of(meter) is hold
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it looks at a regular pace")
+def test_who_had_just_got_the_hub_when_the_thread_looked_is_looked_at_again(monkeypatch):
+    monkeypatch.setattr("pytest_celerypool.agent.detectors.hub.samples.LONGEST_S", 1000.0)
+    tracer, reports = Tracer(), []
+    tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet())
+    tracer.asked_at = time.monotonic() + 0.02
+    dog = watchdog(tracer, reports, [])
+    dog.start()
+    try:
+        deadline = time.monotonic() + 10
+        while not reports and time.monotonic() < deadline:
+            originals.sleep(0.01)
+    finally:
+        dog.stop()
+    assert reports
+
+
 def test_a_thread_that_could_go_on_is_not_blocked_however_long_it_does_not(monkeypatch):
     """It waits for a processor, which the system tells only once it has one."""
     monkeypatch.setattr("pytest_celerypool.agent.detectors.hub.samples.is_runnable", lambda native_id: True)
