@@ -19,6 +19,7 @@ import pytest
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.code.calls import flow_of_task
 from pytest_celerypool.agent.detectors.code.standing import Reader
+from pytest_celerypool.agent.detectors.state import assigned
 from pytest_celerypool.agent.detectors.state import of_modules as state_of_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.assigned import Assigned
@@ -657,6 +658,26 @@ def test_what_no_file_of_a_task_replaces_is_not_compared(watch, ledger, tasks_of
     detector = Assigned(watch, ledger)
     watch.begin(runs["reads"], detector)
     assert detector._places.known == ()
+
+
+def test_two_threads_that_begin_at_once_lose_nothing_of_what_is_compared(watch, ledger, tasks_of, monkeypatch):
+    runs = tasks_of("import sys\n\ndef calm():\n    ...\n\ndef replaces():\n    sys.argv = []\n", "calm", "replaces")
+    runs["calm"].task.run = len  # of no file
+    detector = Assigned(watch, ledger)
+    reading = threading.Event()
+
+    def flow_of_task(_reader, task):
+        if task.name == "calm":
+            reading.set()
+            time.sleep(0.2)
+
+    monkeypatch.setattr(assigned, "flow_of_task", flow_of_task)
+    thread = threading.Thread(target=detector.started, args=(runs["calm"],))
+    thread.start()
+    assert reading.wait(30)
+    detector.started(runs["replaces"])
+    thread.join(30)
+    assert [name for _, name, _ in detector._places.known] == ["argv"]
 
 
 def test_only_the_task_that_has_the_line_is_named_as_the_one_that_replaces(watch, ledger, tasks_of, monkeypatch):
