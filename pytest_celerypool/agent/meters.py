@@ -76,10 +76,7 @@ class ProcFile:
 
     def second(self) -> int | None:
         """Return the second of its whitespace-separated integers, ``None`` where the system does not offer it."""
-        try:
-            fields = self._fields() if self._contended else originals.read_at(self._fd, _READ, 0).split(None, 2)
-        except OSError:
-            fields = self._fields()
+        fields = self._fields()
         try:
             return None if fields is None else int(fields[1])
         except (IndexError, ValueError):

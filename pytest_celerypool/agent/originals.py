@@ -27,8 +27,7 @@ get_native_id = _thread.get_native_id
 sleep = time.sleep
 start_new_thread = _thread.start_new_thread
 write = os.write
-CLOCK_MONOTONIC = time.CLOCK_MONOTONIC
-poll, POLLIN = select.poll, select.POLLIN
+poll = select.poll
 
 library = ctypes.PyDLL(None, use_errno=True)
 library.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)

@@ -34,7 +34,7 @@ class Tape:
     def __init__(self, path: str) -> None:
         self._path = path
         self._turning = originals.RLock()
-        self._end = 0
+        self._size = 0
         self._piece = self._map(PIECE)
         self._write = self._piece.write
 
@@ -54,7 +54,7 @@ class Tape:
         try:
             if len(line) > len(self._piece) - self._piece.tell():  # no other thread has turned meanwhile
                 piece = self._map(len(line))
-                _end(self._piece)
+                _fill(self._piece)
                 self._piece, self._write = piece, piece.write
             self._write(line)
         except (OSError, ValueError):  # there is no space, or other threads have filled the piece again
@@ -69,17 +69,17 @@ class Tape:
         # Opened each time: by then the number may be that of a file of the user's, who has closed all that were open.
         fd = originals.open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not self._end:
-                self._end = _end_of_earlier(fd)
-            os.posix_fallocate(fd, self._end, size)
-            piece = mmap.mmap(fd, size, offset=self._end)
+            if not self._size:
+                self._size = _fill_earlier(fd)
+            os.posix_fallocate(fd, self._size, size)
+            piece = mmap.mmap(fd, size, offset=self._size)
         finally:
             os.close(fd)
-        self._end += size
+        self._size += size
         return piece
 
 
-def _end(piece: mmap.mmap) -> None:
+def _fill(piece: mmap.mmap) -> None:
     """Leave no room in a piece: who reads goes on to the next one."""
     while rest := len(piece) - piece.tell():
         try:
@@ -88,7 +88,7 @@ def _end(piece: mmap.mmap) -> None:
             continue
 
 
-def _end_of_earlier(fd: int) -> int:
+def _fill_earlier(fd: int) -> int:
     """Leave no room in what an earlier process has written, and return its size in bytes."""
     size = os.fstat(fd).st_size
     if size:

@@ -167,11 +167,12 @@ class Watch:
         self._of_task.pop(task, None)
 
     def _bind_task(self, task: str) -> tuple[Listeners, Listeners]:
+        known = self._of_task  # if another thread binds meanwhile, what is found here is of before
         starters, enders = (
             tuple(pair for pair in listeners if (task, method) not in pair[0].passed)
             for listeners, method in ((self._starters, "started"), (self._enders, "ended"))
         )
-        self._of_task[task] = starters, enders
+        known[task] = starters, enders
         return starters, enders
 
     def _listeners(self, method: str) -> Listeners:

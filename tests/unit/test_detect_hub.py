@@ -84,7 +84,7 @@ def test_a_hubs_thread_in_one_call_of_c_does_not_wait_for_the_thread_that_looks(
 def judged():
     """Return the kinds that are reported of a hold."""
 
-    def judge(hold, held, used, *, stalled=0.0, collected=0.0, machine=False):
+    def judge(hold, held, used, *, stalled=0.0, collected=0.0, machine=False, limit=0.1, lasts=False):
         told = []
         watch = types.SimpleNamespace(recorder=types.SimpleNamespace(failed=lambda *failed: told.append(failed)))
         detector = HubKept(watch)
@@ -93,9 +93,10 @@ def judged():
             of=lambda meter: hold, stalled=lambda hold: stalled, is_of_the_machine=lambda held: machine
         )
         detector._collections = types.SimpleNamespace(since=lambda moment: collected)
-        detector._limits = {"hub-blocked": 0.1, "hub-busy": 0.1}
+        detector._limits = {"hub-blocked": limit, "hub-busy": limit}
         detector._report = lambda kind, *_: told.append(kind)
-        detector._held(types.SimpleNamespace(since=0.0), held, used)
+        meter = types.SimpleNamespace(since=0.0)
+        detector._lasts(meter, hold, held, used) if lasts else detector._held(meter, held, used)
         return told
 
     return judge
@@ -127,6 +128,12 @@ def test_what_celery_computes_on_its_own_for_a_task_is_told_of_from_twice_the_th
 ):
     hold.samples += [Sample(line, (OTHER,), False, (1, 1)) for line in lines]
     assert judged(hold, held, held) == kinds
+
+
+def test_what_celery_goes_on_to_compute_is_told_of_although_the_threshold_is_high(hold, judged):
+    """It is judged once: who passes over it then is silent however long it takes."""
+    hold.samples.append(Sample(None, (OTHER,), False, (1, 1)))
+    assert judged(hold, 1.5, 1.5, limit=1.0, lasts=True) == ["hub-busy"]
 
 
 @pytest.mark.parametrize(("collected", "kinds"), [(0.15, []), (0.05, ["hub-busy"])])

@@ -566,6 +566,8 @@ def test_what_replaces_an_attribute_of_a_module_is_recognised(source):
         ("sys.argv += ['more']", True),
         ("sys . argv = []", True),
         ("setattr(\n    sys,\n    'argv',\n    [])", True),
+        ("setattr(sys, r'argv', [])", True),
+        ("sys.argv: list = []", True),
         ("sys.argv[1:]", False),
         ("sys.argv.copy()", False),
         ("argv = []", False),

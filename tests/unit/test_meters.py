@@ -375,23 +375,28 @@ def test_a_hold_keeps_what_it_has_used_when_the_task_spawns_or_is_asked_for_its_
     assert meter.cpu >= 0.02 - SLACK_S
 
 
-@pytest.mark.parametrize(("used", "asked"), [(0.5, 0), (0.4, 1)])
-def test_who_has_had_the_processor_all_the_time_is_not_asked_for_its_waits(monkeypatch, used, asked):
+@pytest.fixture
+def asking(monkeypatch):
+    """Return a tracer and the moment that its clocks show; when its thread was asked for waits stands in ``asked``."""
     clocks = Clocks()
     tracer = SwitchTracer(clocks)
-    moment, waits = SimpleNamespace(now=0.0, used=0.0), []
-    clocks.waits = lambda: waits.append(moment.now) or (7.0, 10)
+    moment = SimpleNamespace(now=0.0, used=0.0, asked=[])
+    clocks.waits = lambda: moment.asked.append(moment.now) or (7.0, 10)
     clock = SimpleNamespace(thread_time=lambda: moment.used, monotonic=lambda: moment.now)
     monkeypatch.setattr(meters, "time", clock)
-    try:
-        tracer._cpu = tracer.asked_at = tracer._without = 0.0
-        tracer.delayed = 2.0
-        meter = tracer.start("1", None, "")
-        moment.now, moment.used = 0.5, used
-        assert meter.waited() == (7.0 if asked else 2.0)
-    finally:
-        tracer.uninstall()
-    assert len(waits) == asked
+    tracer._cpu = tracer.asked_at = tracer._without = 0.0
+    yield tracer, moment
+    tracer.uninstall()
+
+
+@pytest.mark.parametrize(("used", "asked"), [(0.5, []), (0.4, [0.5])])
+def test_who_has_had_the_processor_all_the_time_is_not_asked_for_its_waits(asking, used, asked):
+    tracer, moment = asking
+    tracer.delayed = 2.0
+    meter = tracer.start("1", None, "")
+    moment.now, moment.used = 0.5, used
+    assert meter.waited() == (7.0 if asked else 2.0)
+    assert moment.asked == asked
 
 
 def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
@@ -411,21 +416,12 @@ def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
     assert meter.wait == pytest.approx(0.25)
 
 
-def test_a_thread_is_asked_for_its_waits_only_once_it_was_without_a_processor_long_enough(monkeypatch):
+def test_a_thread_is_asked_for_its_waits_only_once_it_was_without_a_processor_long_enough(asking):
     """Often for a moment is as good as once: what nobody has asked for stays below 50 µs in all."""
-    clocks = Clocks()
-    tracer = SwitchTracer(clocks)
-    moment, asked = SimpleNamespace(now=0.0, used=0.0), []
-    clocks.waits = lambda: asked.append(moment.now) or (1.0, 10)
-    clock = SimpleNamespace(thread_time=lambda: moment.used, monotonic=lambda: moment.now)
-    monkeypatch.setattr(meters, "time", clock)
-    try:
-        tracer._cpu = tracer.asked_at = tracer._without = 0.0
-        for moment.now, moment.used in ((1.0, 1.0), (2.0, 1.99998), (3.0, 2.99996), (4.0, 3.99994), (5.0, 4.9)):
-            tracer.look()
-    finally:
-        tracer.uninstall()
-    assert asked == [4.0, 5.0]
+    tracer, moment = asking
+    for moment.now, moment.used in ((1.0, 1.0), (2.0, 1.99998), (3.0, 2.99996), (4.0, 3.99994), (5.0, 4.9)):
+        tracer.look()
+    assert moment.asked == [4.0, 5.0]
 
 
 def test_the_longest_hold_is_known_with_and_without_the_garbage_collected_in_it():
@@ -443,17 +439,13 @@ def test_the_longest_hold_is_known_with_and_without_the_garbage_collected_in_it(
     assert cost.cpu >= 0.02 - SLACK_S
 
 
-def test_a_timer_is_put_off_at_looks_and_not_more_often_than_agreed(monkeypatch):
-    tracer = SwitchTracer(Clocks())
-    moment, calls = SimpleNamespace(now=0.0), []
-    monkeypatch.setattr(meters, "time", SimpleNamespace(thread_time=lambda: 0.0, monotonic=lambda: moment.now))
-    try:
-        tracer.put_off(lambda: calls.append(moment.now), 0.02)
-        for moment.now in (1.0, 1.019, 1.021, 1.03, 1.05):
-            tracer.look()
-        tracer.put_off(None, 0.0)
-        moment.now = 2.0
+def test_a_timer_is_put_off_at_looks_and_not_more_often_than_agreed(asking):
+    tracer, moment = asking
+    calls = []
+    tracer.put_off(lambda: calls.append(moment.now), 0.02)
+    for moment.now in (1.0, 1.019, 1.021, 1.03, 1.05):
         tracer.look()
-    finally:
-        tracer.uninstall()
+    tracer.put_off(None, 0.0)
+    moment.now = 2.0
+    tracer.look()
     assert calls == [1.0, 1.021, 1.05]

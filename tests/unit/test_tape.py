@@ -109,10 +109,10 @@ def test_who_appends_in_the_middle_of_a_turn_is_told_that_it_was_not_taken(
 
     def interrupted(piece: mmap.mmap) -> None:
         taken.append(tape.append(line(0, PIECE)))
-        end(piece)
+        fill(piece)
 
-    end = tapes._end
-    monkeypatch.setattr(tapes, "_end", interrupted)
+    fill = tapes._fill
+    monkeypatch.setattr(tapes, "_fill", interrupted)
     assert tape.append(line(1, PIECE))
     assert taken == [False]
     assert numbers(reader) == [1]

@@ -183,6 +183,24 @@ def test_a_detector_that_passes_over_tasks_of_a_name_is_told_of_all_others(recor
     other.remove()
 
 
+def test_a_detector_that_listens_while_another_thread_finds_out_who_does_is_not_lost(recorder, watch):
+    class Interrupting(set):
+        def __contains__(self, item):
+            resting.listen("ended")
+            return False
+
+    watch.remove()
+    other = make(recorder, "Told", "Resting")
+    other.install()
+    told, resting = other._detectors
+    told.passed = Interrupting()
+    run = begin(other)
+    told.passed = set()
+    other.ended(run, "SUCCESS", None)
+    assert kinds().count("ended") == 2
+    other.remove()
+
+
 def test_a_failure_is_told_after_the_end(watch):
     watch.ended(begin(watch), "FAILURE", KeyError("x"))
     assert Told.heard[1:] == [("ended", "1", "FAILURE"), ("failed", "1", "'x'")]

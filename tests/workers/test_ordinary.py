@@ -73,6 +73,11 @@ def environment(name):
     return os.environ.get(name)
 
 @app.task
+def maps_its_trace():
+    with open("/proc/self/maps") as file:
+        return ".tape" in file.read()
+
+@app.task
 def takes(timeout):
     return timeout
 """
@@ -238,6 +243,11 @@ def test_revoke_is_answered_by_this_worker_alone(celery_pool_worker):
 @pytest.mark.celery_pools(fresh=True)
 def test_environment_is_that_of_the_session(celery_pool_worker):
     assert celery_pool_worker.run(environment, "SET_BY_A_SESSION_FIXTURE") == "yes"
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="/proc")
+def test_records_are_copied_where_one_process_has_all_tasks(celery_pool_worker, celery_pool):
+    copied = os.environ["LAUNCH"] == "subprocess" and not celery_pool.forks
+    assert celery_pool_worker.run(maps_its_trace) is copied
 
 @pytest.mark.celery_pools(options=("-Q", "only"))
 def test_options_of_the_command_line(celery_pool_worker):

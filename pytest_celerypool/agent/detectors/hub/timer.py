@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import sys
+import time
 from typing import Any, Protocol
 
 from pytest_celerypool.agent import originals
@@ -26,7 +28,7 @@ class Timer(Protocol):
     puts_off: bool
 
     def put_off(self) -> None:
-        """Let it be due the agreed seconds from now; called in the thread of the hub."""
+        """Let it be due the agreed seconds from now; called in the middle of switches, so it must not wait."""
 
     def fire(self) -> None:
         """Let it be due now."""
@@ -90,7 +92,7 @@ class PutOff:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._library = originals.library
-        self._fd: int = self._library.timerfd_create(originals.CLOCK_MONOTONIC, _TFD_CLOEXEC | _TFD_NONBLOCK)
+        self._fd: int = self._library.timerfd_create(time.CLOCK_MONOTONIC, _TFD_CLOEXEC | _TFD_NONBLOCK)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
         self._set: Any = self._library.timerfd_settime
@@ -98,7 +100,7 @@ class PutOff:
         self._read = ctypes.create_string_buffer(ctypes.sizeof(ctypes.c_uint64))
         self._left = _from_now(0.0)
         self._poll = originals.poll()
-        self._poll.register(self._fd, originals.POLLIN)
+        self._poll.register(self._fd, select.POLLIN)
 
     def put_off(self) -> None:
         """Let it be due the agreed seconds from now."""

@@ -119,7 +119,7 @@ def may_replace(text: str, owner: str, attribute: str) -> bool:
     """Whether a source may have what :func:`replaces` tells: a search of its text, much faster than one of its tree."""
     last = re.escape(owner.rpartition(".")[2])
     assigned = rf"\b{last}\s*\.\s*{attribute}\b(?!\s*[.(\[])"
-    return re.search(rf"{assigned}|\b{last}['\"]?\s*,\s*['\"]{attribute}['\"]", text) is not None
+    return re.search(rf"{assigned}|\b{last}['\"]?\s*,\s*[rRuU]?['\"]{attribute}['\"]", text) is not None
 
 
 def sets_decimal_context(node: ast.AST) -> bool:
