@@ -42,7 +42,7 @@ class Tape:
         """Append a line, which ends with its line feed; returns whether it was taken."""
         try:
             self._write(line)
-        except ValueError:  # it does not fit
+        except ValueError:  # it does not fit; this is :meth:`_fits`, without the call
             return self._turn(line)
         return True
 
@@ -52,15 +52,23 @@ class Tape:
         if self._turning._is_owned() or not self._turning.acquire(True, _LONGEST_S):  # type: ignore[attr-defined]
             return False
         try:
-            if len(line) > len(self._piece) - self._piece.tell():  # no other thread has turned meanwhile
+            if not self._fits(line):  # no other thread has turned meanwhile
                 piece = self._map(len(line))
+                piece.write(line)  # before others know of the piece, and fill it
                 _fill(self._piece)
                 self._piece, self._write = piece, piece.write
-            self._write(line)
-        except (OSError, ValueError):  # there is no space, or other threads have filled the piece again
+        except OSError:  # there is no space
             return False
         finally:
             self._turning.release()
+        return True
+
+    def _fits(self, line: bytes) -> bool:
+        """Append a line if there is room in the piece; returns whether there was."""
+        try:
+            self._write(line)
+        except ValueError:
+            return False
         return True
 
     def _map(self, size: int) -> mmap.mmap:

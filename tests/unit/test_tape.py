@@ -83,12 +83,13 @@ def test_a_worker_that_was_started_again_goes_on_behind_what_the_first_was_kille
     assert numbers(reader) == [2]
 
 
-def test_threads_that_append_at_once_lose_nothing(tape: Tape, reader: TraceReader):
+@pytest.mark.parametrize(("size", "each"), [(300, 500), (PIECE // 3, 50)], ids=["lines", "thirds of a piece"])
+def test_threads_that_append_at_once_lose_nothing(tape: Tape, reader: TraceReader, size: int, each: int):
     def append(first: int) -> None:
-        for number in range(first, first + 500):
-            assert tape.append(line(number, 300))
+        for number in range(first, first + each):
+            assert tape.append(line(number, size))
 
-    threads = [threading.Thread(target=append, args=(first,)) for first in range(0, 4000, 500)]
+    threads = [threading.Thread(target=append, args=(first,)) for first in range(0, 8 * each, each)]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
@@ -98,7 +99,7 @@ def test_threads_that_append_at_once_lose_nothing(tape: Tape, reader: TraceReade
             thread.join(DEADLINE_S)
     finally:
         sys.setswitchinterval(interval)
-    assert sorted(numbers(reader)) == list(range(4000))
+    assert sorted(numbers(reader)) == list(range(8 * each))
 
 
 def test_who_appends_in_the_middle_of_a_turn_is_told_that_it_was_not_taken(
