@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _SHORTEST_POLL_S = 0.0005
 _LONGEST_POLL_S = 0.005
 
+#: Seconds after which a result that was sent has come.
+_SENT_S = 1.0
+
 
 class TaskTimeoutError(TimeoutError):
     """Something of a test's tasks did not happen in time; the text says what the worker was doing instead."""
@@ -242,9 +245,31 @@ class Handle:
         if entry is not None and (entry.unknown or (entry.lost and not result.ready())):
             raise WorkerError(self.waits_for(entry))
         last = entry.spans[-1] if entry is not None and entry.spans else None
-        if last is not None and (getattr(result, "ignored", False) or not result.ready()):
-            return self._from_span(last)
+        if entry is not None and last is not None and (getattr(result, "ignored", False) or not result.ready()):
+            if last.state != "SUCCESS" or not self._is_overwritten(entry):
+                return self._from_span(last)
+            return _get_overwritten(result, entry)
         return result.get(timeout=max(1.0, deadline - time.monotonic()), disable_sync_subtasks=False)
+
+    def _is_overwritten(self, entry: TaskEntry) -> bool:
+        """Whether the backend has, of a task that has ended, that an attempt before will be repeated.
+
+        Celery publishes a retry before it stores that there will be one (``Task.retry`` does the former, the tracer's
+        ``handle_retry`` the latter), so another slot can be quicker.
+        """
+        if all(span.state != "RETRY" for span in entry.spans) or self.stored_state(entry.id) != "RETRY":
+            return False
+        task = self.app.tasks.get(entry.task)
+        # With task_store_errors_even_if_ignored that is stored, and the end is not.
+        return task is None or not task.ignore_result
+
+    def stored_state(self, task_id: str) -> str | None:
+        """Return the state that the backend has of a task, ``None`` where it cannot be asked."""
+        try:
+            state: str = self.app.backend.get_state(task_id)
+        except Exception:  # noqa: BLE001 - any backend's own errors, a server that has died among them
+            return None
+        return state
 
     def _is_over(self, task_id: str) -> bool:
         entry = self.ledger.tasks.get(task_id)
@@ -368,6 +393,24 @@ def is_alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def _get_overwritten(result: Any, entry: TaskEntry) -> Any:
+    """Return the result of a task whose end another attempt has overwritten: backends that send it have sent it.
+
+    :raises WorkerError: the backend is one that is asked.
+    """
+    from celery.exceptions import TimeoutError as CeleryTimeoutError
+
+    __tracebackhide__ = True
+    try:
+        return result.get(timeout=_SENT_S, disable_sync_subtasks=False)
+    except CeleryTimeoutError:
+        raise WorkerError(
+            f"{entry.task}[{entry.id}] ended as {entry.state}, and Celery then stored RETRY over that, the end of an "
+            "attempt before: whoever waits for the result waits for ever. It publishes a retry before it stores that "
+            "there will be one, so another slot can be quicker; with a countdown of a second or more it is not."
+        ) from None
 
 
 def _far(entry: TaskEntry, timeout: float) -> bool:

@@ -299,16 +299,13 @@ class WorkerHandle(Handle):
         gone = {pid for pid in running if pid is not None and not is_alive(pid)}
         if gone:
             self.take_in()  # the last that they recorded
-            self.ledger.close_dead(lambda pid: pid not in gone, self._stored_state)
+            self.ledger.close_dead(lambda pid: pid not in gone, self._stored_end)
 
-    def _stored_state(self, task_id: str) -> str | None:
+    def _stored_end(self, task_id: str) -> str | None:
         """Return the state in which the backend has the end of a task, ``None`` where it has none."""
         from celery.states import READY_STATES
 
-        try:
-            state: str = self.app.backend.get_state(task_id)
-        except Exception:  # noqa: BLE001 - any backend's own errors, a server that has died among them
-            return None
+        state = self.stored_state(task_id)
         return state if state in READY_STATES else None
 
     def stop(self, grace: float = STOP_GRACE_S) -> None:

@@ -27,7 +27,7 @@ def ask_warehouse(article):
     return {"article": article, "stock": 3}
 
 
-@app.task(bind=True, max_retries=2, default_retry_delay=0)
+@app.task(bind=True, max_retries=2, default_retry_delay=0.2)
 def charge(self, card):
     """Charge a card; the bank's line is bad and works at the third attempt."""
     if self.request.retries < 2:
