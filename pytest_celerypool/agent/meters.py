@@ -201,6 +201,7 @@ class Run:
     :ivar about: what the records of its start and its end have in common.
     :ivar marks: what detectors keep with it, each under a name of its own.
     :ivar number: how many executions this process had begun with it; negative if others ran when it began.
+    :ivar nests: whether its slot has run other tasks eagerly meanwhile.
     :ivar over: whether the task's own code has returned, and its result is being stored.
     :ivar started: the start, in monotonic seconds.
     :ivar limits: the hard and the soft time limit in seconds that its message has, if it has any.
@@ -211,7 +212,7 @@ class Run:
     """
 
     __slots__ = (
-        *("about", "collected", "delayed", "id", "limits", "marks"),
+        *("about", "collected", "delayed", "id", "limits", "marks", "nests"),
         *("number", "over", "started", "stored", "task"),
     )
 
@@ -225,7 +226,7 @@ class Run:
         self.marks: dict[str, Any] = {}
         self.number = 0
         self.limits: Any = None
-        self.over = False
+        self.nests = self.over = False
         self.stored = self.collected = 0.0
 
     def begin(self) -> None:
@@ -314,7 +315,10 @@ class GreenMeter(Run):
         """Begin to measure processor time and holds: the greenlet has the hub."""
         self.cpu = self.hold = self.idle = self.collected = 0.0
         tracer = self.tracer
-        self.since = tracer.look_again()
+        self.since = now = time.monotonic()
+        if now - tracer.asked_at > SLACK_S:  # as look_again()
+            tracer.look()
+            self.since = tracer.asked_at
         if tracer.delayed != self.delayed:
             self.wait = _since(self.delayed, tracer.delayed) or 0.0
 

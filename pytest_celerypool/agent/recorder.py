@@ -19,7 +19,7 @@ from pytest_celerypool.agent import originals, storing
 from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.meters import Clocks, Run, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.publishing import Publication
-from pytest_celerypool.agent.receivers import connect
+from pytest_celerypool.agent.receivers import call_directly, connect
 from pytest_celerypool.agent.tape import Tape
 from pytest_celerypool.trace import TAPE
 
@@ -77,8 +77,15 @@ class Writer:
     def append(self, record: str) -> None:
         """Append one record that is JSON already."""
         line = record.encode() + b"\n"
-        if self._tape is not None and self._tape.append(line):
-            return
+        tape = self._tape
+        if tape is not None:
+            try:
+                tape.write(line)  # as its append(), without the call
+            except ValueError:
+                if tape.turn(line):
+                    return
+            else:
+                return
         try:
             self._append(self._fd, line)
         except OSError:  # the user's code closed every descriptor, as daemons do
@@ -115,6 +122,7 @@ class Recorder:
     :param contended: whether other threads run Python while a task does.
     :ivar tracer: sees the switches of a green pool; ``None`` in any other.
     :ivar running: the executions in this process, by greenlet in a green pool and by thread in any other.
+    :ivar key: returns the current one of those.
     :ivar collections: of garbage, in this process.
     :ivar watch: is told of every start and end; ``None`` without detectors.
 
@@ -129,11 +137,11 @@ class Recorder:
         self.tracer = SwitchTracer(self._clocks) if green else None
         self.watch: Watch | None = None
         self.running: dict[Any, Run] = {}
-        self._key: Callable[[], Any] = originals.get_ident
+        self.key: Callable[[], Any] = originals.get_ident
         if self.tracer is not None:
-            self.running, self._key = self.tracer.running, self.tracer.getcurrent  # type: ignore[assignment]
+            self.running, self.key = self.tracer.running, self.tracer.getcurrent  # type: ignore[assignment]
         slots: Callable[[Any], Run | None] = self.running.get if self.tracer is None else self.tracer.meters.get
-        self.collections = Collections(lambda: slots(self._key()), self._collected)
+        self.collections = Collections(lambda: slots(self.key()), self._collected)
         self._greenlets = 0
         self._child: str | None = None
         self._child_of = 0
@@ -144,22 +152,30 @@ class Recorder:
     def connect(self) -> Callable[[], None]:
         """Listen to Celery's signals; returns a function that ends this."""
         from celery import signals
+        from celery.app import trace
 
+        received, prerun, postrun = self._on_received, self._on_prerun, self._on_postrun
         deafen = connect(
-            (signals.task_received, self._on_received),
-            (signals.task_prerun, self._on_prerun),
-            (signals.task_postrun, self._on_postrun),
+            (signals.task_received, received),
+            (signals.task_prerun, prerun),
+            (signals.task_postrun, postrun),
             (signals.task_failure, self._guarded(self._on_failure)),
             (signals.task_revoked, self._guarded(self._on_revoked)),
             (signals.task_rejected, self._guarded(self._on_rejected)),
             (signals.task_unknown, self._guarded(self._on_unknown)),
         )
-        unwatch, unwatch_results = self._watch_timeouts(), storing.watch(self.current, self._returned)
+        endings = [
+            self._watch_timeouts(),
+            storing.watch(self),
+            call_directly(signals.task_received, received, (signals.task_received, "send")),
+            call_directly(signals.task_prerun, prerun, (trace, "send_prerun")),
+            call_directly(signals.task_postrun, postrun, (trace, "send_postrun")),
+        ]
         self.collections.install()
 
         def disconnect() -> None:
-            unwatch()
-            unwatch_results()
+            for end in endings:
+                end()
             deafen()
             self.collections.remove()
             if self.tracer is not None:
@@ -184,7 +200,7 @@ class Recorder:
 
     def current(self) -> Run | None:
         """Return the execution in the current slot, ``None`` outside of any."""
-        return self.running.get(self._key())
+        return self.running.get(self.key())
 
     def memory(self, now: float) -> int | None:
         """Return the resident memory of this process in bytes, as it was a few milliseconds before `now` at most."""
@@ -219,10 +235,6 @@ class Recorder:
         Request.on_timeout = on_timeout
         return unwatch
 
-    def _returned(self, run: Run, result: Any) -> None:
-        if self.watch is not None:
-            self.watch.returned(run, result)
-
     # -- publications
 
     def published(self, publication: Publication, _producer: Any) -> None:
@@ -251,11 +263,12 @@ class Recorder:
         try:
             if self._app is not None and request.app is not self._app:
                 return
-            eta = request.eta
+            task_id, eta, retries = request.id, request.eta, request.request_dict.get("retries") or 0
             self.writer.append(
-                f'{{"e":"recv","t":{time.monotonic()},"id":{encode(request.id)},"task":{encode(request.name)},'
-                f'"retries":{encode(request.request_dict.get("retries") or 0)},'
-                f'"eta":{encode(str(eta)) if eta else "null"}}}'
+                f'{{"e":"recv","t":{time.monotonic()},'
+                f'"id":{quote(task_id) if type(task_id) is str else encode(task_id)},'
+                f'"task":{quote(request.name)},"retries":{retries if type(retries) is int else encode(retries)},'
+                f'"eta":{quote(str(eta)) if eta else "null"}}}'
             )
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_received", exc)
@@ -289,7 +302,7 @@ class Recorder:
         """A failure that no slot reports: the child was lost, or killed for its time limit."""
         if self._foreign(getattr(sender, "app", self._app)):
             return
-        running = self.running.get(self._key())
+        running = self.running.get(self.key())
         if running is None or running.id != task_id:
             described = describe_exception(exception)
             self._settle(task_id, "FAILURE", getattr(sender, "name", None), exc=described)
@@ -307,8 +320,12 @@ class Recorder:
     # -- signals of the slot
 
     @staticmethod
-    def _about(task: Any, request: Any, pid: int) -> str:
-        return f'"task":{quote(task.name)},"retries":{encode(request.retries or 0)},"pid":{pid}'
+    def _about(task_id: str, task: Any, request: Any, pid: int) -> str:
+        retries = request.retries or 0
+        return (
+            f'"id":{quote(task_id) if type(task_id) is str else encode(task_id)},"task":{quote(task.name)},'
+            f'"retries":{retries if type(retries) is int else encode(retries)},"pid":{pid}'
+        )
 
     def _slot(self, pid: int) -> str:
         """Return the name of the current slot as JSON."""
@@ -325,13 +342,18 @@ class Recorder:
     def _on_prerun(self, task_id: str = "", task: Any = None, **_: Any) -> None:
         try:
             request = task.request_stack.top
-            if request.is_eager or (self._app is not None and task.app is not self._app):
+            if request.is_eager:
+                outer = self.current()
+                if outer is not None:
+                    outer.nests = True
+                return
+            if self._app is not None and task.app is not self._app:
                 return
             clocks = self._clocks
             pid = os.getpid()
             if pid != clocks.pid:
                 clocks.renew(pid)
-            about = f'"id":{encode(task_id)},{self._about(task, request, pid)},"slot":{self._slot(pid)}'
+            about = f'{self._about(task_id, task, request, pid)},"slot":{self._slot(pid)}'
             tracer = self.tracer
             if tracer is not None:
                 run: Run = tracer.start(task_id, task, about)
@@ -355,11 +377,14 @@ class Recorder:
         self, task_id: str = "", task: Any = None, state: str | None = None, retval: Any = None, **__: Any
     ) -> None:
         try:
-            request = task.request_stack.top
-            if request.is_eager or (self._app is not None and task.app is not self._app):
-                return
-            meter = self.running.pop(self._key(), None)
+            key = self.key()
+            meter = self.running.get(key)
+            if meter is None or meter.nests or meter.id != task_id:
+                request = task.request_stack.top
+                if request.is_eager or (self._app is not None and task.app is not self._app):
+                    return
             if meter is not None:
+                del self.running[key]
                 ended, cpu, wait, hold, kept, delay, stored, collected, swept = meter.stop()
                 about, clocks = meter.about, self._clocks
                 # While other tasks run nobody can tell whose the growth is, and an older figure is as good.
@@ -375,7 +400,7 @@ class Recorder:
                     measured += f',"collected":{collected:.9f},"swept":{swept:.9f}'
             else:
                 ended = time.monotonic()
-                about = f'"id":{encode(task_id)},{self._about(task, request, os.getpid())},"slot":null'
+                about = f'{self._about(task_id, task, request, os.getpid())},"slot":null'
                 measured = ""
             raised = None
             if state == "SUCCESS":

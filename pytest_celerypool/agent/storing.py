@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.meters import Run
 
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.recorder import Recorder
 
-def watch(current: Callable[[], Run | None], returned: Callable[[Run, Any], None]) -> Callable[[], None]:
+
+def watch(recorder: Recorder) -> Callable[[], None]:
     """Mark the execution of the current slot as over while its result is stored, and measure how long that takes.
 
     How long it takes to store that a task has started, failed or is to be retried is measured too; the task's own code
     is not over then: its handlers are to come. Each thread or greenlet gets a result backend of its own when it needs
     one, mostly to store its first result: what Celery does to make that is none of the task's doing either.
 
-    :param current: returns that execution, ``None`` outside of any.
-    :param returned: called with it and what it has returned, before that is stored.
+    :param recorder: knows the executions; its watch is told what they have returned, before that is stored.
     :returns: a function that ends this.
     """
     from celery import Celery
     from celery.backends.base import Backend
+
+    current, running, key = recorder.current, recorder.running, recorder.key
 
     def of(task_id: str) -> Run | None:
         run = current()
@@ -29,10 +33,11 @@ def watch(current: Callable[[], Run | None], returned: Callable[[Run, Any], None
 
     def mark_as_done(backend: Any, task_id: str, result: Any, *args: Any, **kwargs: Any) -> Any:
         # It runs for every task: what :func:`_timed` does stands here once more.
-        run = current()
+        run = running.get(key())
         if run is None or run.id != task_id:
             return done(backend, task_id, result, *args, **kwargs)
-        returned(run, result)
+        if recorder.watch is not None:
+            recorder.watch.returned(run, result)
         run.over = True
         begun = time.monotonic() - run.waited()
         try:
@@ -54,7 +59,7 @@ def watch(current: Callable[[], Run | None], returned: Callable[[Run, Any], None
         return _timed(of(task_id), store, backend, task_id, result, state, *args, **kwargs)
 
     def _get_backend(app: Any) -> Any:
-        run = current()
+        run = running.get(key())
         if run is None or run.over:
             return originals["_get_backend"](app)
         run.over = True

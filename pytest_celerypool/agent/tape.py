@@ -27,6 +27,7 @@ class Tape:
     Any thread may append, also in a signal handler or a callback of the garbage collector: ``mmap.write`` copies and
     moves on in one step.
 
+    :ivar write: appends a line to the piece that is mapped now, and raises :exc:`ValueError` where it does not fit.
     :raises OSError: the file cannot be written, or its system cannot set space aside. Memory behind which there is no
         space would end the process when it is written to.
     """
@@ -36,17 +37,13 @@ class Tape:
         self._turning = originals.RLock()
         self._size = 0
         self._piece = self._map(PIECE)
-        self._write = self._piece.write
+        self.write = self._piece.write
 
     def append(self, line: bytes) -> bool:
         """Append a line, which ends with its line feed; returns whether it was taken."""
-        try:
-            self._write(line)
-        except ValueError:  # it does not fit; this is :meth:`_fits`, without the call
-            return self._turn(line)
-        return True
+        return self._fits(line) or self.turn(line)
 
-    def _turn(self, line: bytes) -> bool:
+    def turn(self, line: bytes) -> bool:
         """Append a line to the next piece, unless this thread is about to map that already."""
         # Not in typeshed; threading.Condition calls it.
         if self._turning._is_owned() or not self._turning.acquire(True, _LONGEST_S):  # type: ignore[attr-defined]
@@ -56,7 +53,7 @@ class Tape:
                 piece = self._map(len(line))
                 piece.write(line)  # before others know of the piece, and fill it
                 _fill(self._piece)
-                self._piece, self._write = piece, piece.write
+                self._piece, self.write = piece, piece.write
         except OSError:  # there is no space
             return False
         finally:
@@ -66,7 +63,7 @@ class Tape:
     def _fits(self, line: bytes) -> bool:
         """Append a line if there is room in the piece; returns whether there was."""
         try:
-            self._write(line)
+            self.write(line)
         except ValueError:
             return False
         return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -54,6 +55,7 @@ class Watch:
 
     def __init__(self, recorder: Recorder, config: Mapping[str, Any], launch: str, folder: str) -> None:
         self.recorder = recorder
+        self._running, self._key = recorder.running, recorder.key
         self.app: Any = None
         self.launch = launch
         self.folder = folder
@@ -70,6 +72,11 @@ class Watch:
         self._marked: Listeners = ()
         self._failers: Listeners = ()
         self._returners: Listeners = ()
+        #: Of those what wants to hear of a result, by its class.
+        self._of_result: dict[type, Listeners] = {}
+        self._importers: Listeners = ()
+        #: How many modules there were when those were told.
+        self._modules = 0
         self._openers: Listeners = ()
         self._unwatch_results: Callable[[], None] = lambda: None
         #: How many executions have begun in this process.
@@ -112,13 +119,16 @@ class Watch:
         self.recorder.watch = self
 
     def _opened(self, file: Any, path: Any, mode: Any) -> None:
-        run = self.current()
-        if run is not None:
+        run = self._running.get(self._key())  # as current(), for every file that is opened
+        if run is not None and not run.over:
             self._call(self._openers, run, file, path, mode)
 
     def returned(self, run: Run, result: Any) -> None:
         """Tell the detectors what a task has returned, before it is stored."""
-        for detector, tell in self._returners:
+        listeners = self._of_result.get(type(result))
+        if listeners is None:
+            listeners = self._bind_result(type(result))
+        for detector, tell in listeners:
             try:
                 tell(run, result)
             except Exception as exc:  # noqa: BLE001 - a detector spoils nothing
@@ -160,7 +170,9 @@ class Watch:
         self._failers = self._listeners("failed")
         self._returners = self._listeners("returned")
         self._openers = self._listeners("opened")
+        self._importers = self._listeners("imported")
         self._of_task = {}
+        self._of_result = {}
 
     def forget(self, task: str) -> None:
         """Find out anew which detectors want to hear of a task; to be called when one begins to pass over it."""
@@ -175,6 +187,15 @@ class Watch:
         known[task] = starters, enders
         return starters, enders
 
+    def _bind_result(self, cls: type) -> Listeners:
+        known = self._of_result  # as above
+        known[cls] = tuple(pair for pair in self._returners if pair[0].results is None or cls in pair[0].results)
+        return known[cls]
+
+    def _imported(self) -> None:
+        self._modules = len(sys.modules)
+        self._call(self._importers)
+
     def _listeners(self, method: str) -> Listeners:
         return tuple(
             (one, getattr(one, method))
@@ -184,6 +205,8 @@ class Watch:
 
     def started(self, run: Run) -> None:
         """Tell the detectors that a task begins in this slot."""
+        if len(sys.modules) != self._modules:
+            self._imported()
         self.starts += 1
         run.number = self.starts if len(self.recorder.running) == 1 else -self.starts
         task = run.task.name
@@ -196,6 +219,8 @@ class Watch:
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Tell the detectors that a task leaves its slot."""
+        if len(sys.modules) != self._modules:
+            self._imported()
         task = run.task.name
         for detector, tell in (self._of_task.get(task) or self._bind_task(task))[1]:
             try:
@@ -258,7 +283,7 @@ class Watch:
 
     def current(self) -> Run | None:
         """Return the task whose code runs in the current slot: this thread, or this greenlet of a green pool."""
-        run = self.recorder.current()
+        run = self._running.get(self._key())
         return None if run is None or run.over else run
 
     def running(self) -> list[Run]:

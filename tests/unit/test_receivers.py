@@ -8,7 +8,7 @@ import pytest
 from celery.utils.dispatch import Signal
 
 from pytest_celerypool.agent.frames import Frames
-from pytest_celerypool.agent.receivers import connect, receivers_of
+from pytest_celerypool.agent.receivers import call_directly, connect, receivers_of
 
 
 class Ear:
@@ -47,6 +47,53 @@ def test_who_stops_to_listen_leaves_the_others_listening():
     disconnect()
     signal.send(sender=None)
     assert (one.heard, other.heard) == (0, 1)
+
+
+@pytest.fixture
+def direct(monkeypatch):
+    """A signal with one listener, which is called directly, and how often the signal has looked for listeners."""
+    signal, ear = Signal(), Ear()
+    hears = ear.hears
+    connect((signal, hears))
+    celery = types.SimpleNamespace(send=signal.send)
+    looked = []
+    live = signal._live_receivers
+    monkeypatch.setattr(signal, "_live_receivers", lambda sender: looked.append(sender) or live(sender))
+    undo = call_directly(signal, hears, (celery, "send"), (signal, "send"))
+    return types.SimpleNamespace(signal=signal, ear=ear, celery=celery, looked=looked, undo=undo)
+
+
+def test_the_only_listener_is_called_without_the_signals_dispatch(direct):
+    direct.celery.send(sender=None, task_id="1")
+    direct.signal.send(None, task_id="1")
+    assert (direct.ear.heard, direct.looked) == (2, [])
+
+
+def test_where_others_listen_too_all_hear_in_their_order(direct):
+    other = Ear()
+    direct.signal.connect(other.hears)
+    direct.celery.send(sender=None)
+    assert (direct.ear.heard, other.heard, len(direct.looked)) == (1, 1, 1)
+
+
+def test_another_that_listens_alone_hears(direct):
+    other = Ear()
+    direct.signal.receivers.clear()
+    direct.signal.connect(other.hears)
+    direct.celery.send(sender=None)
+    assert (direct.ear.heard, other.heard) == (0, 1)
+
+
+def test_the_signals_dispatch_is_put_back(direct):
+    direct.undo()
+    assert direct.celery.send == direct.signal.send
+    assert "send" not in vars(direct.signal)
+
+
+def test_what_somebody_else_has_put_in_the_place_of_the_dispatch_stays(direct):
+    theirs = direct.celery.send = lambda **_: None
+    direct.undo()
+    assert direct.celery.send is theirs
 
 
 def decorated(function):

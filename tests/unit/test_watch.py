@@ -67,6 +67,15 @@ class Passing(Told):
         self.pass_over(run.task.name, "started", "ended")
 
 
+class Particular(Told):
+    """Wants to hear of results that are lists, and of modules."""
+
+    results = frozenset({list})
+
+    def imported(self):
+        self.heard.append(("imported",))
+
+
 class Failing(Detector):
     """Raises where it is told of anything."""
 
@@ -95,6 +104,7 @@ class Recorder:
 
     def __init__(self):
         self.watch, self.running, self.failures = None, {}, []
+        self.key = lambda: "slot"
 
     def current(self):
         return self.running.get("slot")
@@ -103,7 +113,7 @@ class Recorder:
         self.failures.append(where)
 
 
-CLASSES = (Told, Marked, Resting, Passing, Failing, Replacing, AlsoReplacing)
+CLASSES = (Told, Marked, Resting, Passing, Particular, Failing, Replacing, AlsoReplacing)
 
 
 def make(recorder, *names):
@@ -201,6 +211,33 @@ def test_a_detector_that_listens_while_another_thread_finds_out_who_does_is_not_
     other.remove()
 
 
+def test_a_detector_is_told_of_the_results_it_wants_to_hear_of(recorder, watch):
+    watch.remove()
+    other = make(recorder, "Particular", "Told")
+    other.install()
+    run = begin(other)
+    Told.heard.clear()
+    for result in (1, [], 2, []):
+        other.returned(run, result)
+    assert [each[2] for each in Told.heard] == [1, [], [], 2, [], []]
+    other.remove()
+
+
+def test_what_has_been_imported_is_told_before_the_start_and_the_end_of_a_task(recorder, watch, monkeypatch):
+    watch.remove()
+    other = make(recorder, "Particular")
+    other.install()
+    begin(other)
+    monkeypatch.setitem(sys.modules, "imported_between", None)
+    run = begin(other, "2")
+    monkeypatch.setitem(sys.modules, "imported_by_a_task", None)
+    other.ended(run, "SUCCESS", None)
+    other.ended(begin(other, "3"), "SUCCESS", None)
+    heard = [each[0] for each in Told.heard]
+    assert heard == ["imported", "started", "imported", "started", "imported", "ended", "started", "ended"]
+    other.remove()
+
+
 def test_a_failure_is_told_after_the_end(watch):
     watch.ended(begin(watch), "FAILURE", KeyError("x"))
     assert Told.heard[1:] == [("ended", "1", "FAILURE"), ("failed", "1", "'x'")]
@@ -225,7 +262,7 @@ def test_what_storing_a_result_does_is_not_the_tasks(watch, request):
         def on_chord_part_return(self, *args, **kwargs):
             pass
 
-    unwatch = storing.watch(watch.recorder.current, watch.returned)
+    unwatch = storing.watch(watch.recorder)
     request.addfinalizer(unwatch)
     run = begin(watch)
     assert watch.current() is run
@@ -253,7 +290,7 @@ def test_what_storing_takes_is_known_whatever_is_stored(watch, request, name, ar
         def _store_result(self, *args, **kwargs):
             time.sleep(0.02)
 
-    request.addfinalizer(storing.watch(watch.recorder.current, watch.returned))
+    request.addfinalizer(storing.watch(watch.recorder))
     run = begin(watch)
     getattr(Store(app=watch.app), name)(*args)
     assert (run.stored >= 0.02) is counted
@@ -267,7 +304,7 @@ def test_a_task_that_failed_is_not_over_while_that_is_stored(watch, request):
         def _store_result(self, *args, **kwargs):
             during.append(watch.current())
 
-    request.addfinalizer(storing.watch(watch.recorder.current, watch.returned))
+    request.addfinalizer(storing.watch(watch.recorder))
     run = begin(watch)
     Store(app=watch.app).mark_as_failure("1", KeyError())
     assert during == [run]
@@ -282,7 +319,7 @@ def test_the_backend_that_celery_makes_in_a_task_is_not_the_tasks(watch, request
             during.append(watch.current())
             time.sleep(0.02)
 
-    request.addfinalizer(storing.watch(watch.recorder.current, watch.returned))
+    request.addfinalizer(storing.watch(watch.recorder))
     app = Celery(set_as_current=False)
     app.backend_cls = Store
     run = begin(watch)
@@ -294,7 +331,7 @@ def test_the_backend_that_celery_makes_in_a_task_is_not_the_tasks(watch, request
 
 def test_the_backends_are_put_back(watch):
     before = dict(vars(Backend)), dict(vars(Celery))
-    storing.watch(watch.recorder.current, watch.returned)()
+    storing.watch(watch.recorder)()
     assert (dict(vars(Backend)), dict(vars(Celery))) == before
 
 

@@ -80,6 +80,12 @@ def maps_its_trace():
 @app.task
 def takes(timeout):
     return timeout
+
+@app.task(bind=True)
+def applies(self, times, **options):
+    if times:
+        applies.apply((times - 1,), **options)
+    time.sleep(0.03)
 """
 
 SUITE = """
@@ -176,6 +182,17 @@ def test_drain_waits_for_children(celery_pool_worker):
     parent.delay()
     celery_pool_worker.drain()
     assert [span.task for span in celery_pool_worker.spans] == ["proj.parent", "proj.add"]
+
+def test_a_task_that_applies_itself_is_one_execution_to_its_end(celery_pool_worker):
+    celery_pool_worker.run(applies, 2)
+    (span,) = celery_pool_worker.spans
+    assert span.runtime > 0.08 and span.cpu is not None
+
+def test_also_if_that_has_the_same_id(celery_pool_worker):
+    celery_pool_worker.submit(applies.s(1, task_id="same").set(task_id="same"))
+    celery_pool_worker.drain()
+    (span,) = celery_pool_worker.spans
+    assert span.runtime > 0.05 and span.cpu is not None
 
 def test_marker_without_fixture():
     pass

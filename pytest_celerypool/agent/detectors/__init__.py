@@ -91,6 +91,9 @@ class Detector:
     #: If not empty, :meth:`ended` is called only of tasks whose :attr:`Run.marks` have it: of most, nobody is told.
     mark: str = ""
 
+    #: The classes of results of which :meth:`returned` is called; of all if ``None``.
+    results: ClassVar[frozenset[type] | None] = None
+
     #: Whether it has not been switched off.
     active = True
 
@@ -153,6 +156,9 @@ class Detector:
         :param path: as it was given.
         :param mode: as it was given.
         """
+
+    def imported(self) -> None:
+        """``sys.modules`` has more or less entries than before; told when a task begins and ends, before those are."""
 
     def returned(self, run: Run, result: Any) -> None:
         """The task's own code has returned `result`, which is stored next; what happens from here on is Celery's."""

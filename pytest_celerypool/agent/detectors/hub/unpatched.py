@@ -102,7 +102,6 @@ class Unpatched(Detector):
 
     def install(self) -> None:
         """See what asks for originals, and ctypes' number of the last error."""
-        self._modules = 0
         self._waiting = {driver.module: driver for driver in DRIVERS}
         self._errno: tuple[int, Run] | None = None
         self._watch_ctypes()
@@ -112,15 +111,13 @@ class Unpatched(Detector):
         """See the drivers that the application has imported."""
         self._look_for_drivers()
 
-    def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
-        """See what the task has imported."""
-        if len(sys.modules) != self._modules:
-            self._look_for_drivers()
+    def imported(self) -> None:
+        """See what a task has imported."""
+        self._look_for_drivers()
 
     # -- drivers
 
     def _look_for_drivers(self) -> None:
-        self._modules = len(sys.modules)
         for name in [name for name in self._waiting if name in sys.modules]:
             driver = self._waiting.pop(name)
             module = sys.modules[name]

@@ -317,10 +317,10 @@ class Coroutines(Detector):
 
     kinds = (Kind("coroutine-not-run", "fail", "a task returned a coroutine or generator that nobody ran"),)
 
+    results = frozenset(_NEVER_RUN)
+
     def returned(self, run: Run, result: Any) -> None:
         """Look at what a task returns before it is stored."""
-        if type(result) not in _NEVER_RUN:
-            return
         what = _NEVER_RUN[type(result)]
         state = {"CORO_CREATED", "GEN_CREATED", "AGEN_CREATED"}
         if not {_state(result)} & state:

@@ -31,14 +31,17 @@ class Spawned(Detector):
         super().__init__(watch)
         self._reader = Reader(watch.frames)
         #: The libraries whose hub is not the pool's.
-        self._foreign = [name for name in ("gevent", "eventlet") if name != watch.pool.name]
+        self._foreign = {"gevent", "eventlet"} - {watch.pool.name}
+        self.rest("started")
+
+    def imported(self) -> None:
+        """Begin to look at tasks when there may be greenlets of another library than the pool's."""
+        if "started" in self.resting and not self._foreign.isdisjoint(sys.modules):
+            self.listen("started")
 
     def started(self, run: Run) -> None:
         """Count what waits for hubs that are not the pool's."""
-        for library in self._foreign:
-            if library in sys.modules:
-                run.marks[_MARK] = self._pending()
-                return
+        run.marks[_MARK] = self._pending()
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Tell of what the task has left waiting."""
