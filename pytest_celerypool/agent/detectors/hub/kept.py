@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +119,21 @@ class HubKept(Detector):
 
             for owner in (eventlet, greenthread):
                 for name in _SPAWNERS:
-                    self.after(owner, name, self._spawned)
+                    self.patch(owner, name, self._heeded(getattr(owner, name)))
+
+    def _heeded(self, spawn: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of eventlet's that spawns, and says so where a task calls it."""
+        tracer, spawned = self._tracer, self.watch.guarded(self, self._spawned)
+
+        @functools.wraps(spawn)
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            greenlet = spawn(*args, **kwargs)
+            # The pool's own, one for each task, is none of a task's.
+            if tracer is not None and tracer.getcurrent() in tracer.meters:
+                spawned(greenlet)
+            return greenlet
+
+        return replacement
 
     def _ignore_spawning(self) -> None:
         if self._heard is not None:
