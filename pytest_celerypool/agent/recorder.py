@@ -319,19 +319,8 @@ class Recorder:
 
     # -- signals of the slot
 
-    @staticmethod
-    def _about(task_id: str, task: Any, request: Any, pid: int) -> str:
-        retries = request.retries or 0
-        return (
-            f'"id":{quote(task_id) if type(task_id) is str else encode(task_id)},"task":{quote(task.name)},'
-            f'"retries":{retries if type(retries) is int else encode(retries)},"pid":{pid}'
-        )
-
     def _slot(self, pid: int) -> str:
-        """Return the name of the current slot as JSON."""
-        if self.tracer is not None:
-            self._greenlets += 1
-            return f'"greenlet {self._greenlets}"'
+        """Return the name of the current slot as JSON, where it is no greenlet."""
         if self._child_of != pid:
             from billiard.process import current_process
 
@@ -353,8 +342,17 @@ class Recorder:
             pid = os.getpid()
             if pid != clocks.pid:
                 clocks.renew(pid)
-            about = f'{self._about(task_id, task, request, pid)},"slot":{self._slot(pid)}'
             tracer = self.tracer
+            if tracer is not None:
+                self._greenlets += 1
+                slot = f'"greenlet {self._greenlets}"'
+            else:
+                slot = self._slot(pid)
+            retries = request.retries or 0
+            about = (
+                f'"id":{quote(task_id) if type(task_id) is str else encode(task_id)},"task":{quote(task.name)},'
+                f'"retries":{retries if type(retries) is int else encode(retries)},"pid":{pid},"slot":{slot}'
+            )
             if tracer is not None:
                 run: Run = tracer.start(task_id, task, about)
             else:
@@ -400,7 +398,10 @@ class Recorder:
                     measured += f',"collected":{collected:.9f},"swept":{swept:.9f}'
             else:
                 ended = time.monotonic()
-                about = f'{self._about(task_id, task, request, os.getpid())},"slot":null'
+                about = (
+                    f'"id":{encode(task_id)},"task":{quote(task.name)},"retries":{encode(request.retries or 0)},'
+                    f'"pid":{os.getpid()},"slot":null'
+                )
                 measured = ""
             raised = None
             if state == "SUCCESS":

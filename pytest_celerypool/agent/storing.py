@@ -32,7 +32,7 @@ def watch(recorder: Recorder) -> Callable[[], None]:
         return run if run is not None and run.id == task_id else None
 
     def mark_as_done(backend: Any, task_id: str, result: Any, *args: Any, **kwargs: Any) -> Any:
-        # It runs for every task: what :func:`_timed` does stands here once more.
+        # It runs for every task, as :func:`_get_backend` does: what :func:`_timed` does stands in both once more.
         run = running.get(key())
         if run is None or run.id != task_id:
             return done(backend, task_id, result, *args, **kwargs)
@@ -61,17 +61,19 @@ def watch(recorder: Recorder) -> Callable[[], None]:
     def _get_backend(app: Any) -> Any:
         run = running.get(key())
         if run is None or run.over:
-            return originals["_get_backend"](app)
+            return get_backend(app)
         run.over = True
+        begun = time.monotonic() - run.waited()
         try:
-            return _timed(run, originals["_get_backend"], app)
+            return get_backend(app)
         finally:
+            run.stored += max(0.0, time.monotonic() - run.waited() - begun)
             run.over = False
 
     patches = (mark_as_done, mark_as_failure, mark_as_retry, store_result)
     owners = dict.fromkeys(patches, Backend) | {_get_backend: Celery}
     originals = {patch.__name__: vars(owner)[patch.__name__] for patch, owner in owners.items()}
-    done, store = originals["mark_as_done"], originals["store_result"]
+    done, store, get_backend = (originals[name] for name in ("mark_as_done", "store_result", "_get_backend"))
     for patch, owner in owners.items():
         setattr(owner, patch.__name__, patch)
 
