@@ -244,11 +244,11 @@ class Handle:
         entry = self.ledger.tasks.get(result.id)
         if entry is not None and (entry.unknown or (entry.lost and not result.ready())):
             raise WorkerError(self.waits_for(entry))
-        last = entry.spans[-1] if entry is not None and entry.spans else None
+        last = in_order(entry.spans)[-1] if entry is not None and entry.spans else None
         if entry is not None and last is not None and (getattr(result, "ignored", False) or not result.ready()):
-            if last.state != "SUCCESS" or not self._is_overwritten(entry):
-                return self._from_span(last)
-            return _get_overwritten(result, entry)
+            if last.state == "SUCCESS" and not getattr(result, "ignored", False) and self._is_overwritten(entry):
+                return _get_overwritten(result, entry)
+            return self._from_span(last)
         return result.get(timeout=max(1.0, deadline - time.monotonic()), disable_sync_subtasks=False)
 
     def _is_overwritten(self, entry: TaskEntry) -> bool:
@@ -259,9 +259,9 @@ class Handle:
         """
         if all(span.state != "RETRY" for span in entry.spans) or self.stored_state(entry.id) != "RETRY":
             return False
-        task = self.app.tasks.get(entry.task)
-        # With task_store_errors_even_if_ignored that is stored, and the end is not.
-        return task is None or not task.ignore_result
+        task, conf = self.app.tasks.get(entry.task), self.app.conf
+        # With these set, and the result ignored, RETRY is stored and the end is not.
+        return not (conf.task_store_errors_even_if_ignored if task is None else task.store_errors_even_if_ignored)
 
     def stored_state(self, task_id: str) -> str | None:
         """Return the state that the backend has of a task, ``None`` where it cannot be asked."""
@@ -396,9 +396,11 @@ def is_alive(pid: int) -> bool:
 
 
 def _get_overwritten(result: Any, entry: TaskEntry) -> Any:
-    """Return the result of a task whose end another attempt has overwritten: backends that send it have sent it.
+    """Return the result of a task whose end another attempt has overwritten, if it was sent to this process.
 
-    :raises WorkerError: the backend is one that is asked.
+    Redis sends results to those who have subscribed, as whoever publishes a task does.
+
+    :raises WorkerError: the backend is one that is asked, or another process has published the task (a chain's last).
     """
     from celery.exceptions import TimeoutError as CeleryTimeoutError
 

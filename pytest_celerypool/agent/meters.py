@@ -339,8 +339,6 @@ class GreenMeter(Run):
         """End the measurement and return what it took; the delay is of at most :data:`SLACK_S` before either end."""
         tracer = self.tracer
         tracer.meters.pop(self.greenlet, None)
-        # Detectors keep runs that have ended; what a greenlet's locals hold must go with it all the same.
-        self.greenlet = None
         now = time.monotonic()
         held = now - self.since
         if held > SLACK_S or self.collected > self.swept:
@@ -348,7 +346,10 @@ class GreenMeter(Run):
         else:
             self.cpu += held
             self.hold = max(self.hold, held)
-        ended = now if now - tracer.asked_at <= SLACK_S else tracer.look_again()
+        # Detectors keep runs that have ended; what a greenlet's locals hold must go with it all the same.
+        self.greenlet = None
+        # What the tracer has just looked at reaches to that moment.
+        ended = max(now, tracer.asked_at) if now - tracer.asked_at <= SLACK_S else tracer.look_again()
         wait = self.wait if tracer.tells_delay else None
         delay = _since(self.delayed, tracer.delayed)
         hold = max(self.hold, self.longest)

@@ -42,24 +42,29 @@ def call_directly(signal: Any, receiver: Callable[..., None], *places: tuple[Any
     send = signal.send
 
     def send_directly(sender: Any, **named: Any) -> list[tuple[Any, Any]]:
-        receivers = signal.receivers
+        receivers = signal.receivers[:2]  # another thread may disconnect one
         if len(receivers) != 1 or receivers[0][1] is not receiver:
             found: list[tuple[Any, Any]] = send(sender, **named)
             return found
         return [(receiver, receiver(signal=signal, sender=sender, **named))]
 
-    replaced = [(owner, name, getattr(owner, name)) for owner, name in places if getattr(owner, name, None) == send]
-    for owner, name, _ in replaced:
+    # Not what somebody else has put there, into the signal itself too, whose own ``send`` is one of its class.
+    replaced = [
+        (owner, name)
+        for owner, name in places
+        if getattr(owner, name, None) == send and (owner is not signal or name not in vars(signal))
+    ]
+    for owner, name in replaced:
         setattr(owner, name, send_directly)
 
     def undo() -> None:
-        for owner, name, original in replaced:
+        for owner, name in replaced:
             if getattr(owner, name) is not send_directly:
                 continue  # somebody has replaced it since
-            if owner is signal:  # it is the class that has it
+            if owner is signal:
                 delattr(owner, name)
             else:
-                setattr(owner, name, original)
+                setattr(owner, name, send)
 
     return undo
 

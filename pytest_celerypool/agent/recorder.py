@@ -20,6 +20,7 @@ from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.meters import Clocks, Run, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.publishing import Publication
 from pytest_celerypool.agent.receivers import call_directly, connect
+from pytest_celerypool.agent.replacing import Replacement
 from pytest_celerypool.agent.tape import Tape
 from pytest_celerypool.trace import TAPE
 
@@ -150,7 +151,7 @@ class Recorder:
     # -- connecting
 
     def connect(self) -> Callable[[], None]:
-        """Listen to Celery's signals; returns a function that ends this."""
+        """Listen to Celery's signals, and replace the functions of Celery that tell more; returns what ends this."""
         from celery import signals
         from celery.app import trace
 
@@ -221,18 +222,20 @@ class Recorder:
         from celery.worker.request import Request
 
         original = Request.on_timeout
-        recorder = self
+        recorder, watching = self, True
 
         def on_timeout(self: Any, soft: bool, timeout: float) -> Any:
             result = original(self, soft, timeout)
-            if not soft and not recorder._foreign(self.app):
+            if watching and not soft and not recorder._foreign(self.app):
                 recorder._settle(self.id, "FAILURE", self.name, text=f"TimeLimitExceeded({timeout})")
             return result
 
         def unwatch() -> None:
-            Request.on_timeout = original
+            nonlocal watching
+            watching = False  # a recorder that began later may still call it
+            replaced.end()
 
-        Request.on_timeout = on_timeout
+        replaced = Replacement(Request, "on_timeout", on_timeout)
         return unwatch
 
     # -- publications

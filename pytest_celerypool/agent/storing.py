@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.replacing import Replacement
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.recorder import Recorder
@@ -36,15 +37,17 @@ def watch(recorder: Recorder) -> Callable[[], None]:
         run = running.get(key())
         if run is None or run.id != task_id:
             return done(backend, task_id, result, *args, **kwargs)
-        if recorder.watch is not None:
-            recorder.watch.returned(run, result)
-        run.over = True
+        watch = recorder.watch
+        if watch is not None:
+            watch.returned(run, result)
         begun = time.monotonic() - run.waited()
+        # A soft time limit may be raised anywhere here: it must not leave the task deaf to its detectors.
+        run.over = True
         try:
             return done(backend, task_id, result, *args, **kwargs)
         finally:
-            run.stored += max(0.0, time.monotonic() - run.waited() - begun)
             run.over = False  # the task's after_return() is its own code again
+            run.stored += max(0.0, time.monotonic() - run.waited() - begun)
 
     def mark_as_failure(backend: Any, task_id: str, *args: Any, **kwargs: Any) -> Any:
         return _timed(of(task_id), originals["mark_as_failure"], backend, task_id, *args, **kwargs)
@@ -62,25 +65,23 @@ def watch(recorder: Recorder) -> Callable[[], None]:
         run = running.get(key())
         if run is None or run.over:
             return get_backend(app)
-        run.over = True
         begun = time.monotonic() - run.waited()
+        run.over = True
         try:
             return get_backend(app)
         finally:
-            run.stored += max(0.0, time.monotonic() - run.waited() - begun)
             run.over = False
+            run.stored += max(0.0, time.monotonic() - run.waited() - begun)
 
     patches = (mark_as_done, mark_as_failure, mark_as_retry, store_result)
     owners = dict.fromkeys(patches, Backend) | {_get_backend: Celery}
     originals = {patch.__name__: vars(owner)[patch.__name__] for patch, owner in owners.items()}
     done, store, get_backend = (originals[name] for name in ("mark_as_done", "store_result", "_get_backend"))
-    for patch, owner in owners.items():
-        setattr(owner, patch.__name__, patch)
+    replaced = [Replacement(owner, patch.__name__, patch) for patch, owner in owners.items()]
 
     def unwatch() -> None:
-        for patch, owner in owners.items():
-            if vars(owner)[patch.__name__] is patch:
-                setattr(owner, patch.__name__, originals[patch.__name__])
+        for each in replaced:
+            each.end()
 
     return unwatch
 

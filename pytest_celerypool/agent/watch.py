@@ -71,8 +71,8 @@ class Watch:
         self._of_task: dict[str, tuple[Listeners, Listeners]] = {}
         self._marked: Listeners = ()
         self._failers: Listeners = ()
-        self._returners: Listeners = ()
-        #: Of those what wants to hear of a result, by its class.
+        #: What wants to hear of every result, and that with what wants to hear of those of a class, by that.
+        self._of_any_result: Listeners = ()
         self._of_result: dict[type, Listeners] = {}
         self._importers: Listeners = ()
         #: How many modules there were when those were told.
@@ -125,9 +125,10 @@ class Watch:
 
     def returned(self, run: Run, result: Any) -> None:
         """Tell the detectors what a task has returned, before it is stored."""
-        listeners = self._of_result.get(type(result))
-        if listeners is None:
-            listeners = self._bind_result(type(result))
+        try:
+            listeners = self._of_result.get(type(result), self._of_any_result)
+        except TypeError:  # a class of classes that cannot be hashed
+            listeners = self._of_any_result
         for detector, tell in listeners:
             try:
                 tell(run, result)
@@ -145,6 +146,8 @@ class Watch:
         self._disconnect()
         # The last first: two that replace the same function take it back in the opposite order.
         self._tell("remove", last_first=True)
+        for detector in self._detectors:
+            detector.active = False  # what it has replaced may stay below what another worker's has
 
     def _on_ready(self, sender: Any = None, **_: Any) -> None:
         if self._concerns(sender):
@@ -168,11 +171,10 @@ class Watch:
         self._enders = tuple(pair for pair in enders if not pair[0].mark)
         self._marked = tuple(pair for pair in enders if pair[0].mark)
         self._failers = self._listeners("failed")
-        self._returners = self._listeners("returned")
         self._openers = self._listeners("opened")
         self._importers = self._listeners("imported")
         self._of_task = {}
-        self._of_result = {}
+        self._bind_results(self._listeners("returned"))
 
     def forget(self, task: str) -> None:
         """Find out anew which detectors want to hear of a task; to be called when one begins to pass over it."""
@@ -187,14 +189,18 @@ class Watch:
         known[task] = starters, enders
         return starters, enders
 
-    def _bind_result(self, cls: type) -> Listeners:
-        known = self._of_result  # as above
-        known[cls] = tuple(pair for pair in self._returners if pair[0].results is None or cls in pair[0].results)
-        return known[cls]
+    def _bind_results(self, listeners: Listeners) -> None:
+        classes = {cls for detector, _ in listeners for cls in detector.results or ()}
+        self._of_any_result = tuple(pair for pair in listeners if pair[0].results is None)
+        self._of_result = {
+            cls: tuple(pair for pair in listeners if pair[0].results is None or cls in pair[0].results)
+            for cls in classes
+        }
 
     def _imported(self) -> None:
-        self._modules = len(sys.modules)
+        modules = len(sys.modules)
         self._call(self._importers)
+        self._modules = modules
 
     def _listeners(self, method: str) -> Listeners:
         return tuple(

@@ -375,6 +375,22 @@ def test_a_hold_keeps_what_it_has_used_when_the_task_spawns_or_is_asked_for_its_
     assert meter.cpu >= 0.02 - SLACK_S
 
 
+def test_of_the_last_hold_of_a_task_its_greenlet_is_told():
+    """Where nobody looked meanwhile, the place of the greenlet is all that is known."""
+    tracer = SwitchTracer(Clocks())
+    told = []
+    try:
+        meter = tracer.start("1", None, "")
+        tracer.long_hold_s, tracer.on_hold = 0.01, lambda meter, *_: told.append(meter.greenlet)
+        _spin(0.02)
+        cost = meter.stop()
+    finally:
+        tracer.uninstall()
+    assert told == [tracer.getcurrent()]
+    assert meter.greenlet is None
+    assert cost.ended >= tracer.asked_at
+
+
 @pytest.fixture
 def asking(monkeypatch):
     """Return a tracer and the moment that its clocks show; when its thread was asked for waits stands in ``asked``."""

@@ -5,10 +5,15 @@ import os
 import types
 
 import pytest
+from celery import Celery, signals
+from celery.app import trace
+from celery.backends.base import Backend
 from celery.utils.dispatch import Signal
+from celery.worker.request import Request
 
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.receivers import call_directly, connect, receivers_of
+from pytest_celerypool.agent.recorder import Recorder, Writer
 
 
 class Ear:
@@ -94,6 +99,50 @@ def test_what_somebody_else_has_put_in_the_place_of_the_dispatch_stays(direct):
     theirs = direct.celery.send = lambda **_: None
     direct.undo()
     assert direct.celery.send is theirs
+
+
+def test_what_somebody_has_put_there_before_is_called_and_stays():
+    signal, ear, theirs = Signal(), Ear(), []
+    hears = ear.hears
+    connect((signal, hears))
+    signal.send = lambda sender, **named: theirs.append(sender)
+    before = signal.send
+    undo = call_directly(signal, hears, (signal, "send"))
+    signal.send("x")
+    undo()
+    assert theirs == ["x"]
+    assert signal.send is before
+
+
+def celerys():
+    """What a recorder replaces of Celery's."""
+    return (
+        *(trace.send_prerun, trace.send_postrun, vars(signals.task_received).get("send")),
+        *(Request.on_timeout, Backend.mark_as_done, Backend.store_result, Celery._get_backend),
+    )
+
+
+def test_a_recorder_puts_back_what_it_has_replaced(tmp_path):
+    before = celerys()
+    disconnect = Recorder(Writer(str(tmp_path / "trace")), green=False).connect()
+    assert all(one is not other for one, other in zip(before, celerys(), strict=True))
+    disconnect()
+    assert celerys() == before
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_recorders_that_end_in_any_order_neither_is_called_any_more(tmp_path, first):
+    """Workers in the test's own process, of a cluster."""
+    before = celerys()
+    recorders = [Recorder(Writer(str(tmp_path / name)), green=False, app=Celery()) for name in "ab"]
+    ends = [recorder.connect() for recorder in recorders]
+    ends.pop(first)()
+    ends.pop()()
+    request = types.SimpleNamespace(app=recorders[first]._app, id="1", name="t", request_dict={}, eta=None)
+    signals.task_received.send(sender=None, request=request)
+    trace.send_prerun(sender=None, task_id="1", task=None)
+    assert not any((tmp_path / name).read_text() for name in "ab")
+    assert celerys() == before
 
 
 def decorated(function):

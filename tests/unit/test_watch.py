@@ -223,6 +223,22 @@ def test_a_detector_is_told_of_the_results_it_wants_to_hear_of(recorder, watch):
     other.remove()
 
 
+def test_a_result_of_a_class_that_has_no_hash_is_told_of_like_any_other(recorder, watch):
+    class Odd(type):
+        def __eq__(cls, other):
+            return NotImplemented
+
+    watch.remove()
+    other = make(recorder, "Particular", "Told")
+    other.install()
+    run = begin(other)
+    Told.heard.clear()
+    result = Odd("Result", (), {})()
+    other.returned(run, result)
+    assert Told.heard == [("returned", "1", result)]
+    other.remove()
+
+
 def test_what_has_been_imported_is_told_before_the_start_and_the_end_of_a_task(recorder, watch, monkeypatch):
     watch.remove()
     other = make(recorder, "Particular")

@@ -20,10 +20,15 @@ store = RedisBackend._set_with_state
 def store_slowly(self, key, value, state):
     # It looks whether SUCCESS is stored before it stores. After it has looked, the other slot ends the task.
     if state == "RETRY":
-        time.sleep(0.3)
+        wait_for(self, key, "SUCCESS")
     store(self, key, value, state)
     if state == "SUCCESS":
-        time.sleep(0.6)
+        wait_for(self, key, "RETRY")
+
+def wait_for(backend, key, state):
+    deadline = time.monotonic() + 10
+    while state not in str(backend.get(key)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 RedisBackend._set_with_state = store_slowly
 """

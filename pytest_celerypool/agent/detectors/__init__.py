@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_celerypool.agent.replacing import Replacement
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -72,10 +73,6 @@ BUILT_IN: Sequence[str] = (
 )
 
 
-#: Stands for what a class has from a base class.
-_INHERITED: Any = object()
-
-
 class Detector:
     """Base of every detector; all of its methods may be left as they are.
 
@@ -91,7 +88,7 @@ class Detector:
     #: If not empty, :meth:`ended` is called only of tasks whose :attr:`Run.marks` have it: of most, nobody is told.
     mark: str = ""
 
-    #: The classes of results of which :meth:`returned` is called; of all if ``None``.
+    #: The classes of results of which :meth:`returned` is called, not those derived from them; of all if ``None``.
     results: ClassVar[frozenset[type] | None] = None
 
     #: Whether it has not been switched off.
@@ -99,7 +96,7 @@ class Detector:
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self._patches: list[tuple[Any, str, Any, Any]] = []
+        self._patches: list[Replacement] = []
         #: The names of methods that need not be called for now.
         self.resting: set[str] = set()
         #: Tasks by name, each with one of those methods that is not called for it.
@@ -158,7 +155,10 @@ class Detector:
         """
 
     def imported(self) -> None:
-        """``sys.modules`` has more or less entries than before; told when a task begins and ends, before those are."""
+        """``sys.modules`` has more or less entries than before.
+
+        Told when a task begins and ends, before that is; in each process before its first task too.
+        """
 
     def returned(self, run: Run, result: Any) -> None:
         """The task's own code has returned `result`, which is stored next; what happens from here on is Celery's."""
@@ -178,11 +178,8 @@ class Detector:
 
     def remove(self) -> None:
         """End; what was changed is put back. An override calls this one."""
-        for owner, name, original, replacement in reversed(self._patches):
-            if vars(owner).get(name) is replacement and original is _INHERITED:
-                delattr(owner, name)
-            elif vars(owner).get(name) is replacement:
-                setattr(owner, name, original)
+        for patch in reversed(self._patches):
+            patch.end()
         self._patches.clear()
 
     def after(self, owner: Any, name: str, callback: Callable[..., None], *, in_task: bool = False) -> None:
@@ -227,8 +224,4 @@ class Detector:
 
     def patch(self, owner: Any, name: str, replacement: Any) -> None:
         """Replace an attribute of a module or class, that of a base class too, until :meth:`remove`."""
-        original = vars(owner).get(name, _INHERITED)
-        if original is _INHERITED:
-            getattr(owner, name)  # what is nowhere cannot be replaced
-        self._patches.append((owner, name, original, replacement))
-        setattr(owner, name, replacement)
+        self._patches.append(Replacement(owner, name, replacement))

@@ -142,7 +142,7 @@ class HubKept(Detector):
             Greenlet.remove_spawn_callback(self._heard)
             self._heard = None
 
-    def _spawned(self, greenlet: Any, *_args: Any, **_kwargs: Any) -> None:
+    def _spawned(self, greenlet: Any) -> None:
         run = self._current()
         if run is not None:
             self._adopt(greenlet, run)

@@ -119,8 +119,10 @@ class Unpatched(Detector):
 
     def _look_for_drivers(self) -> None:
         for name in [name for name in self._waiting if name in sys.modules]:
-            driver = self._waiting.pop(name)
             module = sys.modules[name]
+            if getattr(getattr(module, "__spec__", None), "_initializing", False):
+                continue  # another task is about to import it
+            driver = self._waiting.pop(name)
             for function in driver.names:
                 # A class stays one: people inherit from it.
                 if callable(vars(module).get(function)) and not isinstance(vars(module)[function], type):
