@@ -17,12 +17,15 @@ def overtaken(self):
 
 store = RedisBackend._set_with_state
 
-def store_slowly(self, key, value, state):
-    # It looks whether SUCCESS is stored before it stores. After it has looked, the other slot ends the task.
+def store_in_turn(self, key, value, state):
+    # Before it stores it looks whether SUCCESS is stored. One slot has looked, then the other one ends the task.
     if state == "RETRY":
+        self.client.set(f"looked-{key}", state)
         wait_for(self, key, "SUCCESS")
-    store(self, key, value, state)
-    if state == "SUCCESS":
+        store(self, key, value, state)
+    else:
+        wait_for(self, f"looked-{key}", "RETRY")
+        store(self, key, value, state)
         wait_for(self, key, "RETRY")
 
 def wait_for(backend, key, state):
@@ -30,7 +33,7 @@ def wait_for(backend, key, state):
     while state not in str(backend.get(key)) and time.monotonic() < deadline:
         time.sleep(0.01)
 
-RedisBackend._set_with_state = store_slowly
+RedisBackend._set_with_state = store_in_turn
 """
 
 SUITE = """
