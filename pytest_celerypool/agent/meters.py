@@ -197,12 +197,17 @@ class Cost(NamedTuple):
     swept: float
 
 
+#: See :class:`Run`.
+About = tuple[str, str, int, int, str | None]
+
+
 class Run:
     """One execution of a task in a slot, as recorder and detectors see it; what it costs is measured by a subclass.
 
     :ivar id: the task's id.
     :ivar task: Celery's task object.
-    :ivar about: what the records of its start and its end have in common.
+    :ivar about: what the records of its start and its end have in common: the task's id and name, how often it has been
+        retried, the process and the slot.
     :ivar marks: what detectors keep with it, each under a name of its own.
     :ivar number: how many executions this process had begun with it; negative if others ran when it began.
     :ivar nests: whether its slot has run other tasks eagerly meanwhile.
@@ -223,7 +228,7 @@ class Run:
     started: float
     delayed: float | None
 
-    def __init__(self, task_id: str, task: Any, about: str) -> None:
+    def __init__(self, task_id: str, task: Any, about: About) -> None:
         self.id = task_id
         self.task = task
         self.about = about
@@ -254,7 +259,7 @@ class ThreadMeter(Run):
 
     __slots__ = ("_alone", "_beside", "_clocks", "_cpu", "_turns")
 
-    def __init__(self, clocks: Clocks, task_id: str, task: Any, about: str) -> None:
+    def __init__(self, clocks: Clocks, task_id: str, task: Any, about: About) -> None:
         self.started = time.monotonic()
         self.delayed, self._turns = clocks.waits()
         super().__init__(task_id, task, about)
@@ -307,7 +312,7 @@ class GreenMeter(Run):
 
     __slots__ = ("cpu", "greenlet", "hold", "idle", "longest", "since", "swept", "tracer", "wait")
 
-    def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: str, started: float) -> None:
+    def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: About, started: float) -> None:
         self.started = self.since = started
         self.delayed = tracer.delayed
         super().__init__(task_id, task, about)
@@ -520,7 +525,7 @@ class SwitchTracer:
         if held > meter.hold:
             meter.hold = held
 
-    def start(self, task_id: str, task: Any, about: str) -> GreenMeter:
+    def start(self, task_id: str, task: Any, about: About) -> GreenMeter:
         """Begin to measure the current greenlet."""
         meter = GreenMeter(self, task_id, task, about, self.look_again())
         self.running[meter.greenlet] = self.meters[meter.greenlet] = meter

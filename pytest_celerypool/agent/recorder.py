@@ -1,4 +1,4 @@
-"""Write down what happens to tasks in this worker: one JSON line a record, appended to the worker's trace.
+"""Write down what happens to tasks in this worker: one line a record, appended to the worker's trace.
 
 The file is opened once for appending and inherited by forked children: a single ``write`` of a line to it is
 atomic, never blocks, and what was written survives a killed process. Where all tasks run in one process most lines
@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import originals, storing
@@ -22,23 +21,12 @@ from pytest_celerypool.agent.publishing import Publication
 from pytest_celerypool.agent.receivers import call_directly, connect
 from pytest_celerypool.agent.replacing import Replacement
 from pytest_celerypool.agent.tape import Tape
-from pytest_celerypool.trace import TAPE
+from pytest_celerypool.trace import PACKED, TAPE, pack
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
 
 _encoder = json.JSONEncoder(separators=(",", ":"), default=repr)
-
-
-def encode(value: Any) -> str:
-    """Return a value as JSON; what JSON does not know, by its ``repr``."""
-    # The encoder costs 6 µs a call whatever it is given, and most of what a record holds is of these types.
-    cls = type(value)
-    if cls is str:
-        return quote(value)
-    if cls is int:
-        return int.__repr__(value)
-    return "null" if value is None else _encoder.encode(value)
 
 
 class Writer:
@@ -77,16 +65,21 @@ class Writer:
 
     def append(self, record: str) -> None:
         """Append one record that is JSON already."""
-        line = record.encode() + b"\n"
-        tape = self._tape
-        if tape is not None:
-            try:
-                tape.write(line)  # as its append(), without the call
-            except ValueError:
-                if tape.turn(line):
-                    return
-            else:
-                return
+        self._put(record.encode() + b"\n")
+
+    def pack(self, record: tuple[Any, ...]) -> None:
+        """Append one record of those that every task has, as :func:`pytest_celerypool.trace.pack` takes it."""
+        try:
+            line = pack(record)
+        except ValueError:
+            *values, kind = record
+            self.write(kind, **dict(zip(PACKED[kind], values, strict=False)))
+        else:
+            self._put(line)
+
+    def _put(self, line: bytes) -> None:
+        if self._tape is not None and self._tape.append(line):
+            return
         try:
             self._append(self._fd, line)
         except OSError:  # the user's code closed every descriptor, as daemons do
@@ -127,8 +120,8 @@ class Recorder:
     :ivar collections: of garbage, in this process.
     :ivar watch: is told of every start and end; ``None`` without detectors.
 
-    What runs for every task (``_on_received``, ``_on_prerun``, ``_on_postrun``) guards itself and writes its
-    JSON by hand: through :meth:`_guarded` and :meth:`Writer.write` it would cost half as much again.
+    What runs for every task (``_on_received``, ``_on_prerun``, ``_on_postrun``) guards itself and packs its records:
+    through :meth:`_guarded` and :meth:`Writer.write` it would cost half as much again.
     """
 
     def __init__(self, writer: Writer, *, green: bool, app: Any = None, contended: bool = True) -> None:
@@ -266,13 +259,9 @@ class Recorder:
         try:
             if self._app is not None and request.app is not self._app:
                 return
-            task_id, eta, retries = request.id, request.eta, request.request_dict.get("retries") or 0
-            self.writer.append(
-                f'{{"e":"recv","t":{time.monotonic()},'
-                f'"id":{quote(task_id) if type(task_id) is str else encode(task_id)},'
-                f'"task":{quote(request.name)},"retries":{retries if type(retries) is int else encode(retries)},'
-                f'"eta":{quote(str(eta)) if eta else "null"}}}'
-            )
+            eta, retries = request.eta, request.request_dict.get("retries") or 0
+            about = (time.monotonic(), request.id, request.name, retries, str(eta) if eta else None)
+            self.writer.pack((*about, "recv"))
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_received", exc)
 
@@ -323,13 +312,13 @@ class Recorder:
     # -- signals of the slot
 
     def _slot(self, pid: int) -> str:
-        """Return the name of the current slot as JSON, where it is no greenlet."""
+        """Return the name of the current slot, where it is no greenlet."""
         if self._child_of != pid:
             from billiard.process import current_process
 
             index = getattr(current_process(), "index", None)
-            self._child, self._child_of = None if index is None else f'"child {index}"', pid
-        return self._child or quote(threading.current_thread().name)
+            self._child, self._child_of = None if index is None else f"child {index}", pid
+        return self._child or threading.current_thread().name
 
     def _on_prerun(self, task_id: str = "", task: Any = None, **_: Any) -> None:
         try:
@@ -348,14 +337,10 @@ class Recorder:
             tracer = self.tracer
             if tracer is not None:
                 self._greenlets += 1
-                slot = f'"greenlet {self._greenlets}"'
+                slot = f"greenlet {self._greenlets}"
             else:
                 slot = self._slot(pid)
-            retries = request.retries or 0
-            about = (
-                f'"id":{quote(task_id) if type(task_id) is str else encode(task_id)},"task":{quote(task.name)},'
-                f'"retries":{retries if type(retries) is int else encode(retries)},"pid":{pid},"slot":{slot}'
-            )
+            about = (task_id, task.name, request.retries or 0, pid, slot)
             if tracer is not None:
                 run: Run = tracer.start(task_id, task, about)
             else:
@@ -363,11 +348,7 @@ class Recorder:
             run.limits = request.timelimit
             started, delayed = run.started, run.delayed
             args, kwargs, memory = request.argsrepr, request.kwargsrepr, clocks.recent_memory(started)
-            self.writer.append(
-                f'{{"e":"start","t":{started},{about},"args":{quote(args) if args else "null"},'
-                f'"kwargs":{quote(kwargs) if kwargs else "null"},"mem":{"null" if memory is None else memory},'
-                f'"delayed":{"null" if delayed is None else delayed}}}'
-            )
+            self.writer.pack((started, *about, args or None, kwargs or None, memory, delayed, "start"))
             if self.watch is not None:
                 self.watch.started(run)
             run.begin()
@@ -390,32 +371,17 @@ class Recorder:
                 about, clocks = meter.about, self._clocks
                 # While other tasks run nobody can tell whose the growth is, and an older figure is as good.
                 memory = clocks.recent_memory(ended) if self.running else clocks.memory(ended)
-                measured = (
-                    # Nanoseconds are formatted in half the time that all digits take.
-                    f',"cpu":{cpu:.9f},"wait":{"null" if wait is None else f"{wait:.9f}"},'
-                    f'"delay":{"null" if delay is None else f"{delay:.9f}"},"stored":{stored:.9f},'
-                    f'"mem":{"null" if memory is None else memory}'
-                    + ("" if hold is None else f',"hold":{hold:.9f},"kept":{kept:.9f}')
-                )
+                measured: tuple[Any, ...] = (cpu, wait, delay, stored, memory, hold, kept)
                 if collected:
-                    measured += f',"collected":{collected:.9f},"swept":{swept:.9f}'
+                    measured += (collected, swept)
             else:
-                ended = time.monotonic()
-                about = (
-                    f'"id":{encode(task_id)},"task":{quote(task.name)},"retries":{encode(request.retries or 0)},'
-                    f'"pid":{os.getpid()},"slot":null'
-                )
-                measured = ""
-            raised = None
-            if state == "SUCCESS":
-                outcome = '"state":"SUCCESS","exc":null'
-            else:
-                raised = _raised(state, retval)
-                outcome = f'"state":{encode(state)},"exc":{encode(describe_exception(raised))}'
+                ended, measured = time.monotonic(), ()
+                about = (task_id, task.name, request.retries or 0, os.getpid(), None)
+            raised = None if state == "SUCCESS" else _raised(state, retval)
             if meter is not None and self.watch is not None:
                 # Before the record: whoever has read that the task ended has read what was found.
                 self.watch.ended(meter, state, raised)
-            self.writer.append(f'{{"e":"end","t":{ended},{about},{outcome}{measured}}}')
+            self.writer.pack((ended, *about, state, describe_exception(raised), *measured, "end"))
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_postrun", exc)
 

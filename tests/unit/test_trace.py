@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pytest_celerypool.ledger import SETTLING_S, Ledger
-from pytest_celerypool.trace import LOST, TraceReader
+from pytest_celerypool.trace import LOST, PACKED, TraceReader, pack
 
 ERROR = {"type": "ValueError", "module": "builtins", "args": ["no"], "text": "ValueError('no')"}
 
@@ -235,6 +235,47 @@ def test_a_reader_yields_each_record_once(reader, tmp_path):
             file.write(json.dumps({"e": "x", "n": number}) + "\n")
             file.flush()
             assert [record["n"] for record in reader.read()] == [number]
+
+
+def test_packed_records_have_their_fields(reader, tmp_path):
+    end = (
+        1.5,
+        "1",
+        "t.a",
+        0,
+        7,
+        "child 0",
+        "FAILURE",
+        {"type": "E", "args": [1]},
+        0.1,
+        None,
+        None,
+        0.0,
+        4096,
+        None,
+        None,
+    )
+    for each in ((1.0, "1", "t.a", 0, None, "recv"), (*end, "end")):
+        with (tmp_path / "trace").open("ab") as file:
+            file.write(pack(each))
+    received, ended = reader.read()
+    assert received == {"e": "recv", "t": 1.0, "id": "1", "task": "t.a", "retries": 0, "eta": None}
+    assert ended == {"e": "end", **dict(zip(PACKED["end"], end, strict=False))}
+    assert "collected" not in ended
+
+
+def test_a_packed_record_is_one_line_without_zeros():
+    line = pack((0.0, "\n\0", "t.a", 0, 1, "greenlet 1", "(\n)", None, 0, None, "start"))
+    assert line.endswith(b"\n")
+    assert not {0, 10} & set(line[:-1])
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 3))
+def test_a_packed_record_that_is_cut_off_is_passed_over(reader, tmp_path, cut):
+    """By a kill, or because another process has written behind half of it."""
+    line = pack((1.0, "1", "t.a", 0, None, "recv"))
+    (tmp_path / "trace").write_bytes(line[:cut] + b"\n" + line[:cut] + line + line)
+    assert [record["e"] for record in reader.read()] == ["recv"]
 
 
 def test_a_reader_waits_for_the_end_of_a_line(reader, tmp_path):

@@ -220,7 +220,7 @@ class Children(Detector):
             remedy,
             key=f"{name} {self.reader.frames.shown(step.code.co_filename)}",
             task=task,
-            others=[Run(change.id, None, "")] if change.id else (),
+            others=[Run(change.id, None, (change.id, change.task, 0, change.pid, None))] if change.id else (),
         )
 
     def line(self, step: Step) -> str:
