@@ -1,7 +1,7 @@
 """What the agent writes and how it is read: its records, and what they say of executions, findings and waits.
 
 A record is one line of the worker's trace file, or of the tape beside it (:mod:`pytest_celerypool.agent.tape`): a JSON
-object, or packed by :func:`pack`. ``e`` is its kind, ``t`` monotonic seconds:
+object, or :data:`PACKED`. ``e`` is its kind, ``t`` monotonic seconds:
 
 ===============  ====================================================================================
 ``boot``         the agent is installed: ``pid``
@@ -27,7 +27,7 @@ import binascii
 import json
 import marshal
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -279,7 +279,9 @@ class _Lines:
             self._fd = -1
 
 
-#: The fields of the kinds that every task has, in the order in which they are packed; the last ones may be missing.
+#: The fields of the kinds that every task has, in the order of their values; the last ones may be missing. Such a
+#: record is the tuple of its values, by ``marshal`` and in base64, which takes half the time that JSON would; the worker
+#: and its reader are one Python. The kind comes last, so that half a record with another one behind it is no record.
 PACKED = {
     "recv": ("t", "id", "task", "retries", "eta"),
     "start": ("t", "id", "task", "retries", "pid", "slot", "args", "kwargs", "mem", "delayed"),
@@ -289,22 +291,8 @@ PACKED = {
     ),
 }
 
-#: Before version 3 of its format ``marshal`` does not look for objects that it has written already.
-_MARSHAL = 2
-
-
-def pack(
-    record: tuple[Any, ...],
-    dumps: Callable[[Any, int], bytes] = marshal.dumps,
-    to_line: Callable[[bytes], bytes] = binascii.b2a_base64,
-) -> bytes:
-    """Return a record as a line, in half the time that JSON would take; the worker and its reader are one Python.
-
-    :param record: the values, of which each is of Python's own plain types, and the kind, one of :data:`PACKED`. It is
-        the last, so that the half of a record with another one behind it is never taken for a whole.
-    :raises ValueError: one is not, as a class derived from ``str``.
-    """
-    return to_line(dumps(record, _MARSHAL))
+#: The version of the format of ``marshal``: before 3 it does not look for objects that it has written already.
+MARSHAL = 2
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:
@@ -314,7 +302,7 @@ def _decode(line: bytes) -> dict[str, Any] | None:
             return record if isinstance(record, dict) else None
         data = binascii.a2b_base64(line)
         packed = marshal.loads(data)
-        if len(marshal.dumps(packed, _MARSHAL)) != len(data):  # it takes no notice of what comes behind
+        if len(marshal.dumps(packed, MARSHAL)) != len(data):  # it takes no notice of what comes behind
             return None
         *values, kind = packed
         return {"e": kind, **dict(zip(PACKED[kind], values, strict=False))}

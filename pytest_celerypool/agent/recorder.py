@@ -8,9 +8,11 @@ are copied to a :class:`~pytest_celerypool.agent.tape.Tape` instead, which costs
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import threading
 import time
+from binascii import b2a_base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from pytest_celerypool.agent.publishing import Publication
 from pytest_celerypool.agent.receivers import call_directly, connect
 from pytest_celerypool.agent.replacing import Replacement
 from pytest_celerypool.agent.tape import Tape
-from pytest_celerypool.trace import PACKED, TAPE, pack
+from pytest_celerypool.trace import MARSHAL, PACKED, TAPE
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
@@ -68,12 +70,20 @@ class Writer:
         self._put(record.encode() + b"\n")
 
     def pack(self, record: tuple[Any, ...]) -> None:
-        """Append one record of those that every task has, as :func:`pytest_celerypool.trace.pack` takes it."""
+        """Append one record of those that every task has: its values, as :data:`PACKED` names them, and its kind."""
         try:
-            line = pack(record)
-        except ValueError:
+            line = b2a_base64(marshal.dumps(record, MARSHAL))
+        except ValueError:  # a value is of none of Python's plain types: a class derived from str
             *values, kind = record
             self.write(kind, **dict(zip(PACKED[kind], values, strict=False)))
+            return
+        # As _put(), mostly without its calls: all this is in none of the processor's caches when a task needs it.
+        tape = self._tape
+        if tape is not None:
+            try:
+                tape.write(line)
+            except ValueError:  # it does not fit
+                self._put(line)
         else:
             self._put(line)
 

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
+from pytest_celerypool.agent.recorder import Writer
 from pytest_celerypool.ledger import SETTLING_S, Ledger
-from pytest_celerypool.trace import LOST, PACKED, TraceReader, pack
+from pytest_celerypool.trace import LOST, PACKED, TraceReader
 
 ERROR = {"type": "ValueError", "module": "builtins", "args": ["no"], "text": "ValueError('no')"}
 
@@ -219,6 +220,20 @@ def test_records_that_concern_no_task_are_passed_over():
 
 
 @pytest.fixture
+def pack(tmp_path):
+    """Return a packed record as a line."""
+
+    def make(*record):
+        writer = Writer(str(tmp_path / "packed"))
+        writer.pack(record)
+        writer.close()
+        lines = (tmp_path / "packed").read_bytes().splitlines(keepends=True)
+        return lines[-1]
+
+    return make
+
+
+@pytest.fixture
 def reader(tmp_path):
     made = TraceReader(tmp_path / "trace")
     yield made
@@ -237,43 +252,28 @@ def test_a_reader_yields_each_record_once(reader, tmp_path):
             assert [record["n"] for record in reader.read()] == [number]
 
 
-def test_packed_records_have_their_fields(reader, tmp_path):
-    end = (
-        1.5,
-        "1",
-        "t.a",
-        0,
-        7,
-        "child 0",
-        "FAILURE",
-        {"type": "E", "args": [1]},
-        0.1,
-        None,
-        None,
-        0.0,
-        4096,
-        None,
-        None,
-    )
+def test_packed_records_have_their_fields(reader, pack, tmp_path):
+    error = {"type": "E", "args": [1]}
+    end = (1.5, "1", "t.a", 0, 7, "child 0", "FAILURE", error, *(0.1, None, None, 0.0, 4096, None, None))
     for each in ((1.0, "1", "t.a", 0, None, "recv"), (*end, "end")):
         with (tmp_path / "trace").open("ab") as file:
-            file.write(pack(each))
+            file.write(pack(*each))
     received, ended = reader.read()
     assert received == {"e": "recv", "t": 1.0, "id": "1", "task": "t.a", "retries": 0, "eta": None}
     assert ended == {"e": "end", **dict(zip(PACKED["end"], end, strict=False))}
     assert "collected" not in ended
 
 
-def test_a_packed_record_is_one_line_without_zeros():
-    line = pack((0.0, "\n\0", "t.a", 0, 1, "greenlet 1", "(\n)", None, 0, None, "start"))
+def test_a_packed_record_is_one_line_without_zeros(pack):
+    line = pack(0.0, "\n\0", "t.a", 0, 1, "greenlet 1", "(\n)", None, 0, None, "start")
     assert line.endswith(b"\n")
     assert not {0, 10} & set(line[:-1])
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 3))
-def test_a_packed_record_that_is_cut_off_is_passed_over(reader, tmp_path, cut):
+def test_a_packed_record_that_is_cut_off_is_passed_over(reader, pack, tmp_path, cut):
     """By a kill, or because another process has written behind half of it."""
-    line = pack((1.0, "1", "t.a", 0, None, "recv"))
+    line = pack(1.0, "1", "t.a", 0, None, "recv")
     (tmp_path / "trace").write_bytes(line[:cut] + b"\n" + line[:cut] + line + line)
     assert [record["e"] for record in reader.read()] == ["recv"]
 
