@@ -280,8 +280,8 @@ class _Lines:
 
 
 #: The fields of the kinds that every task has, in the order of their values; the last ones may be missing. Such a
-#: record is the tuple of its values, by ``marshal`` and in base64, which takes half the time that JSON would; the worker
-#: and its reader are one Python. The kind comes last, so that half a record with another one behind it is no record.
+#: record is the tuple of its values, by ``marshal`` and in base64, which takes half the time that JSON would; the
+#: worker and its reader are one Python. The kind comes last, so that half a record with another one behind it is none.
 PACKED = {
     "recv": ("t", "id", "task", "retries", "eta"),
     "start": ("t", "id", "task", "retries", "pid", "slot", "args", "kwargs", "mem", "delayed"),
