@@ -145,6 +145,17 @@ def test_of_two_recorders_that_end_in_any_order_neither_is_called_any_more(tmp_p
     assert celerys() == before
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_hard_time_limit_is_recorded_by_those_who_have_not_ended(tmp_path, monkeypatch, first):
+    monkeypatch.setattr(Request, "on_timeout", lambda self, soft, timeout: None)
+    recorders = [Recorder(Writer(str(tmp_path / name)), green=False) for name in "ab"]
+    ends = [recorder.connect() for recorder in recorders]
+    ends.pop(first)()
+    Request.on_timeout(types.SimpleNamespace(app=None, id="1", name="t"), False, 1.0)
+    ends.pop()()
+    assert [bool((tmp_path / name).read_text()) for name in "ab"] == [first == 1, first == 0]
+
+
 def decorated(function):
     @functools.wraps(function)
     def wrapper(**kwargs):

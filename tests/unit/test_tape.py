@@ -165,3 +165,15 @@ def test_a_forked_child_writes_to_the_file_and_what_was_written_survives_a_kill(
     assert done.returncode == -signal.SIGKILL
     assert sorted(numbers(reader)) == [1, 2, 3]
     assert [json.loads(each)["n"] for each in path.read_bytes().splitlines()] == [2]
+
+
+def test_packed_records_go_on_in_the_next_piece(path):
+    """What a task writes is read whole and in its order, whatever it fits into."""
+    writer, reader = Writer(str(path), alone=True), TraceReader(path)
+    count = 3 * PIECE // 100
+    for number in range(count):
+        writer.pack((float(number), "1", "t.a", number, None, "recv"))
+    assert [record["retries"] for record in reader.read()] == list(range(count))
+    assert not path.read_bytes()
+    writer.close()
+    reader.close()
