@@ -34,7 +34,7 @@ class Onlooker:
         self._pool = pool
         folder = workers_of(config).folder / f"contrib-{next(_numbers)}"
         folder.mkdir(mode=0o700)
-        path = folder / "trace.jsonl"
+        path = folder / "trace"
         self._writer = Writer(str(path))
         self._reader = TraceReader(path)
         recorder = Recorder(self._writer, green=pool.green, app=app)

@@ -78,7 +78,6 @@ class Watch:
         #: How many modules there were when those were told.
         self._modules = 0
         self._openers: Listeners = ()
-        self._unwatch_results: Callable[[], None] = lambda: None
         #: How many executions have begun in this process.
         self.starts = 0
         self._disconnect: Callable[[], None] = lambda: None

@@ -69,7 +69,7 @@ class InProcessWorker(WithLog):
         self._folder.mkdir(mode=0o700)
         self._log = self._folder / "worker.log"
         self._log.touch()
-        self.reader = TraceReader(self._folder / "trace.jsonl")
+        self.reader = TraceReader(self._folder / "trace")
         self._hostname = hostname
         self._notes = [] if notes is None else notes
         self._owner = threading.get_ident()
@@ -126,7 +126,7 @@ class InProcessWorker(WithLog):
         self._cleanup.callback(_keep_queues(app))
         install.consume_routed_queues(app)
         _quieten_libraries()
-        writer = Writer(str(self._folder / "trace.jsonl"))
+        writer = Writer(str(self._folder / "trace"))
         self._recorder = recorder = Recorder(writer, green=self.spec.pool.green, app=app)
         self._cleanup.callback(writer.close)
         self._cleanup.callback(recorder.connect())

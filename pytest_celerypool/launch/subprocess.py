@@ -65,7 +65,7 @@ class SubprocessWorker(WithLog):
         self._folder = surroundings.folder
         self._log = self._folder / "worker.log"
         self._folder.mkdir(mode=0o700)
-        self.reader = TraceReader(self._folder / "trace.jsonl")
+        self.reader = TraceReader(self._folder / "trace")
         self._environment = _environment()
         self._paused_at: float | None = None
         self._start(ahead=ahead)
@@ -107,7 +107,7 @@ class SubprocessWorker(WithLog):
         package = str(Path(__file__).parent.parent.parent)
         path = [str(around.root), *(entry or os.getcwd() for entry in sys.path), package]
         return {
-            "trace": str(self._folder / "trace.jsonl"),
+            "trace": str(self._folder / "trace"),
             "folder": str(self._folder),
             "path": list(dict.fromkeys(path)),
             "app": around.source,

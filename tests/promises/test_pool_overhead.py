@@ -21,6 +21,7 @@ def workers(celery_pool_cluster):
 
 
 @pytest.mark.celery_expect
+@pytest.mark.celery_budget(makespan=60)
 def test_hand_over(workers, measured):
     """Solo has the least overhead: from the receipt of a task to its start in the slot less passes than elsewhere.
 
@@ -33,7 +34,7 @@ def test_hand_over(workers, measured):
     least = {name: min(span.started - span.received for span in workers[name].spans) for name in workers}
     for name in workers:
         measured("from receipt to start, at least", name, 1e6 * least[name], "µs")
-    assert least.pop("solo") < min(least.values())
+    assert least.pop("solo") < 0.8 * min(least.values())
 
 
 @pytest.mark.benchmark

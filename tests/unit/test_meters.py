@@ -218,7 +218,7 @@ def test_memory_is_that_of_the_process():
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
     """The path of a trace."""
-    return tmp_path / "trace.jsonl"
+    return tmp_path / "trace"
 
 
 @pytest.fixture

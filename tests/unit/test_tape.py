@@ -23,7 +23,7 @@ DEADLINE_S = 30
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "trace.jsonl"
+    return tmp_path / "trace"
 
 
 @pytest.fixture
