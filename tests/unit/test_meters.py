@@ -331,7 +331,7 @@ def test_a_failure_of_the_agent_is_recorded_once_and_goes_no_further(recorder: A
     assert "NoneType" in error["error"]
 
 
-def test_a_thread_may_have_waited_for_the_main_one(monkeypatch):
+def test_a_thread_may_have_waited_for_the_main_one(moment):
     """Which had the interpreter's lock, and no processor: what it waited is known beside the task's own wait."""
 
     class Told:
@@ -344,12 +344,14 @@ def test_a_thread_may_have_waited_for_the_main_one(monkeypatch):
         def delay_beside(self):
             return self.beside.pop(0)
 
-    cost = ThreadMeter(Told(), "1", None, "").stop()
+    meter = ThreadMeter(Told(), "1", None, "")
+    moment.now = 1.0
+    cost = meter.stop()
     assert (cost.wait, cost.delay) == (0.25, 0.75)
 
 
 @pytest.mark.parametrize(("turns", "wait"), [(1, 0.0), (20, 0.25)])
-def test_a_wait_of_few_turns_may_have_been_a_sleep_and_nobody_can_tell(turns, wait):
+def test_a_wait_of_few_turns_may_have_been_a_sleep_and_nobody_can_tell(moment, turns, wait):
     """Linux counted it, and the task may have asked for it: it is left to what others may have cost."""
 
     class Told:
@@ -359,7 +361,9 @@ def test_a_wait_of_few_turns_may_have_been_a_sleep_and_nobody_can_tell(turns, wa
         def waits(self):
             return self.told.pop(0)
 
-    cost = ThreadMeter(Told(), "1", None, "").stop()
+    meter = ThreadMeter(Told(), "1", None, "")
+    moment.now = 1.0
+    cost = meter.stop()
     assert (cost.wait, cost.delay) == (wait, 0.25)
 
 
@@ -397,27 +401,51 @@ def test_of_the_last_hold_of_a_task_its_greenlet_is_told():
 
 
 @pytest.fixture
-def asking(monkeypatch):
-    """Return a tracer and the moment that its clocks show; when its thread was asked for waits stands in ``asked``."""
-    clocks = Clocks()
-    tracer = SwitchTracer(clocks)
-    moment = SimpleNamespace(now=0.0, used=0.0, asked=[])
-    clocks.waits = lambda: moment.asked.append(moment.now) or (7.0, 10)
-    clock = SimpleNamespace(thread_time=lambda: moment.used, monotonic=lambda: moment.now)
+def moment(monkeypatch):
+    """Return the seconds that the clocks of meters show: ``now``, and the processor time ``used``."""
+    shown = SimpleNamespace(now=0.0, used=0.0)
+    clock = SimpleNamespace(thread_time=lambda: shown.used, monotonic=lambda: shown.now)
     monkeypatch.setattr(meters, "time", clock)
-    tracer._cpu = tracer.asked_at = tracer._without = 0.0
-    yield tracer, moment
+    return shown
+
+
+@pytest.fixture
+def asked(monkeypatch, moment):
+    """Return the moments at which the system was asked for the waits of a thread, which are 2 s at first, then 7."""
+    moments: list[float] = []
+
+    def waits(_):
+        moments.append(moment.now)
+        return (2.0, 10) if moment.now == 0.0 else (7.0, 10)
+
+    monkeypatch.setattr(Clocks, "waits", waits)
+    return moments
+
+
+@pytest.fixture
+def tracer(asked):
+    """Return a tracer that goes by those clocks."""
+    tracer = SwitchTracer(Clocks())
+    yield tracer
     tracer.uninstall()
 
 
-@pytest.mark.parametrize(("used", "asked"), [(0.5, []), (0.4, [0.5])])
-def test_who_has_had_the_processor_all_the_time_is_not_asked_for_its_waits(asking, used, asked):
-    tracer, moment = asking
-    tracer.delayed = 2.0
-    meter = tracer.start("1", None, "")
+@pytest.mark.parametrize("green", [False, True])
+@pytest.mark.parametrize(("used", "later"), [(0.5, []), (0.4, [0.5])])
+def test_who_has_had_the_processor_all_the_time_is_not_asked_for_its_waits(request, asked, moment, green, used, later):
+    meter = request.getfixturevalue("tracer").start("1", None, "") if green else ThreadMeter(Clocks(), "1", None, "")
     moment.now, moment.used = 0.5, used
-    assert meter.waited() == (7.0 if asked else 2.0)
-    assert moment.asked == asked
+    assert meter.waited() == (7.0 if later else 2.0)
+    assert asked == [0.0, *later]
+
+
+def test_what_a_thread_waited_before_it_was_asked_last_does_not_make_it_be_asked_again(asked, moment):
+    meter = ThreadMeter(Clocks(), "1", None, "")
+    moment.now = 0.5
+    meter.waited()
+    moment.now, moment.used = 1.0, 0.5
+    assert meter.stop().wait == 0.0  # 5 s in no turn at all
+    assert asked == [0.0, 0.5]
 
 
 def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
@@ -437,12 +465,11 @@ def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
     assert meter.wait == pytest.approx(0.25)
 
 
-def test_a_thread_is_asked_for_its_waits_only_once_it_was_without_a_processor_long_enough(asking):
+def test_a_thread_is_asked_for_its_waits_only_once_it_was_without_a_processor_long_enough(tracer, asked, moment):
     """Often for a moment is as good as once: what nobody has asked for stays below 50 µs in all."""
-    tracer, moment = asking
     for moment.now, moment.used in ((1.0, 1.0), (2.0, 1.99998), (3.0, 2.99996), (4.0, 3.99994), (5.0, 4.9)):
         tracer.look()
-    assert moment.asked == [4.0, 5.0]
+    assert asked == [0.0, 4.0, 5.0]
 
 
 def test_the_longest_hold_is_known_with_and_without_the_garbage_collected_in_it():
@@ -460,8 +487,7 @@ def test_the_longest_hold_is_known_with_and_without_the_garbage_collected_in_it(
     assert cost.cpu >= 0.02 - SLACK_S
 
 
-def test_a_timer_is_put_off_at_looks_and_not_more_often_than_agreed(asking):
-    tracer, moment = asking
+def test_a_timer_is_put_off_at_looks_and_not_more_often_than_agreed(tracer, moment):
     calls = []
     tracer.put_off(lambda: calls.append(moment.now), 0.02)
     for moment.now in (1.0, 1.019, 1.021, 1.03, 1.05):
