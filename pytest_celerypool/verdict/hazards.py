@@ -82,6 +82,7 @@ def find(ledger: Ledger, pool: Pool, seen: Seen | None = None) -> list[Finding]:
     found += _unheard(ledger, pool, seen)
     found += _late(ledger, pool, seen)
     found += _starved(ledger, pool, seen)
+    found += _behind_limited(ledger, pool, seen)
     return found
 
 
@@ -521,6 +522,51 @@ def _starved(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
                 key=before[0].task,
                 ids=[span.id],
             )
+
+
+def _behind_limited(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+    """Find tasks that the worker did not fetch, with slots free, since it held as many that wait for their rate limit.
+
+    It fetches so many that it has not acknowledged yet, whatever keeps them:
+    https://docs.celeryq.dev/en/stable/userguide/optimizing.html#prefetch-limits.
+    """
+    spans = [span for span in ledger.spans if span.received is not None and span.started is not None]
+    limited = [span for span in spans if seen.rate_limit(span.task)]
+    for span in spans:
+        if span.published is None or span.received is None or span in limited:
+            continue
+        waited = span.received - span.published
+        # It gets the message as soon as one that it held has gone: what it holds at either end it has held throughout.
+        first, held = _held(limited, span.published + 0.1), _held(limited, span.received)
+        busy = _busy(spans, span.published, span.received) / seen.concurrency
+        if waited >= seen.limit("starved") and first and held and busy < waited / 2:
+            yield Finding(
+                kind="starved",
+                task=span.task,
+                pool=pool.name,
+                message=f"it waited {format_seconds(waited)} in its queue, and the slots were busy for "
+                f"{format_seconds(busy)} of that: the {pool.name} worker had fetched as many messages as it may, and "
+                f"held them until the rate limit of {held[0].task} would let them begin",
+                evidence="\n".join(
+                    [f"{other.task} has the rate limit {seen.rate_limit(other.task)}" for other in held[:1]]
+                    + [f"{_name(other)} was held meanwhile" for other in held[:_MOST]]
+                    + [_called(span)]
+                ),
+                remedy="Give tasks with a rate limit a queue and a worker of their own.",
+                tests=[ledger.test],
+                key=held[0].task,
+                ids=[span.id],
+            )
+
+
+def _held(spans: Iterable[Span], moment: float) -> list[Span]:
+    """Return the executions that a worker had received at a moment, and that were yet to begin."""
+    return [span for span in spans if (span.received or 0.0) <= moment <= (span.started or 0.0)]
+
+
+def _busy(spans: Iterable[Span], begin: float, end: float) -> float:
+    """Return the seconds that executions took between two moments, all together."""
+    return sum(max(0.0, min(span.ended or end, end) - max(span.started or end, begin)) for span in spans)
 
 
 def _peak(spans: Iterable[Span], begin: float, end: float, left_out: Span) -> int:

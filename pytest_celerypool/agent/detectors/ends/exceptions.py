@@ -12,6 +12,9 @@ from pytest_celerypool.agent.detectors.promises.limits import definition
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
 
+#: The states of which nothing is stored, with ``Ignore`` and ``Reject``.
+_UNSTORED = ("IGNORED", "REJECTED")
+
 #: What an ``UnpickleableExceptionWrapper`` keeps of an argument is at most this.
 _SHOWN = 300
 
@@ -30,6 +33,8 @@ class Exceptions(Detector):
 
     def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Look at what a task failed with."""
+        if state in _UNSTORED and exc is not None and self.watch.pool.forks:
+            self._hand_over(run, exc)
         if state != "FAILURE" or exc is None:
             return
         if type(exc).__name__ == "EncodeError" and type(exc).__module__ == "kombu.exceptions":
@@ -53,6 +58,21 @@ class Exceptions(Detector):
             "Send plain data: numbers, texts, lists and dictionaries, or ids of what is stored elsewhere.",
             key=what,
         )
+
+    def _hand_over(self, run: Run, exc: BaseException) -> None:
+        """Look at what a child of prefork hands to the main process as it is: only failures are made fit for that."""
+        try:
+            pickle.loads(pickle.dumps(exc))
+        except Exception as why:  # noqa: BLE001 - a user's __reduce__ or __init__ may raise anything
+            self.watch.report(
+                "not-picklable",
+                run,
+                f"it raised {_name(exc)} with what cannot be pickled ({_brief(why)}): under prefork its child hands it "
+                "to the worker's main process, which gets MaybeEncodingError instead and stores the task as failed",
+                [*self._places(run, exc), f"raised {_short(exc)}, args {_short(exc.args)}", f"pickle: {_brief(why)}"],
+                f"Give {type(exc).__name__} a text, as str(exc), and log the rest.",
+                key=_name(exc),
+            )
 
     def _compare(self, run: Run, exc: BaseException) -> None:
         from celery.utils.serialization import get_pickleable_exception

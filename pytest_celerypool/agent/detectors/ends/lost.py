@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.promises.limits import definition
+from pytest_celerypool.agent.detectors.promises.limits import definition, limits_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -59,10 +59,12 @@ class Endings(Detector):
     # -- tasks that are lost
 
     def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
-        """Report an exit of which a pool tells nobody."""
+        """Report an exit of which a pool tells nobody, and a failure that ends the worker."""
+        if state == "FAILURE" and isinstance(exc, MemoryError):
+            self._fails_worker(run, exc)
         if state is not None or self._ends or self.watch.pool.facts["reports_system_exit"]:
             return
-        if exc is None or "terminated" in run.marks or type(exc).__module__ == "gevent.timeout":
+        if exc is None or "terminated" in run.marks or _is_hard_limit(run, exc):
             return  # ended from outside, and told so
         pool, name = self.watch.pool.name, type(exc).__name__
         places = self.watch.frames.raised_places(exc)
@@ -79,6 +81,24 @@ class Endings(Detector):
             f"it was left by {name}, which is no Exception: {effect}",
             [*(places or [definition(run, self.watch.frames)]), f"raised {exc!r}"],
             "Raise an Exception to end a task, or return.",
+        )
+
+    def _fails_worker(self, run: Run, exc: MemoryError) -> None:
+        """Report a failure that Celery raises once more, where the worker hears of it.
+
+        ``celery.worker.request.Request.on_failure`` does that with this one; with callers of its own, as the threads
+        of a pool and greenlets are, it goes no further (celery/celery#10462).
+        """
+        pool = self.watch.pool
+        if not pool.forks and pool.name != "solo":
+            return
+        self.watch.report(
+            "worker-died",
+            run,
+            f"it failed with {type(exc).__name__}, which Celery raises again in the worker's main process: under "
+            f"{pool.name} that ends the whole worker, and whatever else it had to do is left to nobody",
+            [*(self.watch.frames.raised_places(exc) or [definition(run, self.watch.frames)]), f"raised {exc!r}"],
+            "Catch MemoryError in the task and raise another exception instead.",
         )
 
     # -- workers that die
@@ -128,3 +148,8 @@ class Endings(Detector):
             INSTEAD,
             others=others,
         )
+
+
+def _is_hard_limit(run: Run, exc: BaseException) -> bool:
+    """Whether gevent's pool has ended a task by its hard time limit: a ``Timeout`` of the task's own is none."""
+    return type(exc).__module__ == "gevent.timeout" and getattr(exc, "seconds", None) == (limits_of(run)[0] or -1)

@@ -20,6 +20,8 @@ from pytest_celerypool.trace import Kind
 if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
 
+HANGS = Kind("shutdown-hangs", "fail", "the process of the worker does not end after a warm shutdown", 1.0, "s")
+
 _POLL_S = 0.1
 
 #: A thread that may end by itself is waited for so long, in seconds, before it is said to keep the worker.
@@ -43,9 +45,7 @@ class Shutdown(Detector):
     Python waits at its end for every thread that is not a daemon. A child of prefork does not, and greenlets are none.
     """
 
-    kinds: ClassVar[Sequence[Kind]] = (
-        Kind("shutdown-hangs", "fail", "the process of the worker does not end after a warm shutdown", 1.0, "s"),
-    )
+    kinds: ClassVar[Sequence[Kind]] = (HANGS,)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -92,7 +92,7 @@ class Shutdown(Detector):
     def _watch_exit(self) -> None:
         main = threading.main_thread().ident
         waits_since: float | None = None
-        limit = self.watch.limit("shutdown-hangs")
+        limit = self.watch.limit(HANGS.name)
         while True:
             originals.sleep(_POLL_S)
             frame = sys._current_frames().get(main or 0)
@@ -123,7 +123,7 @@ class Shutdown(Detector):
         frames = self.watch.frames
         own = frames.user_frame(where)
         self.watch.report(
-            "shutdown-hangs",
+            HANGS.name,
             None,
             f"a thread that the task started {why or 'is still running'} and is no daemon: under "
             f"{self.watch.pool.name} the worker has stopped, but its process waits for that thread for ever",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.hub.foreign import ForeignHub, ForeignHubs
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog
 from pytest_celerypool.agent.meters import ChildMeter, GreenMeter, Run
 from pytest_celerypool.trace import Kind
@@ -31,6 +32,11 @@ _NATIVE = {
     "gevent": "gevent.get_hub().threadpool.apply(function, args)",
     "eventlet": "eventlet.tpool.execute(function, *args)",
 }
+
+_OTHER_LIBRARY = (
+    "wait by the functions of {pool}, or of the standard library, which the pool has made cooperative; each library "
+    "has a hub of its own, and two in one thread stop each other"
+)
 
 _YIELD = {"gevent": "gevent.sleep(0)", "eventlet": "eventlet.sleep(0)"}
 
@@ -61,6 +67,8 @@ class HubKept(Detector):
         self._heard: Callable[..., None] | None = None
         self.rest("ended")
         self._watch_spawning()
+        self._foreign: dict[Any, ForeignHub] = {}
+        self._hubs = ForeignHubs(self, self._waits_elsewhere)
 
     def begin(self) -> None:
         """Begin to look."""
@@ -81,6 +89,10 @@ class HubKept(Detector):
         watchdog = self._watchdog
         if watchdog is not None and watchdog.asleep:
             watchdog.wake()
+
+    def imported(self) -> None:
+        """See what comes with the other library."""
+        self._hubs.look()
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Let go of the greenlets that have ended."""
@@ -163,10 +175,18 @@ class HubKept(Detector):
         if "ended" in self.resting:
             self.listen("ended")
 
+    def _waits_elsewhere(self, hub: ForeignHub) -> None:
+        """A task is about to wait in a hub that is not the pool's: what that keeps is the task's doing."""
+        run = self._current()
+        if run is not None:
+            self._foreign[hub.greenlet] = hub
+            self._adopt(hub.greenlet, run)
+
     def _forget(self, which: Callable[[Any], bool]) -> None:
         gone = [child for child in self._children if which(child)]
         for child in gone:
             self._children.remove(child)
+            self._foreign.pop(child, None)
             if self._tracer is not None:
                 self._tracer.forget(child)
 
@@ -219,7 +239,10 @@ class HubKept(Detector):
         others = [each for each in self.watch.running() if each is not run]
         seen = None if hold is None else hold.place()
         did = "computing" if kind == BUSY else "waiting in a way that the pool cannot make cooperative"
+        foreign = self._foreign.get(meter.greenlet)
         whose = "a greenlet that it started" if isinstance(meter, ChildMeter) else "it"
+        if foreign is not None:
+            whose = f"the hub of {foreign.library}, in which it waits,"
         effect = _effect(others)
         if lasts:
             effect += "; it still does"
@@ -231,7 +254,7 @@ class HubKept(Detector):
             run,
             f"{whose} kept the hub for {held:.2f} s by {did}, {effect}",
             list(self._evidence(run, meter, hold, seen, held, used, others)),
-            _remedy(kind, pool),
+            _remedy(kind, pool) if foreign is None else _OTHER_LIBRARY.format(pool=pool),
             key=self._line(seen, meter),
             others=others,
         )
@@ -239,6 +262,8 @@ class HubKept(Detector):
     def _line(self, seen: Sample | None, meter: GreenMeter) -> str:
         """Return the place of the line that did it."""
         frames = self.watch.frames
+        if meter.greenlet in self._foreign:
+            return self._foreign[meter.greenlet].places[0]
         if seen is not None:
             place = seen.user or (seen.stack[0] if seen.stack else None)
             if place is not None:
@@ -264,7 +289,9 @@ class HubKept(Detector):
     ) -> Iterator[str]:
         place_of = self.watch.frames.place_of
         yield self._line(seen, meter)
-        if seen is not None and hold is not None:
+        if meter.greenlet in self._foreign:
+            yield from (f"  called from {place}" for place in self._foreign[meter.greenlet].places[1:])
+        elif seen is not None and hold is not None:
             inner, outer = _split(seen)
             for place in inner:
                 if not self.watch.frames.is_ours(place[0]):

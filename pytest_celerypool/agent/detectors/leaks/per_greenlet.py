@@ -123,11 +123,10 @@ class PerGreenlet(Detector):
                     missed[name, target.attr] = place
         return missed
 
-    @staticmethod
-    def _left(kept: Kept) -> Iterator[tuple[Name, Any]]:
+    def _left(self, kept: Kept) -> Iterator[tuple[Name, Any]]:
         """Yield what containers hold of the current greenlet."""
         thread = threading.current_thread()
-        keys = [thread.name, thread.ident] if kept.by_identity else []
+        keys = [thread, thread.name, thread.ident, self.watch.recorder.key()] if kept.by_identity else []
         own = [value for each in kept.locals for value in vars(each).values()]
         for name in kept.containers:
             value = kept.reach.value(name)

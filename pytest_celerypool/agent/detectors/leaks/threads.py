@@ -14,12 +14,22 @@ from pytest_celerypool.agent.detectors.code.endless import endless, queue_of_exe
 from pytest_celerypool.agent.detectors.leaks.remains import Left, Remains
 from pytest_celerypool.trace import Kind
 
+#: Seconds: a worker has begun hundreds of tasks before a timer of so many has come to its end.
+_LONG_S = 30.0
+
 #: What billiard's child exits with when it is replaced after so many tasks.
 _RECYCLED = 0x9B
 
 
 def _is_alive(thread: threading.Thread | None) -> bool:
     return thread is not None and thread.is_alive()
+
+
+def _waits_long(thing: Any) -> str | None:
+    """Return why a timer is as good as one that never ends; nothing of any other thread, and of a greenlet."""
+    if isinstance(thing, threading.Timer) and thing.interval >= _LONG_S:
+        return f"waits {thing.interval:g} s for its time, since nobody cancels it"
+    return None
 
 
 def _goes_on(greenlet: Any) -> bool:
@@ -108,7 +118,7 @@ class Threads(Remains):
         whys: list[tuple[FrameType | None, str | None]] = []
         for thing in things:
             frame = frames.get(thing.ident) if kind == "leaked-thread" else getattr(thing, "gr_frame", None)
-            whys.append((frame, endless(frame)))
+            whys.append((frame, endless(frame) or _waits_long(thing)))
         # The newest has perhaps not come to its loop yet.
         sure = [(frame, why) for frame, why in whys if why is not None]
         if len(sure) < len(things) - 1 or len(sure) < 2 or self.is_registry(self.holder_of(left), left):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.alarm import Alarm, frame_of
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.promises.configured import set_at
 from pytest_celerypool.agent.handlers import Catcher, catcher
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ def definition(run: Run, frames: Frames) -> str:
     if code is None:
         return f"{run.task.name} ({type(run.task).__qualname__})"
     return frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def limits_of(run: Run) -> tuple[float | None, float | None]:
+    """Return the hard and the soft time limit of a task in seconds, as its message or else its definition has them."""
+    hard, soft = run.limits or (None, None)
+    return hard or run.task.time_limit, soft or run.task.soft_time_limit
 
 
 class Limited:
@@ -112,10 +119,8 @@ class Limits(Detector):
 
     def started(self, run: Run) -> None:
         """Note the limits of a task that has any."""
-        task, own = run.task, run.limits
-        hard, soft = own if own else (None, None)
-        hard = hard or task.time_limit or self._hard
-        soft = soft or task.soft_time_limit or self._soft
+        hard, soft = limits_of(run)
+        hard, soft = hard or self._hard, soft or self._soft
         if hard or soft:
             self._limit(run, Limited(hard, soft, time.monotonic()))
 
@@ -204,11 +209,18 @@ class Limits(Detector):
             remedy = "Run the task under prefork, or give every wait in it a timeout of its own."
         seen = limited.seen.get(kind, [])
         where = definition(run, self.watch.frames)
+        option = "time_limit" if kind == HARD else "soft_time_limit"
+        lines = set_at(self.watch.frames, run.task, f"task_{option}", limit, option=option)
         self.watch.report(
             kind,
             run,
             message,
-            [*(seen or [where]), *([f"defined at {where}"] if seen else []), f"limit {limit:g} s, {ended} {ran}"],
+            [
+                *(seen or [where]),
+                *([f"defined at {where}"] if seen else []),
+                *lines,
+                f"limit {limit:g} s, {ended} {ran}",
+            ],
             remedy,
             key=f"{limit:g} s",
         )

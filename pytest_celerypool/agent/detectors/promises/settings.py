@@ -9,12 +9,14 @@ import signal
 import sys
 import time
 import types
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.alarm import Alarm, frame_of
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.promises.configured import set_at
 from pytest_celerypool.agent.detectors.promises.limits import definition
 from pytest_celerypool.agent.handlers import Catcher, catcher
 
@@ -27,6 +29,9 @@ _CLEANING_UP_S = 2.0
 
 #: By name or by number, the signal on which billiard raises ``SoftTimeLimitExceeded`` in a child.
 _SOFT = ("USR1", str(int(getattr(signal, "SIGUSR1", 0))))
+
+#: The remote control commands that change the number of slots.
+_SIZING = ("pool_grow", "pool_shrink")
 
 #: The file by which the main process of prefork tells its children that the worker shuts down.
 _STOPPING = "stopping"
@@ -231,6 +236,7 @@ class Recycling(Detector):
                     run,
                     f"worker_max_tasks_per_child is {self._tasks}, and process {os.getpid()} has run {count} tasks",
                     "worker_max_tasks_per_child",
+                    self._tasks,
                 )
         if self._kilobytes:
             used = self._used()
@@ -240,6 +246,7 @@ class Recycling(Detector):
                     run,
                     f"worker_max_memory_per_child is {self._kilobytes} KiB, and process {os.getpid()} uses {used} KiB",
                     "worker_max_memory_per_child",
+                    self._kilobytes,
                 )
 
     @staticmethod
@@ -248,20 +255,20 @@ class Recycling(Detector):
 
         return int(psutil.Process().memory_info().rss) // 1024
 
-    def _report(self, run: Run, fact: str, setting: str) -> None:
-        pool = self.watch.pool.name
+    def _report(self, run: Run, fact: str, setting: str, value: int) -> None:
+        pool, frames = self.watch.pool.name, self.watch.frames
         self.watch.report(
             "max-tasks-ignored",
             run,
             f"{fact}: the {pool} pool never replaces it, so that whatever the setting was to contain goes on",
-            [f"defined at {definition(run, self.watch.frames)}", fact],
+            [f"defined at {definition(run, frames)}", *set_at(frames, run.task, setting, value), fact],
             "Run these tasks under prefork, or end the leak; the worker can also be restarted from outside.",
             key=setting,
         )
 
 
 class Autoscaling(Detector):
-    """Says that ``--autoscale`` asks for what the pool cannot do."""
+    """Says that ``--autoscale``, or a remote control command, asks for what the pool cannot do."""
 
     kinds = (Kind("autoscale-ignored", "warn", "the worker is to grow and shrink, and its pool cannot"),)
 
@@ -273,24 +280,51 @@ class Autoscaling(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._controller: Any = None
+        #: By command the task that has sent one, and the lines of evidence where it did.
+        self._senders: dict[str, tuple[Run, list[str]]] = {}
         self.rest("started")
 
     def begin(self) -> None:
-        """See the worker when it starts, under either launch."""
+        """See the worker when it starts, under either launch, and the commands that it gets."""
+        from celery.app.control import Control
         from celery.worker.worker import WorkController
+        from kombu.pidbox import Node
 
         self.before(WorkController, "start", self._starts)
+        for command in _SIZING:
+            self.before(Control, command, partial(self._sends, command), in_task=True)
+        self.before(Node, "dispatch", self._commanded)
 
     def _starts(self, controller: Any) -> None:
         if controller.autoscale:
             self._controller = controller
             self.listen("started")
 
+    def _sends(self, command: str, *_: Any, **__: Any) -> None:
+        run = self.watch.current()
+        if run is not None:
+            self._senders[command] = run, self.watch.frames.stack(self.watch.frames.user_frame(), 4)
+
+    def _commanded(self, node: Any, method: str, *_: Any, **__: Any) -> None:
+        if method not in _SIZING or _is_sizable(node.state.consumer.pool):
+            return
+        run, lines = self._senders.pop(method, (None, []))
+        pool = self.watch.pool.name
+        self.watch.report(
+            "autoscale-ignored",
+            run,
+            f"the worker was told to {method.replace('_', ' ')}, and the {pool} pool can neither grow nor shrink: the "
+            "command fails in the worker, who sent it does not hear of that, and the slots stay as they are",
+            [*lines, f"{method} came to the worker"],
+            "Name the slots with --concurrency, or run prefork, gevent or eventlet.",
+            key=method,
+        )
+
     def started(self, run: Run) -> None:
         """Compare what was asked for with the pool that runs, with the first task."""
         controller, self._controller = self._controller, None
         self.rest("started")
-        if controller is None or (hasattr(controller.pool, "grow") and hasattr(controller.pool, "shrink")):
+        if controller is None or _is_sizable(controller.pool):
             return
         most, least = controller.autoscale[:2]
         text, pool = f"--autoscale={most},{least}", self.watch.pool.name
@@ -303,6 +337,10 @@ class Autoscaling(Detector):
             "Name the slots with --concurrency, or run prefork, gevent or eventlet.",
             key=text,
         )
+
+
+def _is_sizable(pool: Any) -> bool:
+    return hasattr(pool, "grow") and hasattr(pool, "shrink")
 
 
 _NEVER_RUN = {

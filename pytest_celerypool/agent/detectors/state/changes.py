@@ -123,6 +123,8 @@ def report_left(
     :param stack: places, the user's line first.
     :param heir: a run that got it, and set nothing of its own.
     """
+    if heir is None and _is_last():
+        return
     where = "every task of this process" if subject.scope == "process" else "the next task in this slot"
     if watch.pool.forks and subject.scope == "process":
         where = "the next task in this child process"
@@ -140,6 +142,13 @@ def report_left(
         subject.remedy,
         others=() if heir is None else (heir,),
     )
+
+
+def _is_last() -> bool:
+    """Whether this is a child of prefork that is replaced after each task, so that no other gets what that leaves."""
+    from billiard.process import current_process
+
+    return getattr(getattr(current_process(), "_target", None), "maxtasks", None) == 1
 
 
 def name_of(run: Run) -> str:
