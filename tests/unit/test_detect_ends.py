@@ -1,8 +1,20 @@
-"""What of an exception its caller does not get."""
+"""What of an exception its caller does not get, and which exceptions end more than their task."""
 
+import functools
 import json
+import threading
+from types import SimpleNamespace
 
-from pytest_celerypool.agent.detectors.ends.exceptions import _lost, _same_class
+import pytest
+from celery.exceptions import Ignore, Reject
+
+from pytest_celerypool import pools
+from pytest_celerypool.agent.detectors.ends.exceptions import Exceptions, _lost, _same_class
+from pytest_celerypool.agent.detectors.ends.exit_functions import _code_of
+from pytest_celerypool.agent.detectors.ends.lost import Endings
+from pytest_celerypool.agent.frames import Frames
+from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.watch import PoolFacts
 
 
 class ProblemError(Exception):
@@ -35,3 +47,70 @@ def test_a_class_that_was_built_again_under_its_name_is_the_same():
     again = type("ProblemError", (Exception,), {"__module__": ProblemError.__module__})
     assert _same_class(again, ProblemError)
     assert not _same_class(Exception, json.JSONDecodeError)
+
+
+@pytest.fixture
+def failing():
+    """Return what gives a task's failure to the detector of lost tasks under a pool; and the kinds that it reported."""
+
+    def fail(pool, state, exc, *, limit=None):
+        found = pools.pool(pool)
+        facts = {"reports_system_exit": found.reports_system_exit}
+        kinds = []
+        watch = SimpleNamespace(
+            pool=PoolFacts(pool, found.green, found.forks, facts),
+            frames=Frames("/"),
+            report=lambda kind, *_, **__: kinds.append(kind),
+        )
+        task = SimpleNamespace(name="t.work", run=fail, time_limit=None, soft_time_limit=None)
+        run = Run("id", task, "about")
+        run.limits = (limit, None)
+        Endings(watch).failed(run, state, exc)
+        return kinds
+
+    return fail
+
+
+@pytest.mark.parametrize(("pool", "found"), [("prefork", True), ("solo", True), ("threads", False), ("gevent", False)])
+def test_memory_that_is_not_there_ends_the_workers_whose_main_process_hears_of_it(failing, pool, found):
+    assert failing(pool, "FAILURE", MemoryError()) == (["worker-died"] if found else [])
+
+
+@pytest.mark.parametrize(("limit", "found"), [(None, True), (3.0, True), (0.5, False)])
+def test_a_timeout_of_gevents_is_the_tasks_own_unless_it_is_that_of_its_hard_limit(failing, limit, found):
+    timeout = type("Timeout", (BaseException,), {"__module__": "gevent.timeout", "seconds": 0.5})
+    assert failing("gevent", None, timeout(), limit=limit) == (["task-lost"] if found else [])
+
+
+@pytest.mark.parametrize("cls", [Ignore, Reject])
+@pytest.mark.parametrize(
+    ("pool", "payload", "found"),
+    [
+        ("prefork", threading.Lock(), True),
+        ("prefork", "why", False),
+        ("threads", threading.Lock(), False),
+    ],
+)
+def test_what_goes_with_ignore_and_reject_has_to_pass_from_a_child_to_the_main_process(cls, pool, payload, found):
+    kinds = []
+    watch = SimpleNamespace(
+        pool=SimpleNamespace(forks=pools.pool(pool).forks),
+        frames=Frames("/"),
+        report=lambda kind, *_, **__: kinds.append(kind),
+    )
+    run = Run("id", SimpleNamespace(name="t.work", run=lambda: None), "about")
+    Exceptions(watch).failed(run, "REJECTED" if cls is Reject else "IGNORED", cls(payload))
+    assert kinds == (["not-picklable"] if found else [])
+
+
+def wait_for_ever():
+    """As a function of atexit may."""
+
+
+@pytest.mark.parametrize("function", [wait_for_ever, functools.partial(wait_for_ever, *())])
+def test_the_code_of_what_is_registered_with_atexit_is_told(function):
+    assert _code_of(function) is wait_for_ever.__code__
+
+
+def test_what_is_written_in_c_and_registered_with_atexit_has_no_code():
+    assert _code_of(threading.Lock().acquire) is None

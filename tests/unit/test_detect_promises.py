@@ -12,6 +12,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 
 from pytest_celerypool.agent import alarm, handlers, reach
 from pytest_celerypool.agent.detectors.promises import settings as promised
+from pytest_celerypool.agent.detectors.promises.configured import set_at
 from pytest_celerypool.agent.detectors.promises.settings import Revocations, soft_signal
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
@@ -246,3 +247,73 @@ def test_who_awaits_a_soft_limit_of_a_signal_is_told_that_a_green_pool_raises_so
     assert "terminated" in run.marks
     assert len(told) == reports
     assert all(line.endswith("except SoftTimeLimitExceeded:") for _, line in told)
+
+
+# -- where a setting is given
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "app.conf.worker_max_tasks_per_child = 5",
+        "app.conf.update(worker_max_tasks_per_child=5)",
+        "app.conf.update({'worker_max_tasks_per_child': 5})",
+        "CELERY_WORKER_MAX_TASKS_PER_CHILD = 5",
+        "CHILDREN = 5; app.conf.worker_max_tasks_per_child = CHILDREN",
+    ],
+)
+def test_the_line_that_gives_a_setting_is_found(tmp_path, source):
+    assert lines_of(tmp_path, source, "worker_max_tasks_per_child", 5) == [f"set at tasks.py:1: {source}"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "app.conf.worker_max_tasks_per_child = 6",  # what counts was set elsewhere
+        "app.conf.worker_max_memory_per_child = 5",
+        "print(app.conf.worker_max_tasks_per_child == 5)",
+    ],
+)
+def test_a_line_that_gives_another_setting_or_value_is_not(tmp_path, source):
+    assert lines_of(tmp_path, source, "worker_max_tasks_per_child", 5) == []
+
+
+def test_a_limit_may_be_an_option_of_the_task(tmp_path):
+    source = "@app.task(time_limit=5, soft_time_limit=5)"
+    hard = lines_of(tmp_path, f"{source}\ndef work(): ...", "task_time_limit", 5, option="time_limit")
+    assert hard == [f"set at tasks.py:1: {source}"]
+
+
+def lines_of(folder, source, setting, value, **more):
+    """Return what is found of a setting in the module of a task, which has this source."""
+    file = folder / "tasks.py"
+    file.write_text(source)
+    namespace = {}
+    exec(compile("def run(): ...", str(file), "exec"), namespace)
+    frames = Frames(str(folder))
+    frames.is_user = str(file).__eq__
+    return set_at(frames, SimpleNamespace(name="t.work", run=namespace["run"]), setting, value, **more)
+
+
+def test_a_soft_limit_is_not_taken_for_a_hard_one(tmp_path):
+    assert lines_of(tmp_path, "task_soft_time_limit = 5", "task_time_limit", 5, option="time_limit") == []
+
+
+# -- commands that change the number of slots
+
+
+@pytest.mark.parametrize(
+    ("pool", "found"), [(SimpleNamespace(grow=0, shrink=0), []), (SimpleNamespace(), ["pool_grow"])]
+)
+def test_a_command_to_grow_is_reported_where_the_pool_cannot(pool, found):
+    reported = []
+    watch = SimpleNamespace(
+        bind=lambda: None,
+        pool=SimpleNamespace(name="threads"),
+        report=lambda *_, key, **__: reported.append(key),
+    )
+    detector = promised.Autoscaling(watch)
+    node = SimpleNamespace(state=SimpleNamespace(consumer=SimpleNamespace(pool=pool)))
+    detector._commanded(node, method="ping")
+    detector._commanded(node, method="pool_grow", arguments={"n": 2})
+    assert reported == found

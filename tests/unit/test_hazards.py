@@ -264,3 +264,30 @@ def test_a_task_that_no_slot_was_free_for_or_that_has_a_rate_is_not_starved(seen
     story.ledger.spans[0].hold = 2.9
     story.run("b", 0.2, 3.05, 3.1, task="t.quick", slot="2")
     assert story.kinds() == set()
+
+
+def limited(rate_limit="1/s", lasts=0.1):
+    """Mails of which one a second may begin, and a task behind as many as the only worker may hold."""
+    story = Story("solo", concurrency=1, rate_limit=lambda name: rate_limit if name == "t.mail" else None)
+    for number in range(6):
+        story.publish(str(number), 0, "t.mail")
+        story.record("recv", max(0.05, number - 3.9), id=str(number), task="t.mail", retries=0, eta=None)
+        story.begin(str(number), number, "t.mail")
+        story.end(str(number), number + lasts, task="t.mail")
+    story.publish("quick", 0.1, "t.quick")
+    story.record("recv", 2.2, id="quick", task="t.quick", retries=0, eta=None)
+    story.begin("quick", 2.2, "t.quick")
+    story.end("quick", 2.3, task="t.quick")
+    return story
+
+
+@pytest.mark.parametrize(
+    ("story", "found"),
+    [
+        (limited(), {("starved", "t.quick")}),
+        (limited(rate_limit=None), set()),
+        (limited(lasts=0.9), set()),  # the slot was busy for most of the time
+    ],
+)
+def test_a_task_that_is_not_fetched_since_others_wait_for_their_rate(story, found):
+    assert story.kinds() == found
