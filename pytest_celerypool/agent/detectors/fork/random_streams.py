@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.holders import Reached, definition, uses, walk
 from pytest_celerypool.trace import Kind
@@ -186,15 +185,18 @@ class EqualRandom(Detector):
 
     def _drew(self, run: Run, stream: Stream) -> None:
         path = os.path.join(self.watch.folder, stream.name)
+        # It gets its name when it is written: the other child may look at any moment.
+        draft = f"{path}-{os.getpid()}"
+        with open(draft, "w") as file:
+            file.write(f"{os.getpid()} {run.id}")
         try:
-            fd = originals.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.link(draft, path)
         except FileExistsError:
             with open(path) as file:
                 other = file.read()
             self._report(run, stream, other)
-            return
-        os.write(fd, f"{os.getpid()} {run.id}".encode())
-        os.close(fd)
+        finally:
+            os.unlink(draft)
 
     def _report(self, run: Run, stream: Stream, other: str) -> None:
         frames = self.watch.frames
