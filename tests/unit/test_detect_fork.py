@@ -180,7 +180,7 @@ def test_an_answer_of_a_program_from_before_the_fork_is_reported_where_another_c
     )
     monkeypatch.setattr(fork_programs, "holders_of", lambda link: holders)
     monkeypatch.setattr(fork_programs.family, "main_pid", lambda: 1)
-    monkeypatch.setattr(fork_programs, "definition", lambda frames, reached: None)
+    monkeypatch.setattr(fork_programs, "made_at", lambda frames, reached: [])
     reached = Reached(program, types.ModuleType("m"), "program", "m.program", None, ())
     monkeypatch.setattr(fork_programs, "walk", lambda frames, wanted: [reached])
     detector = fork_programs.Programs(watch)

@@ -151,8 +151,29 @@ def test_what_a_global_holds_is_named_by_its_path(module):
     frames, found = reached(made, made.pool.idle[1]["a"])
     assert found.path == "users_own.pool.idle[1]['a']"
     assert found.keys == ("a",)
-    assert holders.definition(frames, found).endswith("pool = Pool()")
+    assert [place.partition(": ")[2] for place in holders.made_at(frames, found)] == [
+        "pool = Pool()",
+        'self.idle = [[], {"a": object()}]',
+    ]
     assert any(place.endswith("return pool.idle") for place in holders.uses(frames, found, made.use))
+
+
+def test_a_global_that_is_none_at_first_is_made_where_a_function_sets_it(module):
+    made = module("""
+        store = None
+
+        def elsewhere():
+            store = []
+            return store
+
+        def connect():
+            global store
+            store = object()
+
+        connect()
+    """)
+    frames, found = reached(made, made.store)
+    assert [place.partition(" in ")[2] for place in holders.made_at(frames, found)] == ["connect: store = object()"]
 
 
 def test_what_a_bound_method_or_a_partial_holds_is_found(module):

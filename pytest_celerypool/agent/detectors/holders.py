@@ -155,11 +155,29 @@ def _text(key: Any) -> str:
 # -- lines
 
 
-def definition(frames: Frames, reached: Reached) -> str | None:
-    """Return the place where a global is assigned at its module's level, as :meth:`Frames.place` gives one."""
-    filename = str(reached.module.__file__)
-    tree = tree_of(filename)
-    for node in ast.walk(tree) if tree is not None else ():
+def made_at(frames: Frames, reached: Reached) -> list[str]:
+    """Return the places that make something: where a global is assigned, and the attribute by which it is reached.
+
+    What is assigned ``None`` is made elsewhere, if there is such a place.
+    """
+    filename = getattr(reached.module, "__file__", None)
+    tree = None if filename is None else tree_of(filename)
+    if filename is None or tree is None:
+        return []
+    attribute = reached.path.rpartition(".")[2].partition("[")[0]
+    found: list[str] = []
+    for name, kind in ((reached.name, ast.Name), (attribute, ast.Attribute)):
+        nodes = list(_assignments(tree, name, kind)) if kind is ast.Name or name != reached.name else []
+        node = next((each for each in nodes if not _is_none(each)), nodes[0] if nodes else None)
+        if node is not None:
+            function = _function_at(tree, _line(node))
+            found.append(frames.place_of(filename, _line(node), "<module>" if function is None else function.name))
+    return found
+
+
+def _assignments(tree: ast.AST, name: str, kind: type[ast.Name | ast.Attribute]) -> Iterator[ast.AST]:
+    """Yield what assigns to a name, or to an attribute of any object."""
+    for node in ast.walk(tree):
         targets: list[ast.expr] = []
         if isinstance(node, ast.Assign):
             targets = node.targets
@@ -167,11 +185,40 @@ def definition(frames: Frames, reached: Reached) -> str | None:
             targets = [node.target]
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
             targets = [node.optional_vars]
-        names = {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
-        if reached.name in names:
-            line = getattr(node, "lineno", 0) or next(each.lineno for each in ast.walk(node) if hasattr(each, "lineno"))
-            return frames.place_of(filename, line, "<module>")
-    return None
+        assigned = [each for target in targets for each in ast.walk(target) if isinstance(each, kind)]
+        if any(isinstance(each.ctx, ast.Store) and name == _last_name(each) for each in assigned) and (
+            kind is ast.Attribute or _is_global(tree, node, name)
+        ):
+            yield node
+
+
+def _is_global(tree: ast.AST, node: ast.AST, name: str) -> bool:
+    """Whether a name that is assigned is the module's, and not a function's own."""
+    function = _function_at(tree, _line(node))
+    return function is None or any(isinstance(each, ast.Global) and name in each.names for each in ast.walk(function))
+
+
+def _line(node: ast.AST) -> int:
+    return getattr(node, "lineno", 0) or next(each.lineno for each in ast.walk(node) if hasattr(each, "lineno"))
+
+
+def _last_name(node: ast.Name | ast.Attribute) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr
+
+
+def _is_none(node: ast.AST) -> bool:
+    value = getattr(node, "value", None)
+    return isinstance(value, ast.Constant) and value.value is None
+
+
+def _function_at(tree: ast.AST, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return the innermost function that a line is in; ``None`` where it is the module's own."""
+    inside = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return max(inside, key=lambda node: node.lineno, default=None)
 
 
 def uses(frames: Frames, reached: Reached, function: Any) -> list[str]:

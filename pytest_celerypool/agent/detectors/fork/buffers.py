@@ -13,7 +13,7 @@ from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.fork.connections import descriptors
 from pytest_celerypool.agent.detectors.fork.files import KIND, path_of
-from pytest_celerypool.agent.detectors.holders import Reached, definition, uses, walk
+from pytest_celerypool.agent.detectors.holders import Reached, made_at, uses, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ class Buffers(Detector):
 
     def _report(self, run: Run, file: Pending) -> None:
         frames, name = self.watch.frames, file.reached.path
-        made = definition(frames, file.reached)
         self.watch.report(
             "shared-file",
             run,
@@ -91,7 +90,7 @@ class Buffers(Detector):
             "has the parent, and each of them writes it",
             [
                 *(uses(frames, file.reached, getattr(run.task, "run", None)) or [frames.place(None)]),
-                *([made] if made is not None else []),
+                *made_at(frames, file.reached),
                 f"in child {os.getpid()} of {family.main_pid()}",
             ],
             "flush the file before the worker forks, or open it in the task",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.holders import definition, walk
+from pytest_celerypool.agent.detectors.holders import made_at, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -266,6 +266,5 @@ def _held(watch: Watch, fd: int) -> list[str]:
     """Return the line that opened a connection, if a global of the user's holds it."""
     for reached in walk(watch.frames, lambda value: issubclass(type(value), socket.socket), depth=5):
         if reached.value.fileno() == fd:
-            made = definition(watch.frames, reached)
-            return [f"held by {reached.path}", *([made] if made is not None else [])]
+            return [f"held by {reached.path}", *made_at(watch.frames, reached)]
     return []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.fork.connections import Inherited, descriptors, is_same
-from pytest_celerypool.agent.detectors.holders import Reached, definition, user_threads, uses, walk
+from pytest_celerypool.agent.detectors.holders import Reached, made_at, user_threads, uses, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ class Files(Detector):
         frames = self.watch.frames
         for reached in walk(frames, lambda value: issubclass(type(value), io.IOBase)):
             if _number(reached) == fd:
-                made = definition(frames, reached)
-                return uses(frames, reached, getattr(run.task, "run", None)), [made] if made is not None else []
+                return uses(frames, reached, getattr(run.task, "run", None)), made_at(frames, reached)
         return [], []
 
     # -- locks

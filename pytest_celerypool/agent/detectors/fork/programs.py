@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.fork.connections import Inherited, holders_of, is_same
-from pytest_celerypool.agent.detectors.holders import Reached, definition, walk
+from pytest_celerypool.agent.detectors.holders import Reached, made_at, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -79,7 +79,6 @@ class Programs(Detector):
         if frame is None or not children:
             return
         self._seen.add(inherited.inode)
-        made = definition(frames, reached)
         self.watch.report(
             "shared-connection",
             run,
@@ -90,7 +89,7 @@ class Programs(Detector):
                 frames.place(frame),
                 *(f"  called from {line}" for line in frames.stack(frame)[1:]),
                 f"{reached.path}, process {reached.value.pid}, started by {family.main_pid()} (the parent)",
-                *([made] if made is not None else []),
+                *made_at(frames, reached),
                 f"pipe inode {inherited.inode}, descriptor {inherited.fd}, open in the processes {os.getpid()} (this "
                 f"child), {', '.join(map(str, children))}",
             ],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.holders import Reached, definition, uses, walk
+from pytest_celerypool.agent.detectors.holders import Reached, made_at, uses, walk
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -203,15 +203,14 @@ class EqualRandom(Detector):
         pid, _, task_id = other.partition(" ")
         reached = stream.reached
         used = uses(frames, reached, getattr(run.task, "run", None)) if hasattr(reached.module, "__file__") else []
-        made = definition(frames, reached) if hasattr(reached.module, "__file__") else None
+        made = made_at(frames, reached)
         self.watch.report(
             "equal-random",
             run,
             f"tasks in the children {pid} and {os.getpid()} drew from {reached.path} the same random numbers: it got "
             "its state before the fork, so under prefork every child begins with the same ones",
             [
-                *(used or [made or "(no line of the task's own mentions it)"]),
-                *([made] if made is not None and used else []),
+                *([*used, *made] or ["(no line of the task's own mentions it)"]),
                 f"the first values in both: {stream.first}",
                 f"drawn by {task_id or '?'} in child {pid} and by {run.id} in child {os.getpid()}",
             ],

@@ -15,7 +15,7 @@ from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.fork.connections import holders_of
 from pytest_celerypool.agent.detectors.fork.files import KIND
-from pytest_celerypool.agent.detectors.holders import definition, walk
+from pytest_celerypool.agent.detectors.holders import made_at, walk
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
@@ -59,7 +59,7 @@ class Rotations(Detector):
         self._told.add(source)
         frames = self.watch.frames
         reached = next(walk(frames, lambda each: each is handler), None)
-        made = None if reached is None else definition(frames, reached)
+        made = [] if reached is None else made_at(frames, reached)
         self.watch.report(
             KIND.name,
             run,
@@ -67,7 +67,7 @@ class Rotations(Detector):
             "have that file open: under prefork each child has the handler, so they go on writing to the renamed file, "
             "and rename in their turn what this one writes",
             [
-                *([made] if made is not None else []),
+                *made,
                 frames.place(frames.user_frame(sys._getframe())),
                 f"open in the children {', '.join(map(str, others))}; renamed in {os.getpid()} of {family.main_pid()}",
             ],

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.code.places import CACHED
-from pytest_celerypool.agent.detectors.holders import Reached, additions, definition, is_emptied, uses, walk
+from pytest_celerypool.agent.detectors.holders import Reached, additions, is_emptied, made_at, uses, walk
 from pytest_celerypool.agent.detectors.sharing.cached import is_plain, keys_of
 from pytest_celerypool.trace import Kind
 
@@ -151,9 +151,9 @@ class Memory(Detector):
         # What adds comes first, then what of the task's own leads there.
         use = list(dict.fromkeys([*additions(frames, reached), *uses(frames, reached, getattr(run.task, "run", None))]))
         code = getattr(getattr(reached.value, "__wrapped__", None), "__code__", None)
-        made = definition(frames, reached)
+        made = made_at(frames, reached)
         if code is not None:
-            made = frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
+            made = [frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)]
         self.watch.report(
             "growing-memory",
             run,
@@ -161,7 +161,7 @@ class Memory(Detector):
             f"nothing takes anything out again: under {self.watch.pool.name} memory grows until the process is killed",
             [
                 *(use or ["(no line of the task's own mentions it)"]),
-                *([made] if made is not None else []),
+                *made,
                 f"size of {reached.path} after the executions: {', '.join(map(str, sizes))}",
                 "growth of resident memory: " + ", ".join(f"{one.memory / (1 << 20):.1f} MiB" for one in counted),
                 f"process {os.getpid()}, executions {', '.join(growth.run for growth in counted[-3:])}",
