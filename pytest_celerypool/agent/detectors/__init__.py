@@ -61,6 +61,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.ends.waiting:Heartbeats",
     "pytest_celerypool.agent.detectors.ends.waiting:Questions",
     "pytest_celerypool.agent.detectors.sharing.children:Children",
+    "pytest_celerypool.agent.detectors.sharing.local_caches:LocalCaches",
     "pytest_celerypool.agent.detectors.sharing.before_fork:MadeBeforeFork",
     "pytest_celerypool.agent.detectors.sharing.names:SharedNames",
     "pytest_celerypool.agent.detectors.sharing.file_locks:FileLocks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -45,6 +46,7 @@ class Endings(Detector):
         self.before(os, "abort", lambda: self._exits("SIGABRT"))
         self.before(os, "kill", self._kills)
         self.before(signal, "raise_signal", lambda number: self._kills(os.getpid(), number))
+        self.before(_thread, "interrupt_main", self._interrupts)
         if hasattr(os, "killpg"):
             self.before(os, "killpg", lambda group, number: self._kills(-group, number))
 
@@ -123,6 +125,13 @@ class Endings(Detector):
             if code is None or not self.watch.frames.is_user(code.co_filename):
                 whose = "its own process" if pid == self._pid else "the worker"
                 self._report(run, f"sent {signal.Signals(number).name} to {whose}", main=pid != self._pid)
+
+    def _interrupts(self, *_: Any) -> None:
+        """Somebody is about to raise ``KeyboardInterrupt`` where the worker runs; mostly it is a timer of a task's."""
+        running = self.watch.running()
+        run = self._task() or (running[0] if len(running) == 1 else None)
+        if run is not None and not self.watch.pool.forks:
+            self._report(run, "called _thread.interrupt_main()")
 
     def _report(self, run: Run, what: str, *, main: bool = False) -> None:
         pool = self.watch.pool

@@ -1,4 +1,4 @@
-"""Locks that another thread of the parent held at the fork: in a child nobody ever releases them."""
+"""Locks that the parent held at the fork, mostly in another thread: in a child nobody ever releases them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.holders import attributes_of, user_threads
+from pytest_celerypool.agent.detectors.holders import attributes_of, user_threads, walk
 from pytest_celerypool.agent.syntax import tree_of
 from pytest_celerypool.trace import Kind
 
@@ -33,6 +33,10 @@ _BLOCKED_AMONG_OTHERS_S = 3.0
 
 _LOCK: Any = type(_thread.allocate_lock())
 _RLOCK: Any = _thread.RLock
+
+
+def _is_lock(value: Any) -> bool:
+    return issubclass(type(value), _LOCK | _RLOCK | threading.Semaphore)
 
 
 def is_held(lock: Any) -> bool:
@@ -77,15 +81,11 @@ class HeldLocks(Detector):
 
     def forked(self) -> None:
         """Look which locks are held: by nobody in this process, if not by its only thread."""
-        if not self._threads:
-            return
         me = str(originals.get_ident())
+        # Without such a thread it is a lock of the module's own, taken at import.
+        locks = gc.get_objects() if self._threads else (each.value for each in walk(self.watch.frames, _is_lock))
         self._held = {
-            id(lock): lock
-            for lock in gc.get_objects()
-            if isinstance(lock, _LOCK | _RLOCK | threading.Semaphore)
-            and is_held(lock)
-            and f"owner={me} " not in repr(lock)
+            id(lock): lock for lock in locks if _is_lock(lock) and is_held(lock) and f"owner={me} " not in repr(lock)
         }
         if self._held:
             originals.start_new_thread(self._look, ())
@@ -119,12 +119,13 @@ class HeldLocks(Detector):
         runs = self.watch.running()
         if lock is None or not runs:
             return False
+        whose = "another thread of the parent" if self._threads else "the parent"
+        lacks = "not the thread" if self._threads else "is not who releases it"
         self.watch.report(
             "held-lock",
             runs[0],
-            "the task waits for a lock that another thread of the parent held at the moment of the fork: under prefork "
-            f"the child has the lock, held, and not the thread, so nobody ever releases it in child "
-            f"{os.getpid()}",
+            f"the task waits for a lock that {whose} held at the moment of the fork: under prefork the child has the "
+            f"lock, held, and {lacks}, so nobody ever releases it in child {os.getpid()}",
             [
                 frames.place(own if own is not None else frame),
                 *(f"  called from {line}" for line in frames.stack(own)[1:]),

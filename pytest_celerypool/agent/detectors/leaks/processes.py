@@ -46,6 +46,8 @@ class Processes(Remains):
         if hasattr(os, "waitid"):  # macOS has none
             self.after(subprocess.Popen, "__init__", self._opened)
             self.after(os, "fork", self._forked)
+            for name in ("posix_spawn", "posix_spawnp"):
+                self.after(os, name, self._spawned, in_task=True)
 
     def _opened(self, _: None, popen: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
         if self.watch.current() is not None:
@@ -55,6 +57,9 @@ class Processes(Remains):
         # The child goes on in the task's own frames: what it starts is not noted.
         if pid and self.watch.current() is not None:
             self._note(pid, f"forked process {pid}", None)
+
+    def _spawned(self, pid: int, path: Any, *_: Any, **__: Any) -> None:
+        self._note(pid, f"spawned {_short(path)}, pid {pid}", None)
 
     def _note(self, pid: int, text: str, popen: Any) -> None:
         owner = os.getpid()

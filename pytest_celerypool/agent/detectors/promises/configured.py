@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state.sources import name_of, targets, task_line
 from pytest_celerypool.agent.syntax import tree_of
 
@@ -25,11 +25,9 @@ def set_at(frames: Frames, task: Any, setting: str, value: object, *, option: st
     :param value: what it is set to; lines that give another constant are left out.
     :param option: the name of the option of a task that means the same.
     """
-    own = task_line(task).filename
-    modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    files = [own, *(file for file in modules if isinstance(file, str) and file.endswith(".py"))]
+    files = [task_line(task).filename, *(str(module.__file__) for module in user_modules(frames))]
     found: list[str] = []
-    for file in dict.fromkeys(file for file in files if frames.is_user(file)):
+    for file in dict.fromkeys(files):
         for line, given in _given(tree_of(file), setting, option):
             if not isinstance(given, ast.Constant) or given.value == value:
                 found.append(f"set at {frames.place_of(file, line, '<module>').replace(' in <module>', '', 1)}")

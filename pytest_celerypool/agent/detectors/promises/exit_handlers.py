@@ -6,13 +6,16 @@ https://docs.python.org/3/library/atexit.html.
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.promises.init_signals import lost_at_exit
+from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.reach import Reaches
 from pytest_celerypool.agent.receivers import receivers_of
 
@@ -36,6 +39,8 @@ class ExitHandlers(Detector):
         self._registered: list[Any] = []
         self._reaches = Reaches(self.watch.frames.is_user)
         self._told: set[Any] = set()
+        #: Handlers of logging that keep records until they are closed.
+        self._buffering: list[Any] = []
         self.rest("ended")
 
     @classmethod
@@ -61,11 +66,17 @@ class ExitHandlers(Detector):
         self._registered = [
             each for each in self._registered if each not in done and done.isdisjoint(self._reaches.of(each).functions)
         ]
-        if self._registered:
+        # Who hears of the end of a child may write there what is left.
+        self._buffering = [] if done else _buffering()
+        if self._registered or self._buffering:
             self.listen("ended")
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Look at what the task leaves behind for them."""
+        for handler in self._buffering:
+            if handler.buffer and handler.buffer[-1].process == os.getpid():
+                self._buffering = []
+                self._report_buffered(run, handler)
         task = self._reaches.of(run.task.run)
         for function in self._registered:
             sure, why = lost_at_exit(self._reaches.of(function), task, run.task.name)
@@ -99,6 +110,24 @@ class ExitHandlers(Detector):
             key=where,
         )
 
+    def _report_buffered(self, run: Run, handler: Any) -> None:
+        count, name = len(handler.buffer), type(handler).__name__
+        files = [str(module.__file__) for module in user_modules(self.watch.frames)]
+        line = state_sources.find(run.task, files, state_sources.calls(name), at_import=True)
+        self.watch.report(
+            _LOST,
+            run,
+            f"{count} records of the log wait in a {name} until logging.shutdown writes them, which is registered with "
+            "atexit, and a child of prefork leaves without calling it: they are lost when the child ends",
+            [
+                self.watch.frames.place_of(*(line or state_sources.task_line(run.task))),
+                f"the last record is {handler.buffer[-1].getMessage()!r}",
+                f"{run.task.name}[{run.id}] ran in child {os.getpid()}",
+            ],
+            "flush the handler in a receiver of worker_process_shutdown, or at the end of the task",
+            key=name,
+        )
+
     def _report_uncalled(self, run: Run, function: Any, caller: FrameType) -> None:
         frames = self.watch.frames
         # How a library cleans up is its own affair.
@@ -113,3 +142,14 @@ class ExitHandlers(Detector):
             [frames.place(caller), *(f"  called from {line}" for line in frames.stack(caller)[1:])],
             "do it in a finally of the task, or in a receiver of worker_process_shutdown",
         )
+
+
+def _buffering() -> list[Any]:
+    """Return the handlers that keep records of the log, and write what is left when they are closed."""
+    import logging
+
+    handlers: Any = sys.modules.get("logging.handlers")
+    if handlers is None:
+        return []
+    found = [reference() for reference in list(logging._handlerList)]  # type: ignore[attr-defined]
+    return [each for each in found if isinstance(each, handlers.MemoryHandler) and each.target and each.flushOnClose]

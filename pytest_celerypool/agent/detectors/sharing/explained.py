@@ -57,6 +57,15 @@ SIGNS = (
     ),
     Sign(
         "bound-object",
+        ("DatabaseError",),
+        r"DatabaseWrapper objects created in a thread can only be used in that same thread",
+        False,
+        "Django keeps a connection for each thread, and a greenlet is one; under {pool} tasks run in other ones than "
+        "that which took it",
+        "take it in the task: connections[alias], or connection, give the thread its own each time",
+    ),
+    Sign(
+        "bound-object",
         ("ValueError",),
         r"(generator|coroutine) already executing",
         True,

@@ -35,7 +35,7 @@ def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
 
 def mutators_of_imported() -> list[Mutator]:
     """Return those of modules that the application has imported by now; Celery is among them."""
-    found = [*_application(), *_receivers(), *_logging_configuration(), *_django(), *_of_one_for_all()]
+    found = [*_application(), *_receivers(), *_logging_configuration(), *_django(), *_settings(), *_of_one_for_all()]
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         found += _numpy(numpy_random)
@@ -355,6 +355,19 @@ def _of_one_for_all() -> list[Mutator]:
         policy = constant("asyncio's policy", lambda: asyncio.events._event_loop_policy, _POLICY, "own", show=_type_of)
         found.append(Mutator(asyncio, "set_event_loop_policy", policy))
     return found
+
+
+def _settings() -> list[Mutator]:
+    """Return those of Django's settings, which are one object for the process; its own names begin with ``_``."""
+    module = sys.modules.get("django.conf")
+    remedy = "Pass the value on, or keep what differs from task to task in a context variable."
+
+    def items(settings: Any, name: str, *_: Any) -> list[Item]:
+        subject = Subject(("django", name), f"Django's setting {name}", remedy, grade="own")
+        return [] if name.startswith("_") else [Item(subject, lambda: getattr(settings, name, None))]
+
+    owner: Any = getattr(module, "LazySettings", None)
+    return [Mutator(owner, name, items) for name in ("__setattr__", "__delattr__")] if owner is not None else []
 
 
 def _fields_of_csv() -> list[Mutator]:

@@ -27,19 +27,24 @@ def task_line(task: Any) -> Line:
     return Line(code.co_filename, code.co_firstlineno, code.co_name)
 
 
-def find(task: Any, filenames: Iterable[str], matches: Callable[[ast.AST], bool]) -> Line | None:
+def find(
+    task: Any, filenames: Iterable[str], matches: Callable[[ast.AST], bool], *, at_import: bool = False
+) -> Line | None:
     """Return the line that does something, that of the task's own function before those of others.
 
     :param task: Celery's task.
     :param filenames: further files to look into.
     :param matches: tells the node of the syntax tree.
+    :param at_import: whether it may be one of the module's own, in no function.
     """
     own = task_line(task)
-    found = [line for filename in dict.fromkeys((own.filename, *filenames)) for line in _lines(filename, matches)]
+    outside = "<module>" if at_import else None
+    files = dict.fromkeys((own.filename, *filenames))
+    found = [line for filename in files for line in _lines(filename, matches, outside)]
     return min(found, key=lambda line: line[:1] + line[2:] != own[:1] + own[2:], default=None)
 
 
-def _lines(filename: str, matches: Callable[[ast.AST], bool]) -> list[Line]:
+def _lines(filename: str, matches: Callable[[ast.AST], bool], outside: str | None) -> list[Line]:
     tree = tree_of(filename)
     if tree is None:
         return []
@@ -53,7 +58,7 @@ def _lines(filename: str, matches: Callable[[ast.AST], bool]) -> list[Line]:
         for child in ast.iter_child_nodes(node):
             visit(child, function)
 
-    visit(tree, None)
+    visit(tree, outside)
     return found
 
 
@@ -69,6 +74,11 @@ def name_of(node: ast.AST) -> str:
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
+
+
+def calls(function: str) -> Callable[[ast.AST], bool]:
+    """Return what tells a call ``function(...)``, or ``something.function(...)``."""
+    return lambda node: isinstance(node, ast.Call) and name_of(node.func) == function
 
 
 def calls_method(variable: str, method: str) -> Callable[[ast.AST], bool]:
