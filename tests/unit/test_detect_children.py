@@ -5,11 +5,14 @@ import sys
 import textwrap
 import time
 import types
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
 from pytest_celerypool.agent.detectors.sharing.changes import Change
 from pytest_celerypool.agent.detectors.sharing.children import Children
+from pytest_celerypool.agent.detectors.sharing.local_caches import LocalCaches
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -94,3 +97,96 @@ def test_children_in_step_show_it_too(child):
     child.end(child.start(2.0), 2.0)
     assert [kind for kind, _ in child.reported] == ["state-per-child"]
     assert "last_call['at'] was 1.0 in this child, but 7.0 in another" in child.reported[0][1]
+
+
+# -- caches of the process
+
+
+class Cache:
+    """As much of Django's ``LocMemCache`` as is looked at."""
+
+    def __init__(self):
+        self._cache, self._expire_info = {}, {}
+
+    def make_key(self, key, version=None):
+        return f":{version or 1}:{key}"
+
+    def put(self, key, expires=None):
+        self._cache[self.make_key(key)] = "there"
+        self._expire_info[self.make_key(key)] = expires
+
+
+class CacheUser:
+    """A child of prefork that runs one task, and what was reported there."""
+
+    def __init__(self, folder, pid):
+        self.pid, self.kinds, self.cache = pid, [], Cache()
+        self.run = Run("id", SimpleNamespace(name="t.work"), ("id", "t.work", 0, pid, None))
+        watch = SimpleNamespace(
+            folder=str(folder),
+            frames=SimpleNamespace(
+                user_frame=lambda: None, stack=lambda *_: ["tasks.py:1"], place=lambda _: "tasks.py:1"
+            ),
+            current=lambda: self.run,
+            report=lambda kind, *_, **__: self.kinds.append(kind),
+        )
+        self.detector = LocalCaches(watch)
+
+    def does(self, what, key, *, expires=None):
+        """Do something with the cache, as a task does."""
+        full = self.cache.make_key(key)
+        with patch.object(os, "getpid", lambda: self.pid):
+            if what == "get":
+                self.detector._got(None, self.cache, key)
+            elif what == "delete":
+                self.cache._cache.pop(full, None)
+                self.cache._expire_info.pop(full, None)
+                self.detector._changed(True, self.cache, key)
+            else:
+                added = full not in self.cache._cache
+                self.cache.put(key, expires)
+                told = self.detector._added if what == "add" else self.detector._changed
+                told(added, self.cache, key, "there", None)
+
+    def ends(self):
+        """End the task; returns what was reported of it."""
+        with patch.object(os, "getpid", lambda: self.pid):
+            self.detector.ended(self.run, "SUCCESS", None)
+        return self.kinds
+
+
+@pytest.fixture
+def users(tmp_path):
+    """Return two children of one worker."""
+    both = [CacheUser(tmp_path, pid) for pid in (1, 2)]
+    yield both
+    for each in both:
+        each.detector.remove()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        (["set"], ["get"], ["cache-differs"]),
+        (["add"], ["get"], ["cache-differs"]),
+        (["set"], ["get", "set"], []),  # a cache as it should be
+        (["set"], ["get", "add"], []),  # get_or_set()
+        (["set", "delete"], ["get"], []),
+        ([], ["get"], []),
+        (["set"], ["set", "get"], []),
+        (["add"], ["add"], ["state-per-child"]),
+        (["add", "delete"], ["add"], []),  # a lock that was given back
+    ],
+)
+def test_what_one_child_looks_for_in_its_cache_and_another_has(users, first, second, found):
+    for user, doings in zip(users, (first, second), strict=True):
+        for what in doings:
+            user.does(what, "key")
+    assert users[1].ends() == found
+    assert users[0].ends() == []
+
+
+def test_what_has_expired_in_another_child_is_missed_by_nobody(users):
+    users[0].does("set", "key", expires=time.time() - 1)
+    users[1].does("get", "key")
+    assert users[1].ends() == []
