@@ -20,6 +20,12 @@ from pytest_celerypool.agent import originals
 
 LONGEST_S = 0.05
 
+#: The longest wait of kombu's hub, in seconds, where the broker is no Redis server. A control command that reaches a
+#: worker of ``solo`` on RabbitMQ just as it begins to consume is looked at after the first wait only, which takes ten
+#: seconds by default (``kombu.asynchronous.hub.Hub.fire_timers``, seen with Celery 5.7 and py-amqp 5.4 without this
+#: plugin too).
+TICK_S = 0.1
+
 #: A closing channel waits for the reply to its last ``BRPOP``, by default a second. The transport option
 #: ``polling_interval`` would shorten it too, and delay every message that comes in the meantime.
 BRPOP_S = 0.1
@@ -44,10 +50,11 @@ class Stops:
         for stop in tuple(self._writing):
             originals.write(stop, b"!")
 
-    def watch(self, poller: Any, interrupted: Callable[[], Any]) -> Any:
+    def watch(self, poller: Any, interrupted: Callable[[], Any], longest: float | None = None) -> Any:
         """Let the waits of one of kombu's pollers end when :meth:`wake` is called; returns the poller.
 
         :param interrupted: gives what a wait returns that ends for nothing else.
+        :param longest: seconds that a wait may take, if there is such a limit.
         """
         from kombu.utils.eventio import READ
 
@@ -64,6 +71,8 @@ class Stops:
                 if self._woken:
                     originals.write(stop, b"!")
                 weakref.finalize(poller, _close, os.getpid(), self._writing, stopping, stop).atexit = False
+            if longest is not None and (timeout is None or timeout > longest):
+                timeout = longest
             events = poll(timeout)
             for event in events or ():
                 if event[0] == stopping:
@@ -95,7 +104,7 @@ def cap(*, redis: bool) -> None:
 
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     make_for_hub = hub.poll
-    hub.poll = lambda: stops.watch(make_for_hub(), list)
+    hub.poll = lambda: stops.watch(make_for_hub(), list, None if redis else TICK_S)
     if redis:
         from kombu.transport import redis as transport
 

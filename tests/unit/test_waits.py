@@ -36,6 +36,15 @@ def test_a_wait_lasts_as_long_as_asked_for(poller: Any):
     assert time.monotonic() - began >= 0.099
 
 
+@pytest.mark.parametrize("asked", [5, None])
+def test_a_wait_lasts_no_longer_than_it_may(stops: Stops, asked: float | None):
+    poller = stops.watch(eventio.poll(), lambda: "interrupted", 0.05)
+    began = time.monotonic()
+    assert not poller.poll(asked)
+    assert time.monotonic() - began < 2
+    poller.close()
+
+
 def test_a_wait_ends_when_the_worker_stops(poller: Any, stops: Stops):
     timer = threading.Timer(0.05, stops.wake)
     timer.start()
