@@ -124,6 +124,7 @@ class CacheUser:
         self.run = Run("id", SimpleNamespace(name="t.work"), ("id", "t.work", 0, pid, None))
         watch = SimpleNamespace(
             folder=str(folder),
+            bind=lambda: None,
             frames=SimpleNamespace(
                 user_frame=lambda: None, stack=lambda *_: ["tasks.py:1"], place=lambda _: "tasks.py:1"
             ),

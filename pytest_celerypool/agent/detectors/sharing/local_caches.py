@@ -62,6 +62,7 @@ class LocalCaches(Detector):
         self._path = os.path.join(watch.folder, "local-caches.jsonl")
         self._hears = False
         self.forked()
+        self.rest("ended")
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -84,6 +85,7 @@ class LocalCaches(Detector):
         if self._hears or _CACHES not in sys.modules:
             return
         self._hears = True
+        self.listen("ended")
         # Django loads it with the first use of a cache, in the middle of a task.
         cache: Any = importlib.import_module(_MODULE).LocMemCache
         self.after(cache, "get", self._got, in_task=True)
