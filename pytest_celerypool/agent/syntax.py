@@ -15,6 +15,16 @@ LARGEST = 400_000
 _ATTEMPTS, _PAUSE_S = 5, 0.002
 
 
+def function_at(tree: ast.AST, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return the innermost function that a line is in; ``None`` where it is the module's own."""
+    inside = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return max(inside, key=lambda node: node.lineno, default=None)
+
+
 @lru_cache(maxsize=64)
 def tree_of(filename: str) -> ast.Module | None:
     """Return the syntax tree of a source file, ``None`` if there is none to read.

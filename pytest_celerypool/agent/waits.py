@@ -18,13 +18,11 @@ from typing import Any
 
 from pytest_celerypool.agent import originals
 
+#: Seconds that a wait for another transport than Redis may take. In kombu's hub it matters from the beginning: a
+#: control command that reaches a worker of ``solo`` on RabbitMQ just as it begins to consume is looked at after the
+#: first wait only, which takes ten seconds by default (``Hub.fire_timers``; Celery 5.7 and py-amqp 5.4 do so without
+#: this plugin too).
 LONGEST_S = 0.05
-
-#: The longest wait of kombu's hub, in seconds, where the broker is no Redis server. A control command that reaches a
-#: worker of ``solo`` on RabbitMQ just as it begins to consume is looked at after the first wait only, which takes ten
-#: seconds by default (``kombu.asynchronous.hub.Hub.fire_timers``, seen with Celery 5.7 and py-amqp 5.4 without this
-#: plugin too).
-TICK_S = 0.1
 
 #: A closing channel waits for the reply to its last ``BRPOP``, by default a second. The transport option
 #: ``polling_interval`` would shorten it too, and delay every message that comes in the meantime.
@@ -104,7 +102,7 @@ def cap(*, redis: bool) -> None:
 
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     make_for_hub = hub.poll
-    hub.poll = lambda: stops.watch(make_for_hub(), list, None if redis else TICK_S)
+    hub.poll = lambda: stops.watch(make_for_hub(), list, None if redis else LONGEST_S)
     if redis:
         from kombu.transport import redis as transport
 

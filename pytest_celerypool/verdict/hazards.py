@@ -131,7 +131,7 @@ def _deaths(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
     spans = [span for entry in ledger.outstanding() for span in entry.open_spans]
     spans += [span for span in ledger.spans if span.state == LOST and span not in spans]
     if not spans:
-        yield from _died_of_failure(ledger, pool, seen)
+        yield from _died_of_failure(ledger, pool, seen, told)
     if not spans or any(span.id in told for span in spans):
         return
     waiting = [entry for entry in ledger.outstanding() if not entry.open_spans]
@@ -165,14 +165,14 @@ def _deaths(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
 _UNRECOVERABLE = re.compile(r"Unrecoverable error: (\w+)\(")
 
 
-def _died_of_failure(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
+def _died_of_failure(ledger: Ledger, pool: Pool, seen: Seen, told: set[str]) -> Iterator[Finding]:
     """Find a worker that ended with the exception of the task that had ended last, as Celery does with MemoryError."""
     ended = [span for span in ledger.spans if span.ended is not None]
     match = _UNRECOVERABLE.search(seen.log())
     if not ended or match is None or seen.ended_by_test:
         return
     span = max(ended, key=lambda each: each.ended or 0.0)
-    if (span.error or {}).get("type") != match[1]:
+    if (span.error or {}).get("type") != match[1] or span.id in told:
         return
     yield Finding(
         kind="worker-died",
@@ -493,21 +493,26 @@ def _moment(eta: str | None) -> float | None:
 def _starved(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
     """Find tasks that began only when a long one had ended, although slots were free all the time."""
     spans = [span for span in ledger.spans if span.started is not None and span.ended is not None]
-    for span in spans:
+    least = seen.limit("starved")
+    # Whoever made others wait ran for as long, but for 0.4 s at its ends, or kept its hub: they are few of many.
+    long = [
+        span for span in spans if _kept(span, least) or (not pool.green and (span.runtime or 0.0) >= 3 * least - 0.4)
+    ]
+    for span in spans if long else ():
         entry = ledger.tasks[span.id]
         if span.published is None or entry.eta is not None or seen.rate_limit(span.task):
             continue
         began, started = span.published, span.started or 0.0
-        if started - began < seen.limit("starved"):
+        if started - began < least:
             continue
         before = [
             other
-            for other in spans
+            for other in long
             if other.id != span.id
             and (other.started or 0.0) <= began + 0.1
             and -0.05 <= started - (other.ended or 0.0) <= 0.3
             # Where nobody keeps a hub, a busy machine may be as slow.
-            and (_kept(other, started - began) or (not pool.green and started - began >= 3 * seen.limit("starved")))
+            and (_kept(other, started - began) or (not pool.green and started - began >= 3 * least))
         ]
         if before and _peak(spans, began, started - 0.3, span) < seen.concurrency:
             yield Finding(
@@ -531,15 +536,17 @@ def _behind_limited(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]
     https://docs.celeryq.dev/en/stable/userguide/optimizing.html#prefetch-limits.
     """
     spans = [span for span in ledger.spans if span.received is not None and span.started is not None]
-    limited = [span for span in spans if seen.rate_limit(span.task)]
-    for span in spans:
-        if span.published is None or span.received is None or span in limited:
+    rated = {task for task in {span.task for span in spans} if seen.rate_limit(task)}
+    limited = [span for span in spans if span.task in rated]
+    for span in spans if limited else ():
+        published, received = span.published, span.received
+        if published is None or received is None or received - published < seen.limit("starved") or span.task in rated:
             continue
-        waited = span.received - span.published
+        waited = received - published
         # It gets the message as soon as one that it held has gone: what it holds at either end it has held throughout.
-        first, held = _held(limited, span.published + 0.1), _held(limited, span.received)
-        busy = _busy(spans, span.published, span.received) / seen.concurrency
-        if waited >= seen.limit("starved") and first and held and busy < waited / 2:
+        held = _held(limited, received) if _held(limited, published + 0.1) else []
+        busy = _busy(spans, published, received) / seen.concurrency if held else waited
+        if busy < waited / 2:
             yield Finding(
                 kind="starved",
                 task=span.task,

@@ -326,6 +326,8 @@ class BareWorker:
         self._reaper = reaper
         self.client = Client(around.target, self.death)
         urls = {"CELERY_BROKER_URL": around.target["broker_url"], "CELERY_RESULT_BACKEND": around.target["backend_url"]}
+        # It is killed, and multiprocessing removes its temporary folder only where a process ends by itself.
+        urls["TMPDIR"] = str(around.folder)
         words = ["-A", "bench_tasks:app", "worker", "-P", pool_name, "-n", f"bare-{pool_name}@%h", "-c", str(slots)]
         words += ["-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat"]
         with self._log.open("wb") as log:

@@ -10,7 +10,7 @@ from celery.exceptions import Ignore, Reject
 
 from pytest_celerypool import pools
 from pytest_celerypool.agent.detectors.ends.exceptions import Exceptions, _lost, _same_class
-from pytest_celerypool.agent.detectors.ends.exit_functions import _code_of
+from pytest_celerypool.agent.detectors.ends.exit_functions import ExitFunctions, _code_of
 from pytest_celerypool.agent.detectors.ends.lost import Endings
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
@@ -107,10 +107,30 @@ def wait_for_ever():
     """As a function of atexit may."""
 
 
-@pytest.mark.parametrize("function", [wait_for_ever, functools.partial(wait_for_ever, *())])
+class Waiting:
+    """Can be called, and waits for ever."""
+
+    __call__ = wait_for_ever
+
+
+@pytest.mark.parametrize("function", [wait_for_ever, functools.partial(wait_for_ever, *()), Waiting()])
 def test_the_code_of_what_is_registered_with_atexit_is_told(function):
     assert _code_of(function) is wait_for_ever.__code__
 
 
 def test_what_is_written_in_c_and_registered_with_atexit_has_no_code():
     assert _code_of(threading.Lock().acquire) is None
+
+
+@pytest.mark.parametrize(("registered", "found"), [(["lock"], True), (["lock", "other"], False), ([], False)])
+def test_a_function_in_c_that_the_process_waits_in_is_named_where_there_is_one(monkeypatch, registered, found):
+    """It has no frame, so that of several nobody can tell which it is."""
+    watch = SimpleNamespace(frames=Frames("/"), current=lambda: None)
+    detector = ExitFunctions(watch)
+    monkeypatch.setattr(detector, "_main", -1)
+    for _ in registered:
+        detector._registers(None, threading.Lock().acquire)
+    detector._registers(None, wait_for_ever)
+    frame, function = detector._running()
+    assert frame is None
+    assert (function is not None) == found

@@ -21,7 +21,7 @@ from pytest_celerypool.agent.detectors.fork import rotations as fork_rotations
 from pytest_celerypool.agent.detectors.fork import threads as fork_threads
 from pytest_celerypool.agent.detectors.fork.bound import _REFUSALS
 from pytest_celerypool.agent.detectors.fork.buffers import pending
-from pytest_celerypool.agent.detectors.fork.random_streams import PythonStream
+from pytest_celerypool.agent.detectors.fork.random_streams import EqualRandom, PythonStream
 from pytest_celerypool.agent.detectors.holders import Reached
 from pytest_celerypool.agent.frames import Frames
 
@@ -44,6 +44,22 @@ def test_numbers_drawn_from_the_inherited_state_are_told_from_a_new_seed(draws, 
     generator.seed(2)
     generator.random()
     assert not stream.was_drawn()
+
+
+def test_of_children_that_draw_from_one_state_all_but_the_first_are_told_of_it(tmp_path, monkeypatch):
+    told = []
+    children = []
+    for pid in (1, 2, 3):
+        watch = types.SimpleNamespace(
+            folder=str(tmp_path), frames=Frames("/"), report=lambda *_, pid=pid, **__: told.append((pid, _[3][-1]))
+        )
+        children.append((pid, EqualRandom(watch), types.SimpleNamespace(id=f"task {pid}", task=None)))
+    for pid, detector, run in children:
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        detector._drew(run, stream_of(random.Random(1)))
+        detector._drew(run, stream_of(random.Random(pid)))  # a state of its own, for all but the first
+        detector._notes.close()
+    assert told == [(pid, f"drawn by task 1 in child 1 and by task {pid} in child {pid}") for pid in (2, 3)]
 
 
 @pytest.mark.parametrize(

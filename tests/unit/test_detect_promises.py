@@ -263,7 +263,13 @@ def test_who_awaits_a_soft_limit_of_a_signal_is_told_that_a_green_pool_raises_so
     ],
 )
 def test_the_line_that_gives_a_setting_is_found(tmp_path, source):
-    assert lines_of(tmp_path, source, "worker_max_tasks_per_child", 5) == [f"set at tasks.py:1: {source}"]
+    assert lines_of(tmp_path, source, "worker_max_tasks_per_child", 5) == [f"set at tasks.py:1 in <module>: {source}"]
+
+
+def test_the_function_that_gives_one_is_named(tmp_path):
+    source = "def submit(ceiling):\n    return work.apply_async(time_limit=ceiling)"
+    (line,) = lines_of(tmp_path, source, "task_time_limit", 5, option="time_limit")
+    assert line == "set at tasks.py:2 in submit: return work.apply_async(time_limit=ceiling)"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +287,7 @@ def test_a_line_that_gives_another_setting_or_value_is_not(tmp_path, source):
 def test_a_limit_may_be_an_option_of_the_task(tmp_path):
     source = "@app.task(time_limit=5, soft_time_limit=5)"
     hard = lines_of(tmp_path, f"{source}\ndef work(): ...", "task_time_limit", 5, option="time_limit")
-    assert hard == [f"set at tasks.py:1: {source}"]
+    assert hard == [f"set at tasks.py:1 in <module>: {source}"]
 
 
 def lines_of(folder, source, setting, value, **more):

@@ -291,3 +291,30 @@ def limited(rate_limit="1/s", lasts=0.1):
 )
 def test_a_task_that_is_not_fetched_since_others_wait_for_their_rate(story, found):
     assert story.kinds() == found
+
+
+@pytest.mark.parametrize("pool", ["gevent", "threads"])
+def test_many_tasks_that_waited_are_not_compared_with_one_another(pool):
+    """Where none of them ran for long, or has a rate: to compare 4000 takes ten seconds."""
+    story = Story(pool, concurrency=500)
+    for number in range(4000):
+        story.publish(str(number), 0)
+        story.record("recv", 2.0, id=str(number), task="t.work", retries=0, eta=None)
+        story.begin(str(number), 2.1)
+        story.end(str(number), 2.2)
+    began = time.monotonic()
+    assert story.kinds() == set()
+    assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_worker_that_died_of_a_failure_is_told_of_once(told):
+    """Its agent names the line; where there was none to see it, the log says what it was."""
+    story = Story("solo", death="exited with status 1", log=lambda: "Unrecoverable error: MemoryError('')")
+    story.publish("a", 0)
+    story.begin("a", 1)
+    story.end("a", 2, state="FAILURE", exc={"type": "MemoryError", "module": "builtins", "args": [], "text": ""})
+    if told:
+        about = {"kind": "worker-died", "task": "t.work", "id": "a", "message": "", "evidence": [], "remedy": ""}
+        story.ledger.feed({"e": "finding", "t": story.start + 2, **about, "key": "", "others": []})
+    assert story.kinds() == (set() if told else {("worker-died", "t.work")})

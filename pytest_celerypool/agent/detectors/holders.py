@@ -18,7 +18,7 @@ from types import BuiltinMethodType, FrameType, FunctionType, MethodType, Module
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.frames import Frames
-from pytest_celerypool.agent.syntax import tree_of
+from pytest_celerypool.agent.syntax import function_at, tree_of
 
 #: At most so many objects are looked at, and so many items of one container.
 _MOST = 20_000
@@ -170,7 +170,7 @@ def made_at(frames: Frames, reached: Reached) -> list[str]:
         nodes = list(_assignments(tree, name, kind)) if kind is ast.Name or name != reached.name else []
         node = next((each for each in nodes if not _is_none(each)), nodes[0] if nodes else None)
         if node is not None:
-            function = _function_at(tree, _line(node))
+            function = function_at(tree, _line(node))
             found.append(frames.place_of(filename, _line(node), "<module>" if function is None else function.name))
     return found
 
@@ -194,7 +194,7 @@ def _assignments(tree: ast.AST, name: str, kind: type[ast.Name | ast.Attribute])
 
 def _is_global(tree: ast.AST, node: ast.AST, name: str) -> bool:
     """Whether a name that is assigned is the module's, and not a function's own."""
-    function = _function_at(tree, _line(node))
+    function = function_at(tree, _line(node))
     return function is None or any(isinstance(each, ast.Global) and name in each.names for each in ast.walk(function))
 
 
@@ -209,16 +209,6 @@ def _last_name(node: ast.Name | ast.Attribute) -> str:
 def _is_none(node: ast.AST) -> bool:
     value = getattr(node, "value", None)
     return isinstance(value, ast.Constant) and value.value is None
-
-
-def _function_at(tree: ast.AST, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """Return the innermost function that a line is in; ``None`` where it is the module's own."""
-    inside = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
-    ]
-    return max(inside, key=lambda node: node.lineno, default=None)
 
 
 def uses(frames: Frames, reached: Reached, function: Any) -> list[str]:

@@ -1,8 +1,6 @@
-from celery import group
-
-from tasks import await_fresh
+from tasks import cheapest
 
 
-def test_probe(celery_pool_worker):
-    asked = group(await_fresh.s(f"feed{n}", 2) for n in range(3))().get(timeout=3)
-    assert asked == [3, 3, 3]
+def test_cheapest(celery_pool_worker):
+    assert cheapest.delay(["north", "south"]).get(timeout=3) == "north"
+    assert cheapest.delay(["south", "harbour"]).get(timeout=3) == "harbour"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import functools
+import itertools
 import os
 import sys
 import time
+import traceback
 from types import CodeType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,13 +35,13 @@ class Registered(NamedTuple):
 
     :ivar code: what it runs, ``None`` if that is not written in Python.
     :ivar task: the name of the task that registered it, ``None`` if the module did.
-    :ivar stack: places: the line that registered it first.
+    :ivar lines: that registered it, the innermost first: file, line and function.
     """
 
     code: CodeType | None
     name: str
     task: str | None
-    stack: list[str]
+    lines: list[tuple[str, int, str]]
 
 
 class ExitFunctions(Detector):
@@ -83,7 +85,7 @@ class ExitFunctions(Detector):
         if not self._told:
             self._told = True
             atexit.register(self._begins)
-            originals.start_new_thread(self._look, ())
+            originals.start_new_thread(self.watch.guarded(self, self._watch_exit), ())
 
     def _begins(self) -> None:
         self._began_at = time.monotonic()
@@ -97,18 +99,13 @@ class ExitFunctions(Detector):
         frames, run = self.watch.frames, self.watch.current()
         # Between this and who calls atexit.register() are Watch.guarded() and Detector.after().
         caller: FrameType = sys._getframe(3)
-        places = frames.stack(frames.user_frame(caller) or caller, 4)
-        stack = [place for place in places if not place.startswith("<frozen ")]
+        called = traceback.walk_stack(frames.user_frame(caller) or caller)
+        # Their source is read if it is needed: most of this happens while the worker starts.
+        lines = [(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in itertools.islice(called, 4)]
         name = getattr(function, "__qualname__", repr(function))
-        self._registered.append(Registered(_code_of(function), name, run.task.name if run is not None else None, stack))
+        self._registered.append(Registered(_code_of(function), name, run.task.name if run is not None else None, lines))
 
     # -- in a thread of its own
-
-    def _look(self) -> None:
-        try:
-            self._watch_exit()
-        except Exception as exc:  # noqa: BLE001 - nobody else would hear of it in this thread
-            self.watch.switch_off(self, exc)
 
     def _watch_exit(self) -> None:
         limit = self.watch.limit(HANGS.name)
@@ -132,24 +129,26 @@ class ExitFunctions(Detector):
             found = next((each for each in self._registered if each.code is code is not None), None)
             if found is not None:
                 return innermost, found
-        return None, next((each for each in reversed(self._registered) if each.code is None), None)
+        in_c = [each for each in self._registered if each.code is None]
+        return None, in_c[0] if len(in_c) == 1 else None  # of several nobody can tell
 
     def _report(self, found: Registered, frame: FrameType | None, why: str | None, waited: float) -> None:
         frames, pool = self.watch.frames, self.watch.pool.name
         here = [] if frame is None else [f"it is here: {frames.place(frames.user_frame(frame) or frame)}"]
+        first, *callers = (frames.place_of(*each) for each in found.lines)
         self.watch.report(
             HANGS.name,
             None,
             f"{found.name}, which was registered with atexit, {why or 'is still running'}: under {pool} the worker has "
             f"stopped, but its process waits for that function {'for ever' if why else f'since {waited:.1f} s'}",
             [
-                found.stack[0],
-                *(f"  called from {line}" for line in found.stack[1:]),
+                first,
+                *(f"  called from {line}" for line in callers if not line.startswith("<frozen ")),
                 *here,
                 f"process {os.getpid()} has been at its end for {waited:.1f} s",
             ],
             "give what it waits for a limit, or do it in a receiver of worker_shutdown that does not wait for ever",
-            key=found.stack[0],
+            key=first,
             task=found.task,
         )
 
@@ -158,4 +157,6 @@ def _code_of(function: Any) -> CodeType | None:
     while isinstance(function, functools.partial):
         function = function.func
     function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType):
+        function = vars(type(function)).get("__call__")  # of an object that can be called
     return function.__code__ if isinstance(function, FunctionType) else None

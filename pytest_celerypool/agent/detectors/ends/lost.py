@@ -161,4 +161,5 @@ class Endings(Detector):
 
 def _is_hard_limit(run: Run, exc: BaseException) -> bool:
     """Whether gevent's pool has ended a task by its hard time limit: a ``Timeout`` of the task's own is none."""
-    return type(exc).__module__ == "gevent.timeout" and getattr(exc, "seconds", None) == (limits_of(run)[0] or -1)
+    hard, _ = limits_of(run)
+    return hard is not None and type(exc).__module__ == "gevent.timeout" and exc.seconds == hard  # type: ignore[attr-defined]

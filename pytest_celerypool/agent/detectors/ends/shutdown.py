@@ -77,17 +77,11 @@ class Shutdown(Detector):
             return
         self._told = True
         if self.watch.launch == "subprocess":
-            originals.start_new_thread(self._look, ())
+            originals.start_new_thread(self.watch.guarded(self, self._watch_exit), ())
         else:
             self._look_inside()
 
     # -- a process of the worker's own
-
-    def _look(self) -> None:
-        try:
-            self._watch_exit()
-        except Exception as exc:  # noqa: BLE001 - nobody else would hear of it in this thread
-            self.watch.switch_off(self, exc)
 
     def _watch_exit(self) -> None:
         main = threading.main_thread().ident

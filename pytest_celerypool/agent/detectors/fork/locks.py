@@ -58,6 +58,8 @@ class HeldLocks(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._threads: list[str] = []
+        #: The locks of the user's modules, once they are looked for.
+        self._own: list[Any] | None = None
         self._held: dict[int, Any] = {}
 
     @classmethod
@@ -72,6 +74,8 @@ class HeldLocks(Detector):
         self.before(popen_fork.Popen, "_launch", self._about_to_fork)
 
     def _about_to_fork(self, *_: Any) -> None:
+        if self._own is None:  # before the first child: the others begin as soon
+            self._own = [reached.value for reached in walk(self.watch.frames, _is_lock)]
         frames, alive = self.watch.frames, sys._current_frames()
         self._threads = [
             f"the thread {thread.name!r} of the parent was here: {frames.place(frame)}"
@@ -83,18 +87,10 @@ class HeldLocks(Detector):
         """Look which locks are held: by nobody in this process, if not by its only thread."""
         me = str(originals.get_ident())
         # Without such a thread it is a lock of the module's own, taken at import.
-        locks = gc.get_objects() if self._threads else (each.value for each in walk(self.watch.frames, _is_lock))
-        self._held = {
-            id(lock): lock for lock in locks if _is_lock(lock) and is_held(lock) and f"owner={me} " not in repr(lock)
-        }
+        locks = filter(_is_lock, gc.get_objects()) if self._threads else self._own or []
+        self._held = {id(lock): lock for lock in locks if is_held(lock) and f"owner={me} " not in repr(lock)}
         if self._held:
-            originals.start_new_thread(self._look, ())
-
-    def _look(self) -> None:
-        try:
-            self._watch_slot()
-        except Exception as exc:  # noqa: BLE001 - nobody else would hear of it in this thread
-            self.watch.switch_off(self, exc)
+            originals.start_new_thread(self.watch.guarded(self, self._watch_slot), ())
 
     def _watch_slot(self) -> None:
         main = threading.main_thread().ident or 0

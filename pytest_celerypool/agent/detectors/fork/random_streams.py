@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.holders import Reached, made_at, uses, walk
+from pytest_celerypool.agent.detectors.notes import Notes
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ class Stream:
 
     :ivar state: the state, comparable.
     :ivar first: the next three values of it, as text.
+    :ivar name: the same in every process that has this state.
     """
 
     def __init__(self, reached: Reached) -> None:
         self.reached = reached
         self.state = self.now()
         self.first = self._first()
-        digest = hashlib.sha256(repr(self.state).encode()).hexdigest()[:16]
-        self.name = f"random-{digest}"
+        self.name = hashlib.sha256(repr(self.state).encode()).hexdigest()[:16]
 
     def now(self) -> Any:
         """Return the state at this moment."""
@@ -138,8 +139,7 @@ def _increment(state: str) -> str | None:
 class EqualRandom(Detector):
     """Sees two children whose tasks have drawn from one and the same state.
 
-    Both begin with the state that the parent had. The first to draw says so in a file of the worker's folder; the
-    second finds that.
+    Both begin with the state that the parent had. Each notes that it has drawn; whoever was not the first finds that.
     """
 
     kinds: ClassVar[Sequence[Kind]] = (
@@ -149,6 +149,9 @@ class EqualRandom(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._streams: list[Stream] = []
+        self._notes = Notes(watch.folder, "random-streams")
+        #: By stream the process and the task that were the first to draw.
+        self._first: dict[str, tuple[int, str]] = {}
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -157,6 +160,7 @@ class EqualRandom(Detector):
 
     def forked(self) -> None:
         """Look what generators the user's modules hold."""
+        self._notes.forked()
         # billiard seeds the module random's own generator anew in each child, and not those of others.
         own = getattr(random, "_inst", None)
         self._streams = [
@@ -184,23 +188,15 @@ class EqualRandom(Detector):
                 self._drew(run, stream)
 
     def _drew(self, run: Run, stream: Stream) -> None:
-        path = os.path.join(self.watch.folder, stream.name)
-        # It gets its name when it is written: the other child may look at any moment.
-        draft = f"{path}-{os.getpid()}"
-        with open(draft, "w") as file:
-            file.write(f"{os.getpid()} {run.id}")
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            with open(path) as file:
-                other = file.read()
-            self._report(run, stream, other)
-        finally:
-            os.unlink(draft)
+        self._notes.add([[stream.name, os.getpid(), run.id]])
+        for name, *drew in self._notes.news():
+            self._first.setdefault(name, tuple(drew))
+        pid, task_id = self._first[stream.name]
+        if pid != os.getpid():
+            self._report(run, stream, pid, task_id)
 
-    def _report(self, run: Run, stream: Stream, other: str) -> None:
+    def _report(self, run: Run, stream: Stream, pid: int, task_id: str) -> None:
         frames = self.watch.frames
-        pid, _, task_id = other.partition(" ")
         reached = stream.reached
         used = uses(frames, reached, getattr(run.task, "run", None)) if hasattr(reached.module, "__file__") else []
         made = made_at(frames, reached)
@@ -212,7 +208,7 @@ class EqualRandom(Detector):
             [
                 *([*used, *made] or ["(no line of the task's own mentions it)"]),
                 f"the first values in both: {stream.first}",
-                f"drawn by {task_id or '?'} in child {pid} and by {run.id} in child {os.getpid()}",
+                f"drawn by {task_id} in child {pid} and by {run.id} in child {os.getpid()}",
             ],
             "make or seed the generator in each child: on first use, or in a receiver of worker_process_init",
             key=reached.path,

@@ -6,12 +6,12 @@ one waits, the other does not run.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.hub.samples import Sample, sample
 
 #: By pool the other library, with the module and the class of its hubs.
 _OTHERS = {"gevent": ("eventlet", "eventlet.hubs.hub", "BaseHub"), "eventlet": ("gevent", "gevent.hub", "Hub")}
@@ -22,12 +22,12 @@ class ForeignHub(NamedTuple):
 
     :ivar greenlet: in which it waits.
     :ivar library: its name.
-    :ivar places: where it was needed, the user's line first.
+    :ivar seen: where it was needed.
     """
 
     greenlet: Any
     library: str
-    places: list[str]
+    seen: Sample
 
 
 class ForeignHubs:
@@ -44,11 +44,10 @@ class ForeignHubs:
     def look(self) -> None:
         """Begin, once the library is there."""
         if self._module in sys.modules:
-            owner = getattr(importlib.import_module(self._module), self._name)
+            owner = getattr(sys.modules[self._module], self._name)
             self._detector.after(owner, "__init__", self._on_made, in_task=True)
             self._module = ""
 
     def _on_made(self, _: None, hub: Any, *__: Any, **___: Any) -> None:
-        frames = self._detector.watch.frames
-        places = frames.stack(frames.user_frame(), 4)
-        self._made(ForeignHub(getattr(hub, "greenlet", hub), self._library, places))
+        seen = sample(sys._getframe(), self._detector.watch.frames)
+        self._made(ForeignHub(getattr(hub, "greenlet", hub), self._library, seen))

@@ -237,33 +237,35 @@ class HubKept(Detector):
     def _report(self, kind: str, meter: GreenMeter, hold: Hold | None, held: float, used: float, lasts: bool) -> None:
         run = meter.parent if isinstance(meter, ChildMeter) else meter
         others = [each for each in self.watch.running() if each is not run]
-        seen = None if hold is None else hold.place()
         did = "computing" if kind == BUSY else "waiting in a way that the pool cannot make cooperative"
+        pool, effect = self.watch.pool.name, _effect(others)
+        seen = None if hold is None else hold.place()
         foreign = self._foreign.get(meter.greenlet)
-        whose = "a greenlet that it started" if isinstance(meter, ChildMeter) else "it"
         if foreign is not None:
-            whose = f"the hub of {foreign.library}, in which it waits,"
-        effect = _effect(others)
+            whose, seen = f"the hub of {foreign.library}, in which it waits,", foreign.seen
+            remedy = _OTHER_LIBRARY.format(pool=pool)
+            how = f"a hub of {foreign.library} was first needed at this line"
+        else:
+            whose = "a greenlet that it started" if isinstance(meter, ChildMeter) else "it"
+            remedy, how = _remedy(kind, pool), _how(hold, seen)
         if lasts:
             effect += "; it still does"
             if kind == BLOCKED:
                 effect += ": if it waits for another task of this worker, it never ends"
-        pool = self.watch.pool.name
+        line = self._line(seen, meter)
         self.watch.report(
             kind,
             run,
             f"{whose} kept the hub for {held:.2f} s by {did}, {effect}",
-            list(self._evidence(run, meter, hold, seen, held, used, others)),
-            _remedy(kind, pool) if foreign is None else _OTHER_LIBRARY.format(pool=pool),
-            key=self._line(seen, meter),
+            [line, *self._evidence(run, seen, how, held, used, others)],
+            remedy,
+            key=line,
             others=others,
         )
 
     def _line(self, seen: Sample | None, meter: GreenMeter) -> str:
         """Return the place of the line that did it."""
         frames = self.watch.frames
-        if meter.greenlet in self._foreign:
-            return self._foreign[meter.greenlet].places[0]
         if seen is not None:
             place = seen.user or (seen.stack[0] if seen.stack else None)
             if place is not None:
@@ -280,33 +282,34 @@ class HubKept(Detector):
     def _evidence(
         self,
         run: Run,
-        meter: GreenMeter,
-        hold: Hold | None,
         seen: Sample | None,
+        how: str,
         held: float,
         used: float,
         others: Sequence[Run],
     ) -> Iterator[str]:
         place_of = self.watch.frames.place_of
-        yield self._line(seen, meter)
-        if meter.greenlet in self._foreign:
-            yield from (f"  called from {place}" for place in self._foreign[meter.greenlet].places[1:])
-        elif seen is not None and hold is not None:
+        if seen is not None:
             inner, outer = _split(seen)
             for place in inner:
                 if not self.watch.frames.is_ours(place[0]):
                     yield f"  in {place_of(*place)}"
             for place in outer:
                 yield f"  called from {place_of(*place)}"
-            yield f"seen at this line {hold.times(seen.user)} of {len(hold.samples)} times while the hub was kept"
-        else:
-            yield "nobody could look meanwhile: the line is that of the task, or the one where it went on"
+        yield how
         yield f"held {held:.3f} s without the time spent waiting for a processor; processor time used: {used:.3f} s"
         yield f"task {run.id}" + ("; stood still:" if others else "")
         for other in others[:5]:
             yield f"  {other.task.name}[{other.id}]"
         if len(others) > 5:
             yield f"  and {len(others) - 5} more"
+
+
+def _how(hold: Hold | None, seen: Sample | None) -> str:
+    """Say how the line is known."""
+    if hold is None or seen is None:
+        return "nobody could look meanwhile: the line is that of the task, or the one where it went on"
+    return f"seen at this line {hold.times(seen.user)} of {len(hold.samples)} times while the hub was kept"
 
 
 def _split(seen: Sample) -> tuple[list[Any], list[Any]]:

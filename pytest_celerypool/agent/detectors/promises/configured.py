@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state.sources import name_of, targets, task_line
-from pytest_celerypool.agent.syntax import tree_of
+from pytest_celerypool.agent.syntax import function_at, tree_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.frames import Frames
@@ -28,15 +28,17 @@ def set_at(frames: Frames, task: Any, setting: str, value: object, *, option: st
     files = [task_line(task).filename, *(str(module.__file__) for module in user_modules(frames))]
     found: list[str] = []
     for file in dict.fromkeys(files):
-        for line, given in _given(tree_of(file), setting, option):
+        tree = tree_of(file) or ast.Module([], [])
+        for line, given in _given(tree, setting, option):
             if not isinstance(given, ast.Constant) or given.value == value:
-                found.append(f"set at {frames.place_of(file, line, '<module>').replace(' in <module>', '', 1)}")
+                function = function_at(tree, line)
+                found.append(f"set at {frames.place_of(file, line, '<module>' if function is None else function.name)}")
     return list(dict.fromkeys(found))[:_MOST]
 
 
-def _given(tree: ast.AST | None, setting: str, option: str) -> Iterator[tuple[int, ast.expr]]:
+def _given(tree: ast.AST, setting: str, option: str) -> Iterator[tuple[int, ast.expr]]:
     """Yield the lines that give a setting, and what they give it."""
-    for node in ast.walk(tree) if tree is not None else ():
+    for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and _means(node.arg or "", setting, option):
             yield node.value.lineno, node.value
         elif isinstance(node, ast.Dict):

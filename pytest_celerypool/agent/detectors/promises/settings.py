@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 import types
-from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -291,8 +290,7 @@ class Autoscaling(Detector):
         from kombu.pidbox import Node
 
         self.before(WorkController, "start", self._starts)
-        for command in _SIZING:
-            self.before(Control, command, partial(self._sends, command), in_task=True)
+        self.before(Control, "broadcast", self._sends, in_task=True)
         self.before(Node, "dispatch", self._commanded)
 
     def _starts(self, controller: Any) -> None:
@@ -300,9 +298,9 @@ class Autoscaling(Detector):
             self._controller = controller
             self.listen("started")
 
-    def _sends(self, command: str, *_: Any, **__: Any) -> None:
+    def _sends(self, _: Any, command: str, *__: Any, **___: Any) -> None:
         run = self.watch.current()
-        if run is not None:
+        if run is not None and command in _SIZING:
             self._senders[command] = run, self.watch.frames.stack(self.watch.frames.user_frame(), 4)
 
     def _commanded(self, node: Any, method: str, *_: Any, **__: Any) -> None:

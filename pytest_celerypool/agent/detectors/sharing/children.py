@@ -7,19 +7,18 @@ that was there before the fork has the same address in every child, so that is w
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import types
 from collections import Counter
 from typing import Any
 
-from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import flow_of_task
 from pytest_celerypool.agent.detectors.code.flow import Flow, Step
 from pytest_celerypool.agent.detectors.code.places import ABSENT, ALL, Place
 from pytest_celerypool.agent.detectors.code.standing import Reader, name_of
+from pytest_celerypool.agent.detectors.notes import Notes
 from pytest_celerypool.agent.detectors.sharing.before_fork import Parent
 from pytest_celerypool.agent.detectors.sharing.changes import (
     SEMAPHORES,
@@ -36,9 +35,6 @@ from pytest_celerypool.agent.watch import Watch
 
 #: So many executions of each task are looked at in each child.
 MOST_EXECUTIONS = 24
-
-#: Bytes of the file that are read at once.
-_CHUNK = 1 << 16
 
 
 class Children(Detector):
@@ -57,10 +53,7 @@ class Children(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self.reader = Reader(watch.frames)
-        self._path = os.path.join(watch.folder, "sharing.jsonl")
-        self._fd = -1
-        self._read_to = 0
-        self._rest = b""
+        self._notes = Notes(watch.folder, "sharing")
         self._changes: dict[tuple[int, str], list[Change]] = {}
         self._looked: Counter[str] = Counter()
         self._reported: Counter[tuple[str, str, str]] = Counter()
@@ -145,34 +138,24 @@ class Children(Detector):
     def publish(self, changes: list[Change]) -> None:
         """Write down what was changed in this process."""
         if changes:
-            self._open()
-            originals.append(self._fd, "".join(json.dumps(change) + "\n" for change in changes).encode())
-
-    def _open(self) -> None:
-        if self._fd < 0:
-            self._fd = originals.open_file(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._notes.add(changes)
 
     def forked(self) -> None:
-        """Go on in a child; it opens the file itself."""
-        self._running, self._looked, self._fd = {}, Counter(), -1
+        """Go on in a child."""
+        self._running, self._looked = {}, Counter()
+        self._notes.forked()
 
     def remove(self) -> None:
         """End, and close the file."""
         self._parent.remove()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._notes.close()
         super().remove()
 
     def catch_up(self) -> None:
         """Read what was written since the last time."""
-        self._open()
-        while os.fstat(self._fd).st_size > self._read_to and (data := os.pread(self._fd, _CHUNK, self._read_to)):
-            self._read_to += len(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                change = Change(*json.loads(line))
-                self._changes.setdefault((change.owner, change.key), []).append(change)
+        for note in self._notes.news():
+            change = Change(*note)
+            self._changes.setdefault((change.owner, change.key), []).append(change)
 
     def others(self, owner: int, key: str) -> list[Change]:
         """Return what tasks of other processes changed of a place, in the order in which they did."""

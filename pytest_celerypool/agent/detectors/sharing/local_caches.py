@@ -8,14 +8,13 @@ missing does not mind.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.notes import Notes
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 _CACHES, _MODULE = "django.core.cache", "django.core.cache.backends.locmem"
 _MISSED, _TWICE = "cache-differs", "state-per-child"
 _REMEDY = "Use a cache that processes share (RedisCache, memcached, the database) in CACHES."
-
-#: Bytes of what other children have noted that are read at once.
-_CHUNK = 1 << 16
 
 
 class Entry(NamedTuple):
@@ -59,9 +55,10 @@ class LocalCaches(Detector):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self._path = os.path.join(watch.folder, "local-caches.jsonl")
+        self._notes = Notes(watch.folder, "local-caches")
+        #: By key the last entry of each process.
+        self._entries: dict[str, dict[int, Entry]] = {}
         self._hears = False
-        self.forked()
         self.rest("ended")
 
     @classmethod
@@ -70,11 +67,8 @@ class LocalCaches(Detector):
         return watch.pool.forks
 
     def forked(self) -> None:
-        """Go on in a child; it opens the file itself."""
-        self._fd = -1
-        self._read_to, self._rest = 0, b""
-        #: By key the last entry of each process.
-        self._entries: dict[str, dict[int, Entry]] = {}
+        """Go on in a child."""
+        self._notes.forked()
 
     def begin(self) -> None:
         """See the cache if the application has imported it."""
@@ -100,7 +94,7 @@ class LocalCaches(Detector):
         full = cache.make_key(key, version=version)
         if run is not None and full not in cache._cache and (other := self._of_others(full)) is not None:
             missed: dict[str, tuple[Entry, list[str]]] = run.marks.setdefault(self.mark, {})
-            missed.setdefault(full, (other, self.watch.frames.stack(self.watch.frames.user_frame(), 4)))
+            missed.setdefault(full, (other, self._places()))
 
     def _added(self, added: bool, cache: Any, key: Any, *args: Any, version: Any = None, **kwargs: Any) -> None:
         run = self.watch.current()
@@ -110,8 +104,7 @@ class LocalCaches(Detector):
         other = self._of_others(full)
         # Who has looked for it before fills a cache (``get_or_set``); who has not relies on being the only one.
         if other is not None and full not in run.marks.get(self.mark, {}):
-            places = self.watch.frames.stack(self.watch.frames.user_frame(), 4)
-            self._tell(_TWICE, run, full, other, places, "was added to Django's cache, which is to happen once")
+            self._tell(_TWICE, run, full, other, self._places(), "was added to Django's cache, which is to happen once")
         self._changed(added, cache, key, *args, version=version, **kwargs)
 
     def _changed(self, _: Any, cache: Any, key: Any, *__: Any, version: Any = None, **___: Any) -> None:
@@ -120,41 +113,33 @@ class LocalCaches(Detector):
             return
         full = cache.make_key(key, version=version)
         run.marks.get(self.mark, {}).pop(full, None)  # it was made anew: a cache as it should be
-        place = self.watch.frames.place(self.watch.frames.user_frame())
         expires = cache._expire_info.get(full, 0.0)
-        self._open()
-        line = json.dumps(Entry(os.getpid(), full, expires, run.task.name, run.id, place))
-        originals.append(self._fd, line.encode() + b"\n")
+        self._notes.add([Entry(os.getpid(), full, expires, run.task.name, run.id, self._places()[0])])
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Tell of what the task has missed and not made."""
         for full, (other, places) in run.marks.pop(self.mark, {}).items():
             self._tell(_MISSED, run, full, other, places, "is not in Django's cache in this child")
 
-    # -- what other children did
+    def _places(self) -> list[str]:
+        """Return where the task is, the user's line first; a task of a library has none."""
+        frames = self.watch.frames
+        return frames.stack(frames.user_frame(), 4) or [frames.place(None)]
 
-    def _open(self) -> None:
-        if self._fd < 0:
-            self._fd = originals.open_file(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # -- what other children did
 
     def _of_others(self, key: str) -> Entry | None:
         """Return what another child has put there last, if that should be there still."""
-        self._open()
-        while data := os.pread(self._fd, _CHUNK, self._read_to):
-            self._read_to += len(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                entry = Entry(*json.loads(line))
-                self._entries.setdefault(entry.key, {})[entry.pid] = entry
+        for note in self._notes.news():
+            entry = Entry(*note)
+            self._entries.setdefault(entry.key, {})[entry.pid] = entry
         pid = os.getpid()
         others = [entry for entry in self._entries.get(key, {}).values() if entry.pid != pid and entry.there]
         return others[-1] if others else None
 
     def remove(self) -> None:
         """End, and close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._notes.close()
         super().remove()
 
     def _tell(self, kind: str, run: Run, key: str, other: Entry, places: list[str], what: str) -> None:

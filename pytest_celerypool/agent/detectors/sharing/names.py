@@ -6,7 +6,6 @@ nobody else has it. Appending is left alone, a log of each process is right.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,16 +14,13 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.notes import Notes
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import Watch
 
 #: What a name of a thread must at least have to be looked for in a path.
 _SHORTEST_NAME = 5
-
-#: Bytes of what children have noted that are read.
-_MOST_NOTED = 1 << 20
 
 
 class Written:
@@ -205,12 +201,14 @@ def _process_name() -> str:
 class OfChildren:
     """Files named after the thread, which the children of prefork have in common: a fork keeps its name and number.
 
-    What a child writes under such a name is noted in a file of the worker's folder, which all of them read.
+    What a child writes under such a name it notes for the others.
     """
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._path = os.path.join(watch.folder, "thread-names.jsonl")
+        self._notes = Notes(watch.folder, "thread-names")
+        #: What was noted so far, own notes included.
+        self._known: list[list[Any]] = []
         self._noted: set[str] = set()
 
     def opened(self, run: Run, path: Any, mode: Any) -> None:
@@ -227,19 +225,12 @@ class OfChildren:
             return
         self._noted.add(path)
         place = self._watch.frames.place(self._watch.frames.user_frame())
-        for pid, other, who, where in self._note([os.getpid(), path, f"{run.task.name} ({run.id})", place]):
+        self._notes.add([[os.getpid(), path, f"{run.task.name} ({run.id})", place]])
+        self._known += self._notes.news()
+        for pid, other, who, where in self._known:
             if other == path and pid != os.getpid():
                 self._report(run, path, identity, place, f"process {pid} ran {who}, which wrote it at {where}")
                 return
-
-    def _note(self, line: list[Any]) -> list[list[Any]]:
-        """Note a line for the other children; returns all that there are."""
-        fd = originals.open_file(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            originals.append(fd, (json.dumps(line) + "\n").encode())
-            return [json.loads(each) for each in os.pread(fd, _MOST_NOTED, 0).splitlines()]
-        finally:
-            os.close(fd)
 
     def _report(self, run: Run, path: str, identity: str, place: str, other: str) -> None:
         self._watch.report(

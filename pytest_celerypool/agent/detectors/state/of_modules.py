@@ -35,7 +35,14 @@ def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
 
 def mutators_of_imported() -> list[Mutator]:
     """Return those of modules that the application has imported by now; Celery is among them."""
-    found = [*_application(), *_receivers(), *_logging_configuration(), *_django(), *_settings(), *_of_one_for_all()]
+    found = [
+        *_application(),
+        *_receivers(),
+        *_logging_configuration(),
+        *_django(),
+        *_settings_of_django(),
+        *_of_one_for_all(),
+    ]
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         found += _numpy(numpy_random)
@@ -357,7 +364,7 @@ def _of_one_for_all() -> list[Mutator]:
     return found
 
 
-def _settings() -> list[Mutator]:
+def _settings_of_django() -> list[Mutator]:
     """Return those of Django's settings, which are one object for the process; its own names begin with ``_``."""
     module = sys.modules.get("django.conf")
     remedy = "Pass the value on, or keep what differs from task to task in a context variable."
