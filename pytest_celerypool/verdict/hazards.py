@@ -498,7 +498,7 @@ def _starved(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
     long = [
         span for span in spans if _kept(span, least) or (not pool.green and (span.runtime or 0.0) >= 3 * least - 0.4)
     ]
-    for span in spans if long else ():
+    for span in spans:
         entry = ledger.tasks[span.id]
         if span.published is None or entry.eta is not None or seen.rate_limit(span.task):
             continue
@@ -538,7 +538,7 @@ def _behind_limited(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]
     spans = [span for span in ledger.spans if span.received is not None and span.started is not None]
     rated = {task for task in {span.task for span in spans} if seen.rate_limit(task)}
     limited = [span for span in spans if span.task in rated]
-    for span in spans if limited else ():
+    for span in spans:
         published, received = span.published, span.received
         if published is None or received is None or received - published < seen.limit("starved") or span.task in rated:
             continue

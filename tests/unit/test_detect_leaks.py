@@ -18,6 +18,7 @@ from pytest_celerypool.agent.detectors import holders
 from pytest_celerypool.agent.detectors.code.endless import endless, endless_loop
 from pytest_celerypool.agent.detectors.leaks.per_greenlet import PerGreenlet, is_dear
 from pytest_celerypool.agent.detectors.leaks.processes import state_of
+from pytest_celerypool.agent.detectors.leaks.threads import _waits_long
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -347,3 +348,11 @@ def test_what_is_made_because_a_thread_has_none_is_told_of_if_each_task_makes_on
         thread.start()
         thread.join(5)
     assert told == kinds
+
+
+@pytest.mark.parametrize(
+    ("made", "long"),
+    [(threading.Timer(30, print), True), (threading.Timer(29, print), False), (threading.Thread(target=print), False)],
+)
+def test_a_timer_of_half_a_minute_is_as_good_as_a_thread_that_does_not_end(made, long):
+    assert (_waits_long(made) is not None) == long

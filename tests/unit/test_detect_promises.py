@@ -267,9 +267,9 @@ def test_the_line_that_gives_a_setting_is_found(tmp_path, source):
 
 
 def test_the_function_that_gives_one_is_named(tmp_path):
-    source = "def submit(ceiling):\n    return work.apply_async(time_limit=ceiling)"
+    source = "def views():\n  def submit(ceiling):\n    return work.apply_async(time_limit=ceiling)\n  return submit"
     (line,) = lines_of(tmp_path, source, "task_time_limit", 5, option="time_limit")
-    assert line == "set at tasks.py:2 in submit: return work.apply_async(time_limit=ceiling)"
+    assert line == "set at tasks.py:3 in submit: return work.apply_async(time_limit=ceiling)"
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,12 @@ def test_a_soft_limit_is_not_taken_for_a_hard_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pool", "found"), [(SimpleNamespace(grow=0, shrink=0), []), (SimpleNamespace(), ["pool_grow"])]
+    ("pool", "found"),
+    [
+        (SimpleNamespace(grow=0, shrink=0), []),
+        (SimpleNamespace(shrink=0), ["pool_grow"]),
+        (SimpleNamespace(grow=0), ["pool_grow"]),
+    ],
 )
 def test_a_command_to_grow_is_reported_where_the_pool_cannot(pool, found):
     reported = []

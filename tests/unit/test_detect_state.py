@@ -14,6 +14,7 @@ import types
 import warnings
 from unittest import mock
 
+import billiard.process
 import pytest
 
 from pytest_celerypool.agent.detectors import Detector
@@ -23,7 +24,7 @@ from pytest_celerypool.agent.detectors.state import assigned
 from pytest_celerypool.agent.detectors.state import of_modules as state_of_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.assigned import Assigned
-from pytest_celerypool.agent.detectors.state.changes import Subject
+from pytest_celerypool.agent.detectors.state.changes import Subject, report_left
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
 from pytest_celerypool.agent.detectors.state.process import State, WatchedPath
 from pytest_celerypool.agent.detectors.state.slot import SlotState
@@ -752,3 +753,17 @@ def test_a_profiler_is_on_from_enable_to_disable():
     assert one is not None
     assert change(disable) == (one, None)
     assert change(disable) == (None, None)
+
+
+@pytest.mark.parametrize("tasks", [1, 2, None])
+def test_a_child_of_prefork_that_is_replaced_after_each_task_leaves_nothing_to_the_next(monkeypatch, tasks):
+    """Billiard keeps in a child how many tasks it may run."""
+    worker = types.SimpleNamespace(maxtasks=tasks)
+    monkeypatch.setattr(billiard.process, "current_process", lambda: types.SimpleNamespace(_target=worker))
+    reported = []
+    watch = types.SimpleNamespace(
+        pool=types.SimpleNamespace(forks=True), report=lambda kind, *_, **__: reported.append(kind)
+    )
+    run = Run("id", types.SimpleNamespace(name="t.work"), "about")
+    report_left(watch, run, Subject("cwd", "the working directory", "Put it back."), "/a", "/b", [], None)
+    assert reported == ([] if tasks == 1 else ["state-left"])
