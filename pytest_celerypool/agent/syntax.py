@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import linecache
 from functools import lru_cache
+from types import CodeType
 
 from pytest_celerypool.agent import originals
 
@@ -23,6 +24,20 @@ def function_at(tree: ast.AST, line: int) -> ast.FunctionDef | ast.AsyncFunction
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
     ]
     return max(inside, key=lambda node: node.lineno, default=None)
+
+
+def definition_of(tree: ast.AST, code: CodeType) -> ast.AST | None:
+    """Return what a function is defined by: a ``def`` or a ``lambda``; ``None`` if its file is another one by now."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.name == code.co_name
+            and code.co_firstlineno in (node.lineno, *(each.lineno for each in node.decorator_list))
+        ):
+            return node
+        if isinstance(node, ast.Lambda) and code.co_name == "<lambda>" and node.lineno == code.co_firstlineno:
+            return node
+    return None
 
 
 @lru_cache(maxsize=64)

@@ -43,6 +43,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.leaks.per_greenlet:PerGreenlet",
     "pytest_celerypool.agent.detectors.ends.shutdown:Shutdown",
     "pytest_celerypool.agent.detectors.ends.exit_functions:ExitFunctions",
+    "pytest_celerypool.agent.detectors.ends.stop_receivers:StopReceivers",
     "pytest_celerypool.agent.detectors.state.process:State",
     "pytest_celerypool.agent.detectors.state.slot:SlotState",
     "pytest_celerypool.agent.detectors.state.threads:Threads",

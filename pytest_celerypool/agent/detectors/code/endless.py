@@ -11,7 +11,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from pytest_celerypool.agent.detectors.holders import attributes_of
-from pytest_celerypool.agent.syntax import tree_of
+from pytest_celerypool.agent.syntax import definition_of, tree_of
 
 #: Library functions that wait for what may never come: end of the file's path, function, what it waits for.
 _IDLE = (
@@ -88,7 +88,7 @@ def _in_loop(frame: FrameType) -> str | None:
     tree = tree_of(code.co_filename)
     if tree is None:
         return None
-    function = _function(tree, code)
+    function = definition_of(tree, code)
     if function is None:
         return None
     line = frame.f_lineno
@@ -101,19 +101,6 @@ def _in_loop(frame: FrameType) -> str | None:
         why = endless_loop(loop, frame)
         if why is not None:
             return why
-    return None
-
-
-def _function(tree: ast.Module, code: CodeType) -> ast.AST | None:
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            and node.name == code.co_name
-            and code.co_firstlineno in (node.lineno, *(each.lineno for each in node.decorator_list))
-        ):
-            return node
-        if isinstance(node, ast.Lambda) and code.co_name == "<lambda>" and node.lineno == code.co_firstlineno:
-            return node
     return None
 
 

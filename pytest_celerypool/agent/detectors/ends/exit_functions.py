@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.code.endless import endless
+from pytest_celerypool.agent.detectors.ends.main_frames import MainFrames
 from pytest_celerypool.agent.detectors.ends.shutdown import HANGS
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ class ExitFunctions(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._registered: list[Registered] = []
-        #: The greenlet of the main thread of a green pool.
-        self._root: Any = None
-        self._main = originals.get_ident()
+        self._frames = MainFrames(green=watch.pool.green)
         self._began_at: float | None = None
         self._told = self._over = False
 
@@ -67,12 +66,6 @@ class ExitFunctions(Detector):
         """Hear of every function that is registered: of those the first that is called is the last one."""
         atexit.register(self._ends)
         self.after(atexit, "register", self._registers)
-        if self.watch.pool.green:
-            from greenlet import getcurrent
-
-            self._root = getcurrent()
-            while self._root.parent is not None:
-                self._root = self._root.parent
 
     def remove(self) -> None:
         """End."""
@@ -121,12 +114,11 @@ class ExitFunctions(Detector):
 
     def _running(self) -> tuple[FrameType | None, Registered | None]:
         """Return the function that the main thread is in, and its innermost frame: one written in C has none."""
-        for innermost in (getattr(self._root, "gr_frame", None), sys._current_frames().get(self._main)):
-            outermost: FrameType | None = innermost
-            while outermost is not None and outermost.f_back is not None:
+        for innermost in self._frames.innermost():
+            outermost = innermost
+            while outermost.f_back is not None:
                 outermost = outermost.f_back
-            code = None if outermost is None else outermost.f_code
-            found = next((each for each in self._registered if each.code is code is not None), None)
+            found = next((each for each in self._registered if each.code is outermost.f_code), None)
             if found is not None:
                 return innermost, found
         in_c = [each for each in self._registered if each.code is None]

@@ -22,6 +22,9 @@ _ENDING = {
     if hasattr(signal, name)
 }
 
+#: Others that end a process, as long as nobody in it has a handler for them.
+_DEADLY = {getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE") if hasattr(signal, name)}
+
 INSTEAD = "Let the task fail with an exception; restart workers from outside, or by app.control."
 
 
@@ -116,7 +119,8 @@ class Endings(Detector):
 
     def _kills(self, pid: int, number: int) -> None:
         run = self._task()
-        if run is None or number not in _ENDING:
+        deadly = number in _DEADLY and pid == self._pid and signal.getsignal(number) is signal.SIG_DFL
+        if run is None or (number not in _ENDING and not deadly):
             return
         if pid in (self._pid, 0, -os.getpgrp()) or (pid == self._main and pid != self._pid):
             # Somebody may have put a handler of the user's in place, for this moment only.

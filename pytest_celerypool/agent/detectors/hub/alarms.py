@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.code.places import Sources
+from pytest_celerypool.agent.detectors.code.places import Scope, resolve_callable
 from pytest_celerypool.agent.detectors.code.standing import Starter, native_starter
+from pytest_celerypool.agent.syntax import definition_of, tree_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -26,6 +27,12 @@ _KIND = "alarm-elsewhere"
 
 #: Seconds before and after an alarm at which the task must wait, and be waiting at the same place.
 _MARGIN_S = 0.05
+
+#: What code asks that wants to know which task it runs in.
+_TASKS = frozenset({"current_task", "get_current_task", "current_worker_task"})
+
+#: Calls of the user's functions that are followed from a handler.
+_DEEPEST = 1
 
 
 class Alarms(Detector):
@@ -53,7 +60,7 @@ class Alarms(Detector):
 
     def _set(self, seconds: float) -> None:
         run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
-        if run is None or frame is None or seconds <= 2 * _MARGIN_S or not _raises(signal.getsignal(signal.SIGALRM)):
+        if run is None or frame is None or seconds <= 2 * _MARGIN_S or not _needs_its_task(signal.getsignal(signal.SIGALRM)):
             return
         self._start = self._start or native_starter()
         self._start(functools.partial(self._look, run, seconds, self.watch.frames.stack(frame)), ())
@@ -76,7 +83,7 @@ class Alarms(Detector):
             _KIND,
             run,
             f"its alarm of {seconds:g} s went off while it waited, and it waits on: under {self.watch.pool.name} the "
-            "handler runs in the hub or in another task, and what it raises ends that one",
+            "handler runs in the hub or in another task: it takes that for this one, and what it raises ends that one",
             [*stack, f"task {run.id}"],
             "use the timeout of what you wait for, or gevent.Timeout or eventlet.Timeout, which know their greenlet",
             key=stack[0],
@@ -89,9 +96,25 @@ def _waits_at(run: Any) -> tuple[int, int] | None:
     return None if frame is None else (id(frame), frame.f_lasti)
 
 
-def _raises(handler: Any) -> bool:
-    """Whether a handler is a function that raises; one that sets a flag does so wherever it runs."""
-    if not isinstance(handler, types.FunctionType):
-        return False
-    node = Sources().node(handler.__code__)
-    return node is not None and any(isinstance(each, ast.Raise) for each in ast.walk(node))
+def _needs_its_task(handler: Any, depth: int = _DEEPEST) -> bool:
+    """Whether a handler does what is right in its own task alone: it raises, or asks which task this is.
+
+    One that sets a flag does so wherever it runs.
+
+    :param depth: so many calls of functions of the user's are followed.
+    """
+    while isinstance(handler, functools.partial | types.MethodType):
+        handler = handler.func if isinstance(handler, functools.partial) else handler.__func__
+    tree = tree_of(handler.__code__.co_filename) if isinstance(handler, types.FunctionType) else None
+    definition = None if tree is None else definition_of(tree, handler.__code__)
+    scope = Scope({}, getattr(handler, "__globals__", {}))
+    for each in () if definition is None else ast.walk(definition):
+        if isinstance(each, ast.Raise) or (isinstance(each, ast.Name | ast.Attribute) and _last_name(each) in _TASKS):
+            return True
+        if depth and isinstance(each, ast.Call) and _needs_its_task(resolve_callable(each.func, scope), depth - 1):
+            return True
+    return False
+
+
+def _last_name(node: ast.Name | ast.Attribute) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr

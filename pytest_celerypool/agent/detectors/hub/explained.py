@@ -12,6 +12,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.hub.substitutes import Lacking, lacking
 from pytest_celerypool.agent.frames import chain
 
 if TYPE_CHECKING:
@@ -78,21 +79,43 @@ class Explained(Detector):
             if removed is not None:
                 self._away(run, each, removed)
                 return
+            missed = lacking(each, self.watch.pool.name)
+            if missed is not None:
+                self._lacks(run, each, missed)
+                return
             if overlapped and isinstance(each, RuntimeError):
                 self._loop(run, each)
 
     def _away(self, run: Run, exc: BaseException, removed: Removed) -> None:
-        pool = self.watch.pool.name
-        what = f"{removed.module}.{removed.name}"
+        self._wants(
+            run,
+            exc,
+            f"it needs {removed.module}.{removed.name}, which {self.watch.pool.name} has removed because it would stop "
+            "all tasks",
+            f"the module {removed.module} of Python itself has it",
+            _INSTEAD.get(
+                removed.module, "ask whether the module has it (hasattr), and go another way where it has not"
+            ),
+        )
+
+    def _lacks(self, run: Run, exc: BaseException, missed: Lacking) -> None:
+        self._wants(
+            run,
+            exc,
+            f"it needs {missed.name} of the class that Python has in {missed.module}, and {self.watch.pool.name} has "
+            f"put {missed.substitute} in its place, which has none",
+            f"the module {missed.module} of Python itself has it",
+            "use what both classes have, which is what Python documents, or ask for it (hasattr)",
+        )
+
+    def _wants(self, run: Run, exc: BaseException, wants: str, has: str, remedy: str) -> None:
         places = self.watch.frames.raised_places(exc) or [self.watch.frames.place(None)]
         self.watch.report(
             AWAY,
             run,
-            f"it needs {what}, which {pool} has removed because it would stop all tasks: it can only fail here",
-            [*places, f"{type(exc).__name__}: {exc}", f"the module {removed.module} of Python itself has it"],
-            _INSTEAD.get(
-                removed.module, "ask whether the module has it (hasattr), and go another way where it has not"
-            ),
+            f"{wants}: it can only fail here",
+            [*places, f"{type(exc).__name__}: {exc}", has],
+            remedy,
             key=places[0],
         )
 

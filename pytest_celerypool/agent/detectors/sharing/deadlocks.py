@@ -1,7 +1,8 @@
 """Tasks of one process that hold a lock each and wait for that of the other.
 
 What a task holds and waits for is read from where it stands in the source: within the body of a ``with`` statement, or
-behind ``acquire()`` and before ``release()``. No lock is watched, so tasks pay nothing for it.
+behind ``acquire()`` and before ``release()``; of a handler of ``logging`` from the frames of that. No lock is watched, so
+tasks pay nothing for it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pytest_celerypool.agent.detectors.code.places import (
 )
 from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of
 from pytest_celerypool.agent.detectors.fork.locks import is_held
+from pytest_celerypool.agent.detectors.sharing.handler_locks import HandlerLock, handler_locks
 from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
 from pytest_celerypool.agent.detectors.state.changes import name_of
 from pytest_celerypool.agent.meters import Run
@@ -199,12 +201,20 @@ class LocksOfFrames:
         frames = self._reader.user_frames(frame)
         if not frames:
             return None
-        wanted = self._wanted(frames[-1])
+        of_handlers = list(handler_locks(frame))
+        wanted = self._wanted(frames[-1]) or next((self._of(each) for each in of_handlers[:1] if not each.held), None)
         if wanted is None:
             return None
-        has = tuple(held for each in frames for held in self._held(each) if held.lock is not wanted.lock)
+        held = [
+            *(held for each in frames for held in self._held(each)),
+            *(self._of(each) for each in of_handlers if each.held),
+        ]
+        has = tuple(each for each in held if each.lock is not wanted.lock)
         stack = tuple(self._reader.frames.place(each) for each in reversed(frames[:-1]))
         return Waiting(run, at, wanted, has, stack)
+
+    def _of(self, found: HandlerLock) -> Held:
+        return Held(found.lock, found.text, self._reader.frames.place(found.logs))
 
     def _wanted(self, frame: types.FrameType) -> Held | None:
         at = frame.f_code, frame.f_lineno

@@ -11,6 +11,7 @@ lock, and the rest of it may be done before another greenlet runs.
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import names_of
-from pytest_celerypool.agent.detectors.code.places import Sources
+from pytest_celerypool.agent.detectors.code.places import Sources, method_of
 from pytest_celerypool.agent.detectors.code.standing import function_of
 from pytest_celerypool.agent.detectors.holders import uses, walk
 from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
@@ -90,11 +91,12 @@ class Transactions(Detector):
         module, names = self._used_by(run)
         connection = sys.modules["sqlite3"].Connection
         for name in names & module.keys():
-            value = module[name]
-            if (value is None or isinstance(value, connection)) and (run.task.name, name) not in self._told:
-                others = self._users(run, module, name)
-                if others:
-                    yield name, value, others
+            for text, value in _held(name, module, names):
+                known = (run.task.name, text) in self._told
+                if not known and (value is None or isinstance(value, connection)):
+                    others = self._users(run, module, name)
+                    if others:
+                        yield text, value, others
 
     def _follow(self, run: Run) -> None:
         """Look at threads that have begun at once for a while: before the first statement of any, or the connection."""
@@ -118,9 +120,12 @@ class Transactions(Detector):
         known = self._names.get(task.name)
         if known is None:
             function = function_of(task, self.watch.frames)
-            used = frozenset() if function is None else frozenset(names_of(function))
             module = {} if function is None else function.__globals__
-            guarded = any(_is_lock(name, module) for name in used)
+            functions = [] if function is None else _functions_of(function)
+            used = frozenset[str]().union(*map(names_of, functions))
+            guarded = any(_is_lock(name, module) for name in used) or any(
+                hasattr(type(value), "acquire") for name in used & module.keys() for _, value in _held(name, module, used)
+            )
             if guarded and function is not None:
                 guarded = not sends_without_lock(function, self._sources)
             known = self._names[task.name] = module, frozenset() if guarded else used
@@ -131,14 +136,14 @@ class Transactions(Detector):
         return theirs is module and name in names
 
     def _statements(self, run: Run) -> list[str]:
-        """Return the lines of a task's own function that send a statement or end a transaction."""
+        """Return the lines of a task's function, and of methods that it calls, that send or end something."""
         function = function_of(run.task, self.watch.frames)
-        node = None if function is None else self._sources.node(function.__code__)
-        if function is None or node is None:
-            return []
-        code = function.__code__
-        found = {each.lineno for each in ast.walk(node) if isinstance(each, ast.Attribute) and each.attr in _STATEMENTS}
-        return [self.watch.frames.place_of(code.co_filename, line, code.co_name) for line in sorted(found)]
+        found: list[str] = []
+        for code in [each.__code__ for each in (_functions_of(function) if function is not None else ())]:
+            nodes = ast.walk(self._sources.node(code) or ast.Pass())
+            lines = {each.lineno for each in nodes if isinstance(each, ast.Attribute) and each.attr in _STATEMENTS}
+            found += [self.watch.frames.place_of(code.co_filename, line, code.co_name) for line in sorted(lines)]
+        return found
 
     def _report(self, run: Run, name: str, connection: Any, others: list[Run]) -> None:
         self._told.add((run.task.name, name))
@@ -160,6 +165,41 @@ class Transactions(Detector):
             key=name,
             others=others[:4],
         )
+
+
+def _functions_of(function: types.FunctionType) -> list[types.FunctionType]:
+    """Return a task's function, and those methods that it calls of objects of its module, by way of each other too."""
+    module, found, names, asked = function.__globals__, [function], names_of(function), set[str]()
+    owners = [module[name] for name in names & module.keys() if _is_users(module[name])]
+    while names - asked:
+        new, asked = names - asked, set(names)
+        methods = [method_of(owner, name) for owner in owners for name in sorted(new)]
+        for method in methods:
+            if isinstance(method, types.FunctionType) and method.__globals__ is module and method not in found:
+                found.append(method)
+                names |= names_of(method)
+    return found
+
+
+def _is_users(value: Any) -> bool:
+    """Whether something is an object with attributes, of a class written in Python."""
+    return isinstance(getattr(value, "__dict__", None), dict) and not isinstance(value, type | types.ModuleType)
+
+
+def _held(name: str, module: dict[str, Any], names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """Yield a global, and those attributes of its own that a task uses if it is an object of the user's.
+
+    An attribute that is computed when it is first asked for, and was not yet, is ``None`` here.
+
+    :param names: the names and attributes that the task uses.
+    """
+    value = module[name]
+    yield name, value
+    for each in names if _is_users(value) else ():
+        if each in vars(value):
+            yield f"{name}.{each}", vars(value)[each]
+        elif isinstance(vars(type(value)).get(each), functools.cached_property):
+            yield f"{name}.{each}", None
 
 
 def _is_lock(name: str, module: dict[str, Any]) -> bool:

@@ -66,6 +66,7 @@ class Change:
     :ivar since: monotonic seconds.
     :ivar stack: places, that of the user's line first.
     :ivar ran: the runs that are known to have run since, by their ids.
+    :ivar spared: the ids of runs whose own code had returned when it was made: Celery was storing their results.
     :ivar waiting: the ids of runs that still run after its own has ended.
     :ivar gone: whether somebody else has set the subject to something else since.
     """
@@ -79,6 +80,7 @@ class Change:
     ran: dict[str, Run] = field(default_factory=dict)
     clocks: dict[str, float] = field(default_factory=dict)
     left: bool = False
+    spared: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
     gone: bool = False
 

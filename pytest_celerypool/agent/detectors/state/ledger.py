@@ -80,17 +80,21 @@ class Ledger:
             return
         doings: Doings = run.marks.get(MARK) or run.marks.setdefault(MARK, Doings())
         now = time.monotonic()
+        before, known = doings.sets.get(subject.common), doings.changes.get(subject.key)
         doings.sets[subject.common] = (new, now)
         self._closed = [each for each in self._closed if not each.spares(subject, run)]
-        known = doings.changes.get(subject.key)
         if known is not None:
             if same(new, known.original):
                 self._put_back(known, doings)
             else:
                 known.value = new
-        elif not same(old, new):
+        elif same(old, new):
+            if before is not None and same(before[0], new):  # what it was anyway is put back: its turn is over
+                doings.sets[subject.common] = (_RELEASED, now)
+        else:
             self._compare(subject, new, run)
             change = Change(subject, run, old, new, now, self._watch.frames.stack(frame, 4))
+            change.spared = {other.id for other in self._watch.running() if other.over}
             if self._shares(subject):
                 change.clocks = {
                     other.id: _cpu(other)
@@ -181,9 +185,11 @@ class Ledger:
             del doings.changes[change.subject.key]
 
     def _ran_since(self, run: Run, change: Change) -> bool:
-        """Whether a run that runs, or ends just now, has run since a change was made."""
+        """Whether a run that runs, or ends just now, has run code of its own since a change was made."""
         if run.id in change.ran:
             return True
+        if run.id in change.spared:
+            return False
         if self._green:
             return bool(run.since > change.since)  # type: ignore[attr-defined]
         before = change.clocks.get(run.id)
