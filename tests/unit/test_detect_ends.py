@@ -125,9 +125,9 @@ def test_what_is_written_in_c_and_registered_with_atexit_has_no_code():
 @pytest.mark.parametrize(("registered", "found"), [(["lock"], True), (["lock", "other"], False), ([], False)])
 def test_a_function_in_c_that_the_process_waits_in_is_named_where_there_is_one(monkeypatch, registered, found):
     """It has no frame, so that of several nobody can tell which it is."""
-    watch = SimpleNamespace(frames=Frames("/"), current=lambda: None)
+    watch = SimpleNamespace(frames=Frames("/"), current=lambda: None, pool=SimpleNamespace(green=False))
     detector = ExitFunctions(watch)
-    monkeypatch.setattr(detector, "_main", -1)
+    monkeypatch.setattr(detector._frames, "_main", -1)
     for _ in registered:
         detector._registers(None, threading.Lock().acquire)
     detector._registers(None, wait_for_ever)

@@ -41,6 +41,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.leaks.processes:Processes",
     "pytest_celerypool.agent.detectors.leaks.memory:Memory",
     "pytest_celerypool.agent.detectors.leaks.per_greenlet:PerGreenlet",
+    "pytest_celerypool.agent.detectors.leaks.by_thread:ByThread",
     "pytest_celerypool.agent.detectors.ends.shutdown:Shutdown",
     "pytest_celerypool.agent.detectors.ends.exit_functions:ExitFunctions",
     "pytest_celerypool.agent.detectors.ends.stop_receivers:StopReceivers",

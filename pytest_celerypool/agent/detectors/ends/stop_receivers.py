@@ -61,9 +61,7 @@ class StopReceivers(Detector):
 
         if not self._told:
             self._told = True
-            self._signals = {
-                id(getattr(signals, name)): name for name in ("worker_shutting_down", "worker_shutdown")
-            }
+            self._signals = {id(getattr(signals, name)): name for name in ("worker_shutting_down", "worker_shutdown")}
             originals.start_new_thread(self.watch.guarded(self, self._watch_stop), ())
 
     # -- in a thread of its own

@@ -202,8 +202,9 @@ class MissingThreads(Detector):
     def _alone(self) -> bool:
         """Whether this process has no thread but the one of the task, and ours; one in C may bring anything."""
         frames = sys._current_frames()
-        main = threading.main_thread().ident
-        if len(threading.enumerate()) > 1 or not all(_is_ours(frame) for key, frame in frames.items() if key != main):
+        main, is_ours = threading.main_thread().ident, self.watch.frames.is_ours
+        others = [frame for key, frame in frames.items() if key != main]
+        if len(threading.enumerate()) > 1 or not all(is_ours(_file_of_thread(frame)) for frame in others):
             return False
         return _system_threads(len(frames)) == len(frames)
 
@@ -325,10 +326,11 @@ class MissingThreads(Detector):
         self.watch.report("missing-thread", run or self._ending, message, [*lines, *evidence], remedy)
 
 
-def _is_ours(frame: FrameType) -> bool:
+def _file_of_thread(frame: FrameType) -> str:
+    """Return the file of the function that a thread began with."""
     while frame.f_back is not None:
         frame = frame.f_back
-    return os.path.dirname(os.path.dirname(__file__)) in frame.f_code.co_filename
+    return frame.f_code.co_filename
 
 
 def _system_threads(otherwise: int) -> int:

@@ -60,7 +60,12 @@ class Alarms(Detector):
 
     def _set(self, seconds: float) -> None:
         run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
-        if run is None or frame is None or seconds <= 2 * _MARGIN_S or not _needs_its_task(signal.getsignal(signal.SIGALRM)):
+        if (
+            run is None
+            or frame is None
+            or seconds <= 2 * _MARGIN_S
+            or not _needs_its_task(signal.getsignal(signal.SIGALRM))
+        ):
             return
         self._start = self._start or native_starter()
         self._start(functools.partial(self._look, run, seconds, self.watch.frames.stack(frame)), ())

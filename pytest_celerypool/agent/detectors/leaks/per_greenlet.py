@@ -1,8 +1,8 @@
-"""What a program keeps once for each thread, and under a green pool once for each task: every one has a greenlet.
+"""What a program keeps in a ``threading.local``, and under a green pool once for each task: every one has a greenlet.
 
-``threading.local``, ``threading.get_ident()`` and the name of a thread stand for the greenlet there. What is noted
-under them in a container is never found again, and never taken out. What is made because an attribute of a
-``threading.local`` is missing is made anew by each task.
+What is made because an attribute of one is missing is made anew by each task. What of that is noted in a list too, to
+be closed one day, stays there. What is kept under the name of a thread is
+:mod:`~pytest_celerypool.agent.detectors.leaks.by_thread`'s.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.places import Sources
 from pytest_celerypool.agent.detectors.holders import Reached, additions, uses, walk
+from pytest_celerypool.agent.detectors.leaks.by_thread import KEPT
 from pytest_celerypool.agent.detectors.leaks.memory import is_bounded
 from pytest_celerypool.agent.detectors.state.sources import targets
 from pytest_celerypool.agent.reach import FILLS, Name, Reach, reach
@@ -25,39 +26,31 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
     from pytest_celerypool.agent.watch import Watch
 
-_KIND = "kept-per-greenlet"
+_KIND = KEPT.name
 _REBUILT = "rebuilt-per-greenlet"
 
 #: Modules of the standard library whose objects are dear to make; those of others are cheap.
 _DEAR = {"ftplib", "http", "imaplib", "multiprocessing", "smtplib", "socket", "sqlite3", "ssl", "subprocess"}
 
-#: What tells threads apart, by the last name of the call.
-_IDENTITIES = {"current_thread", "get_ident", "getcurrent", "currentThread", "get_native_id"}
-
 
 class Entry(NamedTuple):
-    """What a task has left in a container.
-
-    :ivar key: its key in a mapping, the object itself elsewhere.
-    """
+    """What a task has left in a list."""
 
     run: str
-    key: Any
+    thing: Any
 
 
 class Kept(NamedTuple):
     """What a task may note for its thread.
 
-    :ivar containers: where.
+    :ivar lists: where.
     :ivar locals: the objects of ``threading.local`` that it uses.
-    :ivar by_identity: whether it asks which thread it is.
     :ivar missed: attributes of such objects that it makes when they are missing, and the line that does.
     """
 
     reach: Reach
-    containers: list[Name]
+    lists: list[Name]
     locals: list[Any]
-    by_identity: bool
     missed: dict[tuple[Name, str], str]
 
 
@@ -65,7 +58,7 @@ class PerGreenlet(Detector):
     """Looks after a task whether a container holds what belongs to its greenlet, which is not used again."""
 
     kinds = (
-        Kind(_KIND, "fail", "each task leaves in a container what is meant to be one for each thread", 3, "executions"),
+        KEPT,
         Kind(_REBUILT, "warn", "each task makes anew what each thread was to make once", 3, "executions"),
     )
 
@@ -93,8 +86,8 @@ class PerGreenlet(Detector):
             self.pass_over(run.task.name, "ended")
             return
         left = list(self._left(kept))
-        for name, key in left:
-            self._note(run, kept, name, key)
+        for name, thing in left:
+            self._note(run, kept, name, thing)
         for (name, attribute), line in kept.missed.items() if not left else ():
             if is_dear(vars(kept.reach.value(name)).get(attribute)):
                 self._note_made(run, kept, name, attribute, line)
@@ -102,14 +95,11 @@ class PerGreenlet(Detector):
     def _find(self, function: Any) -> Kept | None:
         """Return what a task may keep for its thread; ``None`` if nothing."""
         found = reach(function, self.watch.frames.is_user)
-        containers = [name for name, what in found.changes.items() if what & FILLS]
-        containers = [name for name in containers if isinstance(found.value(name), list | dict | set)]
+        filled = [name for name, what in found.changes.items() if what & FILLS]
+        lists = [name for name in filled if isinstance(found.value(name), list)]
         held = [value for name in found.reads if issubclass(type(value := found.value(name)), threading.local)]
-        by_identity = not found.calls.isdisjoint(_IDENTITIES)
         missed = self._missed(found)
-        if not missed and not (containers and (held or by_identity)):
-            return None
-        return Kept(found, containers, held, by_identity, missed)
+        return Kept(found, lists, held, missed) if missed or (lists and held) else None
 
     def _missed(self, found: Reach) -> dict[tuple[Name, str], str]:
         """Return the attributes of thread locals that a task sets where they are missing, and the line."""
@@ -124,24 +114,22 @@ class PerGreenlet(Detector):
         return missed
 
     def _left(self, kept: Kept) -> Iterator[tuple[Name, Any]]:
-        """Yield what containers hold of the current greenlet."""
-        thread = threading.current_thread()
-        keys = [thread, thread.name, thread.ident, self.watch.recorder.key()] if kept.by_identity else []
+        """Yield what lists hold of the current greenlet."""
         own = [value for each in kept.locals for value in vars(each).values()]
-        for name in kept.containers:
+        for name in kept.lists:
             value = kept.reach.value(name)
-            if isinstance(value, dict):
-                yield from ((name, key) for key in keys if key in value)
-            elif isinstance(value, list):
-                # What was put there last is at the end.
-                yield from ((name, one) for one in own if any(one is other for other in value[-8:]))
+            # What was put there last is at the end.
+            for one in own if isinstance(value, list) else ():
+                if any(one is other for other in value[-8:]):
+                    yield name, one
 
-    def _note(self, run: Run, kept: Kept, name: Name, key: Any) -> None:
+    def _note(self, run: Run, kept: Kept, name: Name, thing: Any) -> None:
         where = (run.task.name, name)
         entries = self._entries.setdefault(where, [])
         value = kept.reach.value(name)
-        entries[:] = [each for each in entries if _holds(value, each.key) and not _same(value, each.key, key)]
-        entries.append(Entry(run.id, key))
+        there = {id(each) for each in value}
+        entries[:] = [each for each in entries if id(each.thing) in there and each.thing is not thing]
+        entries.append(Entry(run.id, thing))
         if len(entries) >= self.watch.limit(_KIND) and where not in self._told:
             self._told.add(where)
             self._entries.pop(where)
@@ -197,11 +185,3 @@ def _set_in_branches(function: ast.AST | None) -> Iterator[ast.Attribute]:
             for target in (each for node in ast.walk(branch) for each in targets(node)):
                 if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
                     yield target
-
-
-def _holds(value: Any, key: Any) -> bool:
-    return key in value if isinstance(value, dict) else any(key is each for each in value)
-
-
-def _same(value: Any, one: Any, other: Any) -> bool:
-    return bool(one == other) if isinstance(value, dict) else one is other

@@ -1,8 +1,8 @@
 """Tasks of one process that hold a lock each and wait for that of the other.
 
 What a task holds and waits for is read from where it stands in the source: within the body of a ``with`` statement, or
-behind ``acquire()`` and before ``release()``; of a handler of ``logging`` from the frames of that. No lock is watched, so
-tasks pay nothing for it.
+behind ``acquire()`` and before ``release()``; the locks of handlers of ``logging`` from where it stands in that. No lock
+is watched, so tasks pay nothing for it.
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ class Transactions(Detector):
             functions = [] if function is None else _functions_of(function)
             used = frozenset[str]().union(*map(names_of, functions))
             guarded = any(_is_lock(name, module) for name in used) or any(
-                hasattr(type(value), "acquire") for name in used & module.keys() for _, value in _held(name, module, used)
+                hasattr(type(value), "acquire")
+                for name in used & module.keys()
+                for _, value in _held(name, module, used)
             )
             if guarded and function is not None:
                 guarded = not sends_without_lock(function, self._sources)
