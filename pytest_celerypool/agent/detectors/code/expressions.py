@@ -164,13 +164,22 @@ class Expressions:
             if isinstance(getter, types.FunctionType) and self._is_user(getter.__code__.co_filename):
                 if getter is not getattr(found, "fget", None):  # a property that keeps what it has made
                     self._use(found, node, "call")
-                self._mark("enter", node)
-                self._enter(getter, {getter.__code__.co_varnames[0]: base})
-                self._mark("leave", node)
+                self._step_into(getter, node, base)
                 return
-        if isinstance(node, ast.Subscript) and isinstance(base := resolve(node.value, walk.scope), _BYTES):
-            self._use(base, node, "")
-            return
+            if (computes := self._users_method(found, "__get__")) is not None:  # a descriptor of the user's
+                self._step_into(computes, node, found, base)
+                return
+        if isinstance(node, ast.Subscript):
+            base, key = resolve(node.value, walk.scope), resolve(node.slice, walk.scope)
+            if isinstance(base, _BYTES):
+                self._use(base, node, "")
+                return
+            if (looks := self._users_method(base, "__getitem__")) is not None:
+                self._step_into(looks, node, base, key)
+                return
+            if (makes := self._users_method(base, "__missing__")) is not None and isinstance(base, dict):
+                self._make_missing(makes, node, base, key)
+                return
         place = place_of(node, walk.scope)
         if place is not None:
             holder = attribute_of(place.owner, place.key)[0] if place.attribute else place.owner
@@ -180,6 +189,35 @@ class Expressions:
             if isinstance(node, ast.Subscript):
                 self._mark("enter", node)
                 self._mark("leave", node)
+
+    def _users_method(self, base: Any, name: str) -> types.FunctionType | None:
+        """Return a method of an object's class if the user has written it."""
+        method = None if base is UNKNOWN or base is FRESH or isinstance(base, type) else method_of(base, name)
+        return method if isinstance(method, types.FunctionType) and self._is_user(method.__code__.co_filename) else None
+
+    def _step_into(self, method: types.FunctionType, node: ast.expr, *values: Any) -> None:
+        """Step into what an attribute or an item is worked out by.
+
+        :param values: its arguments, :data:`UNKNOWN` where they are not known.
+        """
+        names = method.__code__.co_varnames[: method.__code__.co_argcount]
+        self._mark("enter", node)
+        given = zip(names, values, strict=False)
+        self._enter(method, {name: value for name, value in given if value is not UNKNOWN and value is not FRESH})
+        self._mark("leave", node)
+
+    def _make_missing(self, method: types.FunctionType, node: ast.Subscript, base: Any, key: Any) -> None:
+        """Step into ``__missing__``, which a dictionary calls for an item that it does not have."""
+        place = item_place(base, key) or Place(base, ALL)
+        self._read(place, node, "in")
+        read = self.steps[-1]
+        read.tested = True
+        outer, label = self._path, (self._branch(), "then")
+        self.tests[label] = [read]
+        self._path = (*outer, label)
+        self._step_into(method, node, base, key)
+        self._path = outer
+        self._read(place, node)
 
     def _compare(self, node: ast.Compare, walk: Walk) -> None:
         if isinstance(node.ops[0], ast.In | ast.NotIn):

@@ -163,8 +163,13 @@ class InitSignals(Detector):
         return isinstance(value, _CONTAINERS) and bool(what & FILLS)
 
     def _missed_shutdown(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
-        sure, why = lost_at_exit(self._reaches.of(function), self._reaches.of(run.task.run), run.task.name)
-        return (IGNORED if sure else UNSENT, why) if why else ("", "")
+        receiver = self._reaches.of(function)
+        sure, why = lost_at_exit(receiver, self._reaches.of(run.task.run), run.task.name)
+        if why:
+            return IGNORED if sure else UNSENT, why
+        # What only lets go of something is done by the end of the process too.
+        does = sorted(receiver.calls - _AFTER_FORK - {"join", "quit"})
+        return (UNSENT, f"{', '.join(does[:3])}() is not called") if does else ("", "")
 
     def _report(self, run: Run, name: str, function: Any, kind: str, why: str) -> None:
         pool, frames = self.watch.pool.name, self.watch.frames

@@ -1,7 +1,7 @@
 """Tasks of one process that hold a lock each and wait for that of the other.
 
 What a task holds and waits for is read from where it stands in the source: within the body of a ``with`` statement, or
-behind ``acquire()`` and before ``release()``; the locks of handlers of ``logging`` from where it stands in that. No lock
+behind ``acquire()`` and before ``release()``; the lock of a handler of ``logging``, from where it stands there. No lock
 is watched, so tasks pay nothing for it.
 """
 

@@ -10,12 +10,14 @@ import ast
 import re
 import sys
 import threading
+import types
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.flow import Step
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, resolve
-from pytest_celerypool.agent.detectors.code.standing import Reader, split
+from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, split
 from pytest_celerypool.agent.detectors.state.sources import name_of
 from pytest_celerypool.agent.frames import Entry, Frames, chain
 from pytest_celerypool.agent.meters import Run
@@ -153,6 +155,15 @@ SIGNS = (
         "(redis.BlockingConnectionPool, pool_timeout)",
     ),
     Sign(
+        "connections-exhausted",
+        ("ConnectionLimitExceeded", "ChannelLimitExceeded"),
+        "",
+        True,
+        "that is how many connections to the broker the application may have (broker_pool_limit), and {pool} runs more "
+        "tasks at once in one process; under prefork each child has a pool of its own",
+        "raise broker_pool_limit to the number of slots, or wait longer for one: app.pool.acquire(block=True)",
+    ),
+    Sign(
         "pool-bound",
         ("AttributeError",),
         r"'_MainProcess' object has no attribute 'index'",
@@ -210,7 +221,7 @@ class ExplainedSharing(Detector):
         text = str(exc)
         if isinstance(exc, AttributeError) and self._unset(run, text, places):
             return
-        if overlapped and isinstance(exc, AttributeError | ImportError) and self._half_imported(run, text, places):
+        if overlapped and isinstance(exc, AttributeError | ImportError) and self._half_imported(run, exc, places):
             return
         if overlapped and "Empty" in names and self._all_lent(run, places):
             return
@@ -241,8 +252,11 @@ class ExplainedSharing(Detector):
                 return True
         return False
 
-    def _half_imported(self, run: Run, text: str, places: list[Entry]) -> bool:
+    def _half_imported(self, run: Run, exc: BaseException, places: list[Entry]) -> bool:
         """Tell of a module that another task is importing at this moment; returns whether."""
+        if self._half_executed(run, exc, places):
+            return True
+        text = str(exc)
         match = _PARTIAL.search(text)
         module = None if match is None else sys.modules.get(match[1])
         # One that imports itself in a circle is gone again by now.
@@ -255,6 +269,35 @@ class ExplainedSharing(Detector):
         others = [each for each in self.watch.running() if each is not run]
         remedy = "import it where the module of the tasks is imported, or wait for nothing while a module is imported"
         self._tell("half-imported", run, text, means, remedy, places, others)
+        return True
+
+    def _half_executed(self, run: Run, exc: BaseException, places: list[Entry]) -> bool:
+        """Tell of a module whose code another task is running, though it does not import it; returns whether.
+
+        The recipe of the documentation puts it into ``sys.modules`` first, and takes no lock:
+        https://docs.python.org/3/library/importlib.html#importing-a-source-file-directly.
+        """
+        module = getattr(exc, "obj", None)
+        if not isinstance(module, types.ModuleType) or _PARTIAL.search(str(exc)):
+            return False
+        running, frames = [each for each in self.watch.running() if each is not run], self.watch.frames
+        at = {
+            other.id: (other, frame)
+            for other, frame in frames_of(self.watch.recorder.running, running)
+            if _is_code_of(frame, module)
+        }
+        if not at:
+            return False
+        loads = next(frames.stack(frames.user_frame(frame)) for _, frame in at.values())
+        means = (
+            "another task runs the code of that module at this moment and has put it into sys.modules before; it takes "
+            "no lock, and {pool} runs tasks at once in one process"
+        )
+        remedy = "load it where the module of the tasks is imported, or hold a lock while it is loaded"
+        others = [other for other, _ in at.values()]
+        more = [f"{others[0].task.name} ({others[0].id}) is here: {loads[0]}"]
+        more += [f"  called from {line}" for line in loads[1:] if not line.startswith("<frozen ")]
+        self._tell("half-imported", run, str(exc), means, remedy, places, others, more)
         return True
 
     def _all_lent(self, run: Run, places: list[Entry]) -> bool:
@@ -287,6 +330,7 @@ class ExplainedSharing(Detector):
         remedy: str,
         places: list[Entry],
         others: list[Run],
+        more: Sequence[str] = (),
     ) -> None:
         self.watch.report(
             kind,
@@ -294,6 +338,7 @@ class ExplainedSharing(Detector):
             f"{text.rstrip('.')}: {means.format(pool=self.watch.pool.name)}",
             [
                 *self._lines(places),
+                *more,
                 *(f"runs at the same time: {other.task.name} ({other.id})" for other in others[:4]),
             ],
             remedy,
@@ -351,6 +396,15 @@ class ExplainedSharing(Detector):
             "hold a lock from the check to the use, or use it and catch the exception (dict.pop(key, None))",
             others=others[:4],
         )
+
+
+def _is_code_of(frame: types.FrameType | None, module: types.ModuleType) -> bool:
+    """Whether the code of a module runs somewhere below."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals is vars(module):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def lent_from(tree: ast.AST | None, line: int) -> str | None:

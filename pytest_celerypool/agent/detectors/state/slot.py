@@ -30,6 +30,7 @@ _MISSING: Any = type("missing", (), {"__repr__": lambda self: "unset"})()
 _PLAIN = (str, bytes, int, float, complex, tuple, list, dict, set, frozenset)
 
 _RESET = "Reset it in a finally: token = VAR.set(...), VAR.reset(token); or begin each task with a value of its own."
+_STRUCTLOG = "Begin each task with structlog.contextvars.clear_contextvars(), or bind with bound_contextvars(...)."
 _DECIMAL = "Use decimal.localcontext(), or a decimal.Context of the task's own."
 _LOCAL = "Delete the attribute in a finally, or hand the value on as an argument."
 _LOOP = "Use asyncio.run(...), or asyncio.Runner, which put it back."
@@ -168,13 +169,15 @@ class SlotState(Detector):
             if same(value, _default_of(variable)):  # as good as a reset
                 continue
             owner = self._owner(variable)
-            if owner is None:  # a library's: that knows what it does
-                continue
-            module, name = owner
-            line = state_sources.find(
-                run.task, self._files(module), state_sources.calls_method(name.rpartition(".")[2], "set")
-            )
-            subject = Subject(("context", name), f"the context variable {name}", _RESET, "slot")
+            name, remedy = (owner[1], _RESET) if owner is not None else (variable.name, _STRUCTLOG)
+            if owner is not None:
+                sets = state_sources.calls_method(name.rpartition(".")[2], "set")
+                line = state_sources.find(run.task, self._files(owner[0]), sets)
+            else:
+                line = self._bound(run, variable)
+                if line is None:  # the library does it on its own account, and knows what it does
+                    continue
+            subject = Subject(("context", name), f"the context variable {name}", remedy, "slot")
             yield Left(run, subject, text_of(old), text_of(value), self._stack(run, line), _holds(variable, value))
 
     def _owner(self, variable: contextvars.ContextVar[Any]) -> tuple[str, str] | None:
@@ -184,6 +187,18 @@ class SlotState(Detector):
                 if isinstance(value, contextvars.ContextVar):
                     self._names[value] = module, name
         return self._names.get(variable)
+
+    def _bound(self, run: Run, variable: contextvars.ContextVar[Any]) -> state_sources.Line | None:
+        """Return the user's line that binds a key of structlog's context, if no line of his clears that.
+
+        It has a variable for each key: https://www.structlog.org/en/stable/contextvars.html.
+        """
+        if not variable.name.startswith("structlog_") or "structlog.contextvars" not in sys.modules:
+            return None
+        files = self._files("")
+        if state_sources.find(run.task, files, state_sources.calls("clear_contextvars")) is not None:
+            return None
+        return state_sources.find(run.task, files, state_sources.calls("bind_contextvars"))
 
     # -- thread locals
 
