@@ -53,7 +53,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.promises.settings:Revocations",
     "pytest_celerypool.agent.detectors.promises.settings:Recycling",
     "pytest_celerypool.agent.detectors.promises.settings:Autoscaling",
-    "pytest_celerypool.agent.detectors.promises.settings:Coroutines",
+    "pytest_celerypool.agent.detectors.promises.coroutines:Coroutines",
     "pytest_celerypool.agent.detectors.promises.init_signals:InitSignals",
     "pytest_celerypool.agent.detectors.promises.exit_handlers:ExitHandlers",
     "pytest_celerypool.agent.detectors.ends.lost:Endings",

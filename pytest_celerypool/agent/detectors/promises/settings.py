@@ -1,14 +1,12 @@
-"""What a project configures or asks for and the pool does not do: terminate, recycle, grow, run a coroutine."""
+"""What a project configures or asks for and the pool does not do: terminate, recycle, grow."""
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import os
 import signal
 import sys
 import time
-import types
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -339,46 +337,3 @@ class Autoscaling(Detector):
 
 def _is_sizable(pool: Any) -> bool:
     return hasattr(pool, "grow") and hasattr(pool, "shrink")
-
-
-_NEVER_RUN = {
-    types.CoroutineType: "a coroutine",
-    types.AsyncGeneratorType: "an asynchronous generator",
-    types.GeneratorType: "a generator",
-}
-
-
-class Coroutines(Detector):
-    """Sees tasks whose result is code that nobody runs."""
-
-    kinds = (Kind("coroutine-not-run", "fail", "a task returned a coroutine or generator that nobody ran"),)
-
-    results = frozenset(_NEVER_RUN)
-
-    def returned(self, run: Run, result: Any) -> None:
-        """Look at what a task returns before it is stored."""
-        what = _NEVER_RUN[type(result)]
-        state = {"CORO_CREATED", "GEN_CREATED", "AGEN_CREATED"}
-        if not {_state(result)} & state:
-            return  # somebody has run it, partly at least
-        code = getattr(result, "cr_code", None) or getattr(result, "gi_code", None) or result.ag_code
-        frames = self.watch.frames
-        where = frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
-        self.watch.report(
-            "coroutine-not-run",
-            run,
-            f"it returned {what} that nobody ever ran: Celery awaits nothing, under {self.watch.pool.name} as under "
-            "any pool, so that nothing of what stands in it was done",
-            [where, f"defined at {definition(run, frames)}", f"result {result!r}"],
-            "Run it in the task, for example with asyncio.run(), or return what it yields as a list.",
-            key=where,
-        )
-
-
-def _state(result: Any) -> str:
-    """Return whether a coroutine or generator has begun, in the words of :mod:`inspect`."""
-    if isinstance(result, types.CoroutineType):
-        return inspect.getcoroutinestate(result)
-    if isinstance(result, types.GeneratorType):
-        return inspect.getgeneratorstate(result)
-    return "AGEN_CREATED" if result.ag_frame is not None and result.ag_frame.f_lasti < 1 else "AGEN_RUNNING"

@@ -18,6 +18,7 @@ from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.flow import Step
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, resolve
 from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, split
+from pytest_celerypool.agent.detectors.sharing.slot_names import slot_name_in
 from pytest_celerypool.agent.detectors.state.sources import name_of
 from pytest_celerypool.agent.frames import Entry, Frames, chain
 from pytest_celerypool.agent.meters import Run
@@ -233,8 +234,11 @@ class ExplainedSharing(Detector):
             others = [each for each in self.watch.running() if each is not run]
             self._tell(sign.kind, run, text, sign.means, sign.remedy, places, others if sign.overlapping else [])
             return
-        if overlapped and isinstance(exc, KeyError | IndexError | ValueError | AttributeError):
-            self._outdated(run, exc, places)
+        if isinstance(exc, KeyError | IndexError | ValueError | AttributeError):
+            if self._read_slot_name(run, exc, places):
+                return
+            if overlapped:
+                self._outdated(run, exc, places)
 
     def _unset(self, run: Run, text: str, places: list[Entry]) -> bool:
         """Tell of an attribute of a ``threading.local`` that is there in the thread of the import; returns whether."""
@@ -298,6 +302,19 @@ class ExplainedSharing(Detector):
         more = [f"{others[0].task.name} ({others[0].id}) is here: {loads[0]}"]
         more += [f"  called from {line}" for line in loads[1:] if not line.startswith("<frozen ")]
         self._tell("half-imported", run, str(exc), means, remedy, places, others, more)
+        return True
+
+    def _read_slot_name(self, run: Run, exc: BaseException, places: list[Entry]) -> bool:
+        """Tell of a line that fails on what the pool names its slots by; returns whether it is one."""
+        frame, line, _ = places[0]
+        name = slot_name_in(tree_of(frame.f_code.co_filename), line)
+        if name is None:
+            return False
+        means = (
+            f"that line reads {name}, and every pool names its threads and processes in its own way, "
+            "{pool} not in the way that the line expects"
+        )
+        self._tell("pool-bound", run, f"{type(exc).__name__}: {exc}", means, _CHILD_ONLY, places, [])
         return True
 
     def _all_lent(self, run: Run, places: list[Entry]) -> bool:
