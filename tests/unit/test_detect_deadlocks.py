@@ -112,6 +112,50 @@ def test_of_several_items_the_one_that_is_entered_is_waited_for(stuck, order, ta
     assert [held.lock for held in found.has] == [getattr(module, name) for name in has]
 
 
+LOGS = """
+import logging
+
+class Audit(logging.Handler):
+    def emit(self, record):
+        if record.msg == "waits":
+            with b:
+                pass
+
+audit = Audit()
+handler_lock = audit.lock
+log = logging.getLogger(__name__)
+log.addHandler(audit)
+log.propagate = False
+"""
+
+
+def test_who_logs_waits_for_the_lock_of_the_handler(stuck):
+    module, found = stuck(
+        LOGS
+        + """
+def task():
+    with a:
+        log.warning("anything")
+""",
+        taken=("handler_lock",),
+    )
+    assert (found.wants.lock, found.wants.text) == (module.handler_lock, "the lock of Audit")
+    assert "in task: log.warning" in found.wants.place
+    assert [held.lock for held in found.has] == [module.a]
+
+
+def test_who_waits_in_a_handler_has_its_lock(stuck):
+    module, found = stuck(
+        LOGS
+        + """
+def task():
+    log.warning("waits")
+"""
+    )
+    assert found.wants.lock is module.b
+    assert [held.lock for held in found.has] == [module.handler_lock]
+
+
 def test_what_was_acquired_and_not_released_is_held(stuck):
     module, found = stuck("""
         def task():

@@ -2,16 +2,22 @@
 
 import functools
 import json
+import os
+import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
+from celery import signals
 from celery.exceptions import Ignore, Reject
 
 from pytest_celerypool import pools
+from pytest_celerypool.agent.detectors.ends import stop_receivers
 from pytest_celerypool.agent.detectors.ends.exceptions import Exceptions, _lost, _same_class
 from pytest_celerypool.agent.detectors.ends.exit_functions import ExitFunctions, _code_of
 from pytest_celerypool.agent.detectors.ends.lost import Endings
+from pytest_celerypool.agent.detectors.ends.stop_receivers import StopReceivers
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.watch import PoolFacts
@@ -134,3 +140,101 @@ def test_a_function_in_c_that_the_process_waits_in_is_named_where_there_is_one(m
     frame, function = detector._running()
     assert frame is None
     assert (function is not None) == found
+
+
+class Stopping:
+    """A worker that sends a signal, and what is seen while its receiver runs."""
+
+    def __init__(self, green=False):
+        self.told = []
+        self.watch = SimpleNamespace(
+            frames=Frames("/"),
+            launch="subprocess",
+            limit=lambda _kind: 1.0,
+            pool=SimpleNamespace(green=green, name="solo"),
+            report=lambda kind, _run, message, evidence, *_, **__: self.told.append((kind, message, evidence)),
+            guarded=lambda _detector, function: function,
+        )
+        self.detector = StopReceivers(self.watch)
+
+    def send(self, sent, receiver):
+        sent.connect(receiver, weak=False)
+        try:
+            sent.send(sender=None)
+        finally:
+            sent.disconnect(receiver)
+
+
+@pytest.mark.parametrize(
+    ("sent", "found"),
+    [(signals.worker_shutdown, True), (signals.worker_shutting_down, True), (signals.worker_ready, False)],
+)
+def test_the_receiver_that_a_worker_that_stops_is_in_is_found(monkeypatch, sent, found):
+    stopping, seen = Stopping(), []
+    monkeypatch.setattr(stop_receivers.originals, "start_new_thread", lambda *_: None)
+    stopping.detector.stopping()
+
+    def waits(**_):
+        seen.append(stopping.detector._running())
+
+    stopping.send(sent, waits)
+    assert [each and each.code for each in seen] == [waits.__code__ if found else None]
+
+
+def test_a_receiver_that_does_not_return_is_told_of_with_the_line_that_waits(monkeypatch):
+    stopping, end = Stopping(), threading.Event()
+    monkeypatch.setattr(stop_receivers, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(stop_receivers, "_POLL_S", 0.02)
+    stopping.detector.stopping()
+    deadline = time.monotonic() + 10
+
+    def waits(**_):
+        while not stopping.told and time.monotonic() < deadline:
+            end.wait(0.05)
+
+    stopping.send(signals.worker_shutdown, waits)
+    stopping.detector.remove()
+    ((kind, message, evidence),) = stopping.told
+    assert kind == "shutdown-hangs"
+    assert "waits, a receiver of worker_shutdown, has not returned" in message
+    assert "in waits: end.wait(0.05)" in evidence[0]
+
+
+def test_receivers_that_return_are_not_told_of(monkeypatch):
+    stopping = Stopping()
+    monkeypatch.setattr(stop_receivers, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(stop_receivers, "_POLL_S", 0.02)
+    stopping.detector.stopping()
+    for _ in range(8):  # together they take longer than one may
+        stopping.send(signals.worker_shutdown, lambda **_: time.sleep(0.06))
+        time.sleep(0.05)
+    stopping.detector.remove()
+    assert stopping.told == []
+
+
+@pytest.mark.parametrize(
+    ("number", "handled", "kinds"),
+    [
+        (signal.SIGUSR2, False, ["child-died"]),
+        (signal.SIGUSR2, True, []),
+        (signal.SIGCHLD, False, []),  # ends nobody
+    ],
+)
+def test_a_signal_that_ends_whoever_has_no_handler_ends_a_child(number, handled, kinds):
+    told = []
+    run = Run("id", SimpleNamespace(name="t.work", run=lambda: None), "about")
+    watch = SimpleNamespace(
+        frames=Frames("/"),
+        current=lambda: run,
+        pool=SimpleNamespace(forks=True, name="prefork"),
+        report=lambda kind, *_, **__: told.append(kind),
+        running=lambda: [run],
+    )
+    detector = Endings(watch)
+    detector._pid, detector._main = os.getpid(), os.getppid()
+    before = signal.signal(number, (lambda *_: None) if handled else signal.SIG_DFL)
+    try:
+        detector._kills(os.getpid(), number)
+    finally:
+        signal.signal(number, before)
+    assert told == kinds

@@ -1,5 +1,6 @@
 """What the detectors of fork bugs tell apart, without a fork."""
 
+import _thread
 import asyncio
 import logging.handlers
 import os
@@ -112,6 +113,21 @@ def test_the_loop_that_a_thread_runs_is_found_by_where_the_thread_is():
     thread.join(5)
     loop.close()
     assert not list(fork_threads._loops_of(sys._getframe()))
+
+
+@pytest.mark.parametrize(("ours", "alone"), [(True, True), (False, False)])
+def test_a_thread_of_the_plugins_own_brings_a_task_nothing(monkeypatch, ours, alone):
+    """It begins in whatever file of the plugin has a guard around what it runs."""
+    detector = object.__new__(fork_threads.MissingThreads)
+    detector.watch = types.SimpleNamespace(frames=types.SimpleNamespace(is_ours=lambda _file: ours))
+    end = threading.Event()
+    number = _thread.start_new_thread(end.wait, (10,))
+    frames = {threading.main_thread().ident: sys._getframe(), number: sys._getframe()}
+    monkeypatch.setattr(fork_threads.sys, "_current_frames", lambda: frames)
+    monkeypatch.setattr(fork_threads.threading, "enumerate", lambda: [threading.main_thread()])
+    monkeypatch.setattr(fork_threads, "_system_threads", lambda _otherwise: 2)
+    assert detector._alone() is alone
+    end.set()
 
 
 def test_a_wait_in_vain_costs_no_walk_through_all_objects_unless_a_future_was_pending(monkeypatch):

@@ -6,6 +6,7 @@ import http.client
 import importlib
 import itertools
 import logging
+import socket
 import sqlite3
 import sys
 import textwrap
@@ -16,8 +17,11 @@ import pytest
 
 from pytest_celerypool.agent.detectors import holders
 from pytest_celerypool.agent.detectors.code.endless import endless, endless_loop
+from pytest_celerypool.agent.detectors.holders import Reached
+from pytest_celerypool.agent.detectors.leaks.files import Files
 from pytest_celerypool.agent.detectors.leaks.per_greenlet import PerGreenlet, is_dear
 from pytest_celerypool.agent.detectors.leaks.processes import state_of
+from pytest_celerypool.agent.detectors.leaks.remains import Left, Made
 from pytest_celerypool.agent.detectors.leaks.threads import _waits_long
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
@@ -356,3 +360,24 @@ def test_what_is_made_because_a_thread_has_none_is_told_of_if_each_task_makes_on
 )
 def test_a_timer_of_half_a_minute_is_as_good_as_a_thread_that_does_not_end(made, long):
     assert (_waits_long(made) is not None) == long
+
+
+@pytest.mark.parametrize(("registry", "told"), [(True, False), (False, True)])
+def test_sockets_for_datagrams_are_a_leak_unless_each_has_a_key_of_its_own(registry, told):
+    """Their own ends differ, which the system chooses: that tells nothing."""
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        left = [
+            Left(Made("leaked-socket", "", 0, [], "", lambda: True, lambda each=each: each), str(number), 1, None, 0.0)
+            for number, each in enumerate(sockets)
+        ]
+        detector = object.__new__(Files)
+        detector.watch = types.SimpleNamespace(pool=types.SimpleNamespace(name="solo"))
+        held = Reached(sockets, sys, "known", "users.known", {} if registry else sockets, ("a",) if registry else ())
+        detector.holder_of = lambda _left: held
+        assert (detector.grows("leaked-socket", "task", left, last=True) is not None) == told
+    finally:
+        for each in sockets:
+            each.close()

@@ -1,7 +1,9 @@
 """What is read from source, and the clock that looks at tasks: the parts of the detectors of promises."""
 
 import contextlib
+import functools
 import os
+import resource
 import signal
 import threading
 import time
@@ -9,10 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
+from celery import current_task
 
 from pytest_celerypool.agent import alarm, handlers, reach
+from pytest_celerypool.agent.detectors.hub.alarms import _needs_its_task
 from pytest_celerypool.agent.detectors.promises import settings as promised
 from pytest_celerypool.agent.detectors.promises.configured import set_at
+from pytest_celerypool.agent.detectors.promises.coroutines import Coroutines
+from pytest_celerypool.agent.detectors.promises.init_signals import UNSENT, InitSignals
 from pytest_celerypool.agent.detectors.promises.settings import Revocations, soft_signal
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
@@ -328,3 +334,98 @@ def test_a_command_to_grow_is_reported_where_the_pool_cannot(pool, found):
     detector._commanded(node, method="ping")
     detector._commanded(node, method="pool_grow", arguments={"n": 2})
     assert reported == found
+
+
+# -- handlers of alarms
+
+
+def raises(_number, _frame):
+    raise TimeoutError
+
+
+def asks(_number, _frame):
+    return current_task.request.id
+
+
+def gives_up(_number, _frame):
+    raises(_number, _frame)
+
+
+def sets_a_flag(_number, _frame):
+    FLAGS.append(True)
+
+
+class Watching:
+    def raises(self, _number, _frame):
+        raise TimeoutError
+
+
+FLAGS = []
+
+
+@pytest.mark.parametrize(
+    "handler", [raises, asks, gives_up, Watching().raises, functools.partial(raises, 1), lambda *_: raises(1, None)]
+)
+def test_a_handler_that_raises_or_asks_for_its_task_needs_to_run_in_that(handler):
+    assert _needs_its_task(handler)
+
+
+@pytest.mark.parametrize("handler", [sets_a_flag, lambda *_: FLAGS.append(1), signal.SIG_DFL, print])
+def test_a_handler_that_sets_a_flag_does_so_anywhere(handler):
+    assert not _needs_its_task(handler)
+
+
+# -- receivers of worker_process_shutdown
+
+
+def tells_what_was_used(**_):
+    FLAGS.append(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def lets_go(**_):
+    FLAGS.close()
+    print("closed")
+
+
+@pytest.mark.parametrize(("function", "kind"), [(tells_what_was_used, UNSENT), (lets_go, "")])
+def test_a_receiver_at_the_end_of_a_child_is_missed_if_it_does_more_than_let_go(function, kind):
+    detector = object.__new__(InitSignals)
+    detector._reaches = reach.Reaches(is_user)
+    run = Run("id", SimpleNamespace(name="task", run=sets_a_flag), "")
+    found, why = detector._missed_shutdown(run, function, "SUCCESS")
+    assert found == kind
+    assert ("getrusage() is not called" in why) == bool(kind)
+
+
+# -- coroutines
+
+
+async def deliver():
+    """As a task's result."""
+
+
+class Channel:
+    async def push(self):
+        """As a task's result too."""
+
+    def run(self):
+        if FLAGS:
+            return None
+        return self.push()
+
+
+@pytest.mark.parametrize(("task", "lines"), [(Channel().run, 1), (lambda: deliver(), 0)])
+def test_the_line_that_returns_a_coroutine_is_told(task, lines):
+    told = []
+    detector = object.__new__(Coroutines)
+    detector.watch = SimpleNamespace(
+        frames=Frames(os.path.dirname(__file__)),
+        pool=SimpleNamespace(name="prefork"),
+        report=lambda _kind, _run, _message, evidence, *_, **__: told.append(evidence),
+    )
+    result = task()
+    detector.returned(Run("id", SimpleNamespace(name="task", run=task), ""), result)
+    result.close()
+    ((first, *others),) = told
+    assert "async def " in first
+    assert sum(line.startswith("returned at ") and "return self.push()" in line for line in others) == lines

@@ -102,6 +102,50 @@ def test_a_task_awaits_what_it_wrote_and_reads_after_its_wait(module, standing):
     assert {step.value for step in stood.wrote.values()} == {"secret"}
 
 
+def test_what_a_dictionary_makes_where_it_misses_it_is_built(module, standing):
+    users = module("""
+        class Models(dict):
+            def __missing__(self, name):
+                wait()
+                self[name] = model = object()
+                return model
+
+        models = Models()
+
+        def call(name):
+            return models[name]
+    """)
+    assert names(standing(users, users.call, "en").builds) == {"en"}
+
+
+@pytest.mark.parametrize("what", ["settings.rate", "rates['eur']"])
+def test_what_an_attribute_or_an_item_is_worked_out_by_is_followed(module, standing, what):
+    users = module(f"""
+        known = {{}}
+
+        class Rate:
+            def __get__(self, instance, owner):
+                known["rate"] = instance
+                wait()
+                return known["rate"]
+
+        class Settings:
+            rate = Rate()
+
+        class Rates:
+            def __getitem__(self, name):
+                known["rate"] = name
+                wait()
+                return known["rate"]
+
+        settings, rates = Settings(), Rates()
+
+        def call():
+            return {what}
+    """)
+    assert names(standing(users, users.call).awaits) == {"rate"}
+
+
 def test_a_read_that_may_not_come_before_it_keeps_no_task_from_awaiting_a_later_one(module, standing):
     users = module("""
         found = {}
@@ -881,3 +925,76 @@ def test_a_task_that_gets_nothing_out_of_a_lent_queue_is_explained_by_those_that
         module["task"]()
     detector.failed(run, "FAILURE", raised.value)
     assert told == kinds
+
+
+@pytest.fixture
+def explained(tmp_path, monkeypatch):
+    """Lets the task of a module fail beside another task, and returns the kinds that its failure is told as."""
+
+    def explain(source):
+        monkeypatch.syspath_prepend(str(tmp_path))
+        name = f"users_module_{next(NUMBERS)}"
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+        module = importlib.import_module(name)
+        runs = [Run(each, types.SimpleNamespace(name=each), "") for each in ("one", "two")]
+        slots, told = {threading.get_ident(): runs[0]}, []
+        detector = ExplainedSharing(
+            types.SimpleNamespace(
+                frames=Frames(str(tmp_path)),
+                pool=types.SimpleNamespace(name="threads"),
+                overlapped=lambda _run: True,
+                running=lambda: runs,
+                recorder=types.SimpleNamespace(running=slots),
+                report=lambda kind, *about, **_: told.append((kind, about[2])),
+            )
+        )
+        end = threading.Event()
+        thread = threading.Thread(target=getattr(module, "beside", threading.Event.wait), args=(end,))
+        thread.start()
+        slots[thread.ident] = runs[1]
+        try:
+            if hasattr(module, "begun"):
+                assert module.begun.wait(5)
+            with pytest.raises(Exception) as raised:  # noqa: PT011 - whatever the user's code raises
+                module.task()
+            detector.failed(runs[0], "FAILURE", raised.value)
+        finally:
+            end.set()
+            thread.join(5)
+        return told
+
+    return explain
+
+
+LOADS = """
+    import sys, threading, types
+
+    begun = threading.Event()
+
+    def beside(end):
+        module = sys.modules["users_plugin"] = types.ModuleType("users_plugin")
+        module.begun, module.end = begun, end
+        exec(compile("begun.set(); end.wait(5)", __file__, "exec"), vars(module))
+
+    def task():
+        return sys.modules[%r].price
+"""
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("users_plugin", ["half-imported"]), ("threading", [])])
+def test_a_module_whose_code_another_task_runs_is_half_imported(explained, monkeypatch, name, kinds):
+    monkeypatch.setitem(sys.modules, "users_plugin", None)
+    told = explained(LOADS % name)
+    assert [kind for kind, _ in told] == kinds
+    assert all(any("is here: " in line for line in evidence) for _, evidence in told)
+
+
+def test_a_line_that_wants_the_names_of_another_pool_is_bound_to_that(explained):
+    ((kind, evidence),) = explained("""
+        import threading
+
+        def task():
+            return int(threading.current_thread().name.rpartition("Worker-")[2])
+    """)
+    assert kind == "pool-bound"
+    assert "in task: return int(" in evidence[0]

@@ -16,6 +16,7 @@ from unittest import mock
 
 import billiard.process
 import pytest
+import structlog.contextvars
 
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.code.calls import flow_of_task
@@ -249,6 +250,36 @@ def test_what_another_task_has_overwritten_is_not_left(watch, ledger):
     assert "state-left" not in [kind for kind, who, *_ in watch.found if who == "run"]
 
 
+def test_whose_code_has_returned_is_not_hurt_while_his_result_is_stored(watch, ledger):
+    first, run = watch.begin(watch.run("first"), ledger), watch.begin(watch.run("run"), ledger)
+    sets(ledger, first, 1, 5)
+    first.over = True
+    sets(ledger, run, 5, 2)
+    goes_on(first)
+    watch.end(first, ledger)
+    assert watch.found == []
+
+
+def test_whose_turn_is_over_is_not_hurt_even_if_his_value_was_there_before(watch, ledger):
+    """One of three zones is the one that the process has anyway."""
+    first, run = watch.begin(watch.run("first"), ledger), watch.begin(watch.run("run"), ledger)
+    sets(ledger, first, 1, 1)
+    sets(ledger, first, 1, 1)
+    sets(ledger, run, 1, 2)
+    goes_on(first)
+    watch.end(first, ledger)
+    assert watch.found == []
+
+
+def test_whose_value_was_there_before_and_is_meant_to_stay_is_hurt(watch, ledger):
+    first, run = watch.begin(watch.run("first"), ledger), watch.begin(watch.run("run"), ledger)
+    sets(ledger, first, 1, 1)
+    sets(ledger, run, 1, 2)
+    goes_on(first)
+    watch.end(first, ledger)
+    assert watch.kinds == ["state-changed"]
+
+
 # -- who does it
 
 
@@ -442,6 +473,31 @@ def test_a_context_variable_that_is_left_is_told_and_who_gets_it(watch, slot):
     in_a_context(tasks)
     assert [(kind, others) for kind, _, _, _, others in watch.found] == [("state-left", []), ("state-left", ["gets"])]
     assert "the context variable VARIABLE changed from unset to 'ann'" in watch.found[0][2]
+
+
+def bind_a_tenant():
+    structlog.contextvars.bind_contextvars(tenant="acme")
+
+
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [
+        ("def task():\n    bind_contextvars(tenant='acme')\n", ["state-left"]),
+        ("def task():\n    clear_contextvars()\n    bind_contextvars(tenant='acme')\n", []),
+        ("def task():\n    'a library binds it'\n", []),
+    ],
+)
+def test_what_a_task_binds_for_its_log_is_told_of_if_nothing_clears_it(watch, slot, monkeypatch, source, kinds):
+    tree = ast.parse(source)
+    monkeypatch.setattr(state_sources, "tree_of", lambda _: tree)
+
+    def task():
+        run = watch.begin(watch.run("binds"), slot)
+        bind_a_tenant()
+        watch.end(run, slot)
+
+    in_a_context(task)
+    assert watch.kinds == kinds
 
 
 @pytest.mark.parametrize("value", [None, "nobody"])

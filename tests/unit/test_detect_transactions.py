@@ -60,6 +60,33 @@ def sends_directly():
 def sends_behind_an_acquire():
     lock.acquire()
     books.commit()
+
+
+class Shelf:
+    def __init__(self):
+        self.turn, self.books = threading.Lock(), None
+
+    def open(self):
+        self.books = self.books or books
+        return self.books
+
+    def add(self):
+        self.open().execute("insert")
+
+    def add_in_turn(self):
+        with self.turn:
+            self.add()
+
+
+shelf = Shelf()
+
+
+def by_a_method():
+    shelf.add()
+
+
+def by_a_guarded_method():
+    shelf.add_in_turn()
 """
 
 
@@ -210,3 +237,15 @@ def test_nothing_is_told_where_no_task_can_have_met_a_transaction(tmp_path, modu
     time.sleep(0.05)
     told.ends()
     assert told.kinds == []
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("by_a_method", ["transaction-shared"]), ("by_a_guarded_method", [])])
+@pytest.mark.parametrize("green", [True, False])
+def test_the_connection_may_be_an_attribute_that_methods_use(tmp_path, module, green, name, kinds):
+    told = Told(tmp_path, module, green)
+    module.shelf.open()
+    told.start(name)
+    module.books.execute("begin")
+    told.start(name)
+    told.ends()
+    assert told.kinds == kinds

@@ -50,7 +50,8 @@ class Transactions(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._names: dict[Any, tuple[dict[str, Any], frozenset[str]]] = {}
-        self._told: set[tuple[str, str]] = set()
+        #: By task, the names and the numbers of connections that were told of.
+        self._told: set[tuple[str, str | int]] = set()
         self._sources = Sources()
         self._lookout = Lookout(self, self._look_on)
         self._until = 0.0
@@ -92,7 +93,7 @@ class Transactions(Detector):
         connection = sys.modules["sqlite3"].Connection
         for name in names & module.keys():
             for text, value in _held(name, module, names):
-                known = (run.task.name, text) in self._told
+                known = not self._told.isdisjoint({(run.task.name, text), (run.task.name, id(value))})
                 if not known and (value is None or isinstance(value, connection)):
                     others = self._users(run, module, name)
                     if others:
@@ -148,7 +149,7 @@ class Transactions(Detector):
         return found
 
     def _report(self, run: Run, name: str, connection: Any, others: list[Run]) -> None:
-        self._told.add((run.task.name, name))
+        self._told |= {(run.task.name, name), (run.task.name, id(connection))}
         frames = self.watch.frames
         reached = next(walk(frames, lambda each: each is connection), None)
         lines = self._statements(run) + ([] if reached is None else uses(frames, reached, run.task.run))

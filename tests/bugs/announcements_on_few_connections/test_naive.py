@@ -1,0 +1,7 @@
+from celery import group
+from tasks import announce
+
+
+def test_announce(celery_pool_worker):
+    sent = group(announce.s("x" * n) for n in range(1, 9)).apply_async()
+    assert sent.get(timeout=10) == list(range(1, 9))
