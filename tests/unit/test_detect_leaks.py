@@ -101,6 +101,32 @@ def test_a_thread_is_judged_by_every_frame_of_its_stack():
         assert why == expected
 
 
+@pytest.mark.parametrize("kind", ["head", "body"])
+def test_a_loop_that_was_told_to_end_and_has_not_come_there_yet_ends(kind):
+    stop, inside, on = threading.Event(), threading.Event(), threading.Event()
+
+    def head():
+        while not stop.is_set():
+            inside.set()
+            on.wait(5)
+
+    def body():
+        while True:
+            if stop.is_set():
+                break
+            inside.set()
+            on.wait(5)
+
+    thread = run_in_thread({"head": head, "body": body}[kind])
+    assert inside.wait(5)
+    whys = [endless(sys._current_frames()[thread.ident])]
+    stop.set()
+    whys.append(endless(sys._current_frames()[thread.ident]))
+    on.set()
+    thread.join(5)
+    assert whys == ["loops until a flag is set that nobody sets", None]
+
+
 def test_how_a_library_of_greenlets_waits_tells_nothing(tmp_path):
     """A loop that waits for a semaphore, be it with a limit: Timer of a green thread is in one."""
     source = "def wait(lock, inside):\n    while lock.counter == 0:\n        inside.set(); lock.gone.wait(5)\n"

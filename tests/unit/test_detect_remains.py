@@ -1,13 +1,18 @@
 """What tells a pool that fills from a leak: how many there must be, made in which way, by greenlets that are gone."""
 
 import os
+import pathlib
 import sys
+import threading
 import types
 
 import pytest
 
+from pytest_celerypool.agent.detectors.leaks import processes, threads
 from pytest_celerypool.agent.detectors.leaks.files import Files
-from pytest_celerypool.agent.detectors.leaks.remains import Remains
+from pytest_celerypool.agent.detectors.leaks.processes import Processes
+from pytest_celerypool.agent.detectors.leaks.remains import Left, Made, Remains
+from pytest_celerypool.agent.detectors.leaks.threads import Threads
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
@@ -136,3 +141,90 @@ def test_what_a_greenlet_that_is_not_gone_holds_is_no_leak_yet(watch):
 
 def test_what_stays_though_its_greenlet_is_gone_is_one(watch):
     assert kept_by_nobody_known(watch, gone=True)
+
+
+# -- what all of a pool's tasks leave that run at once: as many as a pool of the project's would have
+
+
+def loops(stop, begun):
+    begun.set()
+    while not stop.wait(0.05):
+        pass
+
+
+class Started:
+    """Greenlets that run `loops`, in threads: what is asked of them is their frame."""
+
+    def __init__(self, stops):
+        self.threads, self.stops = [], stops
+        for stop in stops:
+            begun = threading.Event()
+            thread = threading.Thread(target=loops, args=(stop, begun), daemon=True)
+            thread.start()
+            assert begun.wait(5)
+            self.threads.append(thread)
+
+    def end(self):
+        for thread, stop in zip(self.threads, self.stops, strict=True):
+            stop.set()
+            thread.join(5)
+
+
+def at_once(watch, monkeypatch, started):
+    """Whether greenlets are reported that as many tasks have left as ran at once; the worker ends."""
+    detector = Threads(watch)
+    monkeypatch.setattr(threads, "_frame_of", lambda thread: sys._current_frames()[thread.ident])
+    tasks = [run(number) for number in range(len(started.threads))]
+    watch.greenlet = Greenlet()
+    for task, thread in zip(tasks, started.threads, strict=True):
+        watch.runs = [*(each for each in tasks if each is not task), task]
+        detector.made("leaked-greenlet", sys._getframe(), "", thread.is_alive, lambda thread=thread: thread)
+        detector.ended(task, "SUCCESS", None)
+    reported_before = list(watch.reported)
+    detector.stopping()
+    started.end()
+    assert not reported_before
+    return watch.reported
+
+
+def test_greenlets_that_nobody_can_end_are_a_leak_however_many_tasks_ran_at_once(watch, monkeypatch):
+    assert at_once(watch, monkeypatch, Started([threading.Event() for _ in range(4)])) == ["leaked-greenlet"]
+
+
+def test_greenlets_whose_work_a_global_leads_to_may_be_a_pool_that_fills(watch, monkeypatch):
+    module = types.ModuleType("users_pool")
+    module.__file__ = __file__
+    monkeypatch.setitem(sys.modules, "users_pool", module)
+    module.stops = [threading.Event() for _ in range(4)]
+    assert at_once(watch, monkeypatch, Started(module.stops)) == []
+
+
+def test_greenlets_that_were_told_to_end_are_no_leak(watch, monkeypatch):
+    started = Started([threading.Event() for _ in range(4)])
+    monkeypatch.setattr(threading.Event, "is_set", lambda _event: True)
+    assert at_once(watch, monkeypatch, started) == []
+
+
+@pytest.mark.parametrize(("green", "kept", "needed"), [(True, False, 3), (True, True, 9), (False, False, 9)])
+def test_temporary_files_that_no_global_names_are_a_leak_however_many_tasks_ran_at_once(
+    watch, monkeypatch, green, kept, needed
+):
+    watch.pool.green = green
+    module = types.ModuleType("users_folders")
+    module.__file__ = __file__
+    module.folders = [pathlib.Path("/tmp/work-2")] if kept else ["/tmp/other"]
+    monkeypatch.setitem(sys.modules, "users_folders", module)
+    detector = Files(watch)
+    detector._peak["leaked-temporary", "task"] = 7
+    left = [
+        Left(Made("leaked-temporary", "", 0, [], f"/tmp/work-{n}", bool, bool), str(n), 1, bool, 0.0) for n in range(4)
+    ]
+    assert detector.needed("leaked-temporary", "task", left) == needed
+
+
+def test_processes_that_nobody_has_in_hand_are_a_leak_however_many_tasks_ran_at_once(watch):
+    detector = Processes(watch)
+    detector._peak["leaked-process", "task"] = 7
+    for get, needed in ((lambda: None, 3), (lambda: "a Popen", 9), (processes._nothing, 9)):
+        left = [Left(Made("leaked-process", "", 0, [], "", bool, get), str(n), 1, bool, 0.0) for n in range(4)]
+        assert detector.needed("leaked-process", "task", left) == needed

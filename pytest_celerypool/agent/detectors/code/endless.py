@@ -111,10 +111,13 @@ def endless_loop(loop: ast.While, frame: FrameType | None = None) -> str | None:
     """
     flags = _Flags(loop, frame)
     if not (isinstance(loop.test, ast.Constant) and loop.test.value):
-        return "loops until a flag is set that nobody sets" if flags.is_one(loop.test) else None
+        goes_on = flags.is_one(loop.test) and flags.truth(loop.test) is not False
+        return "loops until a flag is set that nobody sets" if goes_on else None
     exits = list(_exits(loop.body, ()))
     if not exits:
         return "loops without an exit"
+    if any(tests and all(flags.truth(test) for test in tests) for tests in exits):
+        return None  # it has been told to end, and has not come there yet
     if all(any(flags.is_one(test) for test in tests) for tests in exits):
         return "loops until a flag is set that nobody sets"
     return None
@@ -158,6 +161,18 @@ class _Flags:
             return isinstance(test.func, ast.Attribute) and test.func.attr in _FLAGS
         return isinstance(test, ast.Name | ast.Attribute) and self._is_left_alone(test) and self._is_bool(test)
 
+    def truth(self, test: ast.expr) -> bool | None:
+        """Return whether a condition holds now, ``None`` where nothing tells without code of the user's."""
+        if self._frame is None:
+            return None
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            inner = self.truth(test.operand)
+            return None if inner is None else not inner
+        if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute) and test.func.attr in _FLAGS:
+            return _is_set(self._value(test.func.value))
+        value = self._value(test) if isinstance(test, ast.Name | ast.Attribute) else None
+        return value if isinstance(value, bool) else None
+
     def _is_left_alone(self, test: ast.expr) -> bool:
         return ast.unparse(test) not in self._stored
 
@@ -175,3 +190,9 @@ class _Flags:
         if isinstance(test, ast.Attribute):
             return attributes_of(self._value(test.value)).get(test.attr)
         return None
+
+
+def _is_set(event: Any) -> bool | None:
+    """Whether an event of Python's or of a library of a pool is set; ``None`` if it is none."""
+    known = type(event).__name__ == "Event" and type(event).__module__.startswith(("threading", "gevent.", "eventlet."))
+    return bool(event.is_set()) if known else None

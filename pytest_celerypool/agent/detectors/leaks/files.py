@@ -11,10 +11,11 @@ import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable, Container, Sequence
+from pathlib import PurePath
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_celerypool.agent.detectors.holders import Reached, is_emptied
+from pytest_celerypool.agent.detectors.holders import Reached, is_emptied, walk
 from pytest_celerypool.agent.detectors.leaks.remains import Left, Remains
 from pytest_celerypool.trace import Kind
 
@@ -115,6 +116,19 @@ class Files(Remains):
 
     # -- judging
 
+    def needed(self, kind: str, task: str, left: list[Left]) -> int:
+        """Return how many must be left: fewer of temporary files whose names no global of the user's has.
+
+        What a thread keeps for itself is not to be seen from another; a greenlet's own is gone with it.
+        """
+        needed, limit = super().needed(kind, task, left), int(self.watch.limit(kind))
+        count = len({each.run for each in left})
+        if kind != "leaked-temporary" or not self.watch.pool.green or not limit <= count < needed:
+            return needed
+        paths = {each.made.text for each in left}
+        kept = walk(self.watch.frames, lambda value: _path_of(value) in paths)
+        return needed if any(kept) else limit
+
     def grows(self, kind: str, task: str, left: list[Left], *, last: bool) -> tuple[str, list[str], str] | None:
         """Return the finding where it is sure."""
         if kind == "leaked-temporary":
@@ -163,6 +177,10 @@ class Files(Remains):
             [f"left: {each.made.text}" for each in left[:4]],
             "remove it in the task: with tempfile.TemporaryDirectory() or NamedTemporaryFile(), or in finally",
         )
+
+
+def _path_of(value: Any) -> str | None:
+    return str(value) if type(value) is str or isinstance(value, PurePath) else None
 
 
 def _handed_over(left: list[Left]) -> bool:

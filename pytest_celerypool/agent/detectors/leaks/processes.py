@@ -75,6 +75,12 @@ class Processes(Remains):
 
         self.made("leaked-process", sys._getframe(), text, there, weakref.ref(popen) if popen is not None else _nothing)
 
+    def needed(self, kind: str, task: str, left: list[Left]) -> int:
+        """Return how many must be left: fewer where nobody has any of them in hand, to use it again."""
+        if all(each.made.get is not _nothing and each.made.get() is None for each in left):
+            return int(self.watch.limit(kind))
+        return super().needed(kind, task, left)
+
     def grows(self, kind: str, task: str, left: list[Left], *, last: bool) -> tuple[str, list[str], str] | None:
         """Only the end shows that nobody waits."""
         if not last:

@@ -84,6 +84,8 @@ class Remains(Detector):
         self._left: dict[Key, list[Left]] = {}
         self._peak: dict[tuple[str, str], int] = {}
         self._reported: set[Key] = set()
+        #: Whether the worker, or this child, ends: no task runs any more.
+        self.ending = False
         self._disconnect: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
@@ -162,6 +164,7 @@ class Remains(Detector):
 
     def look_again(self) -> None:
         """Judge everything that was left once more: the worker, or this child, ends."""
+        self.ending = True
         for key in list(self._left):
             if key not in self._reported:
                 self._judge(key, None)

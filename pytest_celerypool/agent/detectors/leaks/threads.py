@@ -5,17 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Sequence
-from types import FrameType
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors.code.endless import endless, queue_of_executor
+from pytest_celerypool.agent.detectors.holders import walk
 from pytest_celerypool.agent.detectors.leaks.remains import Left, Remains
 from pytest_celerypool.trace import Kind
 
+if TYPE_CHECKING:
+    from pytest_celerypool.agent.watch import Watch
+
 #: Seconds: a worker has begun hundreds of tasks before a timer of so many has come to its end.
 _LONG_S = 30.0
+
+#: Seconds after the end of its task in which a thread that was told to end may not have noticed yet.
+_SETTLED_S = 0.3
+
+#: What says nothing of whose a thread is.
+_PLAIN = (str, bytes, int, float, bool, type(None), type, ModuleType, FunctionType, BuiltinFunctionType)
 
 #: What billiard's child exits with when it is replaced after so many tasks.
 _RECYCLED = 0x9B
@@ -30,6 +41,14 @@ def _waits_long(thing: Any) -> str | None:
     if isinstance(thing, threading.Timer) and thing.interval >= _LONG_S:
         return f"waits {thing.interval:g} s for its time, since nobody cancels it"
     return None
+
+
+def _frame_of(thing: Any) -> FrameType | None:
+    """Return the innermost frame of a thread or a greenlet."""
+    if isinstance(thing, threading.Thread):
+        return sys._current_frames().get(thing.ident or 0)
+    frame: FrameType | None = getattr(thing, "gr_frame", None)
+    return frame
 
 
 def _goes_on(greenlet: Any) -> bool:
@@ -56,6 +75,11 @@ class Threads(Remains):
         ),
         Kind("thread-lost", "fail", "a child was replaced while a thread of a task had not finished its work"),
     )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        #: By kind and task: when it was asked whether what is left is forsaken, and the answer.
+        self._forsaken: dict[tuple[str, str], tuple[float, bool]] = {}
 
     def install(self) -> None:
         """Hear of every thread, or under a green pool of every greenlet."""
@@ -111,13 +135,50 @@ class Threads(Remains):
 
     # -- judging
 
+    def needed(self, kind: str, task: str, left: list[Left]) -> int:
+        """Return how many must be left: fewer greenlets, where nobody could ever take them up again, as out of a pool.
+
+        What a thread keeps for itself is not to be seen from another; a greenlet's own is gone with it.
+        """
+        needed, limit = super().needed(kind, task, left), int(self.watch.limit(kind))
+        if needed <= limit or kind != "leaked-greenlet":
+            return needed
+        now = time.monotonic()
+        asked_at, forsaken = self._forsaken.get((kind, task), (-_SETTLED_S, False))
+        if now - asked_at >= _SETTLED_S or self.ending:
+            forsaken = self._are_forsaken(left, limit, now)
+            self._forsaken[kind, task] = now, forsaken
+        return limit if forsaken else needed
+
+    def _are_forsaken(self, left: list[Left], limit: int, now: float) -> bool:
+        """Whether enough of what is left runs without an end, and no global of the user's leads to any of it.
+
+        Nor to what it works on: a client out of a pool, for one, whose connection it keeps alive.
+        """
+        settled = [each for each in left if self.ending or now - each.ended > _SETTLED_S]
+        if len({each.run for each in settled}) < limit:
+            return False
+        things = [thing for each in settled if (thing := each.made.get()) is not None]
+        frames = [_frame_of(thing) for thing in things]
+        if not all(endless(frame) for frame in frames):
+            return False
+        held = {id(thing) for thing in things} | {id(each) for frame in frames for each in self._works_on(frame)}
+        return not any(walk(self.watch.frames, lambda value: id(value) in held))
+
+    def _works_on(self, frame: FrameType | None) -> Iterator[Any]:
+        """Yield what the functions of a thread or greenlet have in their names, but for plain values."""
+        while frame is not None:
+            filename = frame.f_code.co_filename
+            if self.watch.frames.is_user(filename) or filename.endswith("threading.py"):
+                yield from (value for value in frame.f_locals.values() if not isinstance(value, _PLAIN))
+            frame = frame.f_back
+
     def grows(self, kind: str, task: str, left: list[Left], *, last: bool) -> tuple[str, list[str], str] | None:
         """Those that may still end by themselves are no leak yet."""
         things = [thing for each in left if (thing := each.made.get()) is not None]
-        frames = sys._current_frames() if kind == "leaked-thread" else {}
         whys: list[tuple[FrameType | None, str | None]] = []
         for thing in things:
-            frame = frames.get(thing.ident) if kind == "leaked-thread" else getattr(thing, "gr_frame", None)
+            frame = _frame_of(thing)
             whys.append((frame, endless(frame) or _waits_long(thing)))
         # The newest has perhaps not come to its loop yet.
         sure = [(frame, why) for frame, why in whys if why is not None]
