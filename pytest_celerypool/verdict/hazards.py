@@ -26,7 +26,7 @@ KINDS: Sequence[Kind] = (
     Kind("task-duplicated", "fail", "a task was executed again without being published again"),
     Kind("pool-saturated", "fail", "every slot waited for a task that had no slot", 1.0, "s"),
     Kind("control-blocked", "fail", "a question to the worker was not answered while a task ran"),
-    Kind("eta-late", "warn", "a task began late: the only slot was busy", 1.0, "s"),
+    Kind("eta-late", "warn", "a task began late: the only slot was busy", 0.5, "s"),
     Kind("starved", "warn", "a task waited behind a long one while slots were free", 1.0, "s"),
 )
 
