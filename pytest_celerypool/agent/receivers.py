@@ -85,6 +85,11 @@ def receivers_of(signal: Any, frames: Frames, sender: Any = None) -> list[types.
     return found
 
 
+def owners_of(signal: Any) -> dict[Any, Any]:
+    """Return the objects whose methods a signal would call, each under the function of the method."""
+    return {each.__func__: each.__self__ for each in _connected(signal) if isinstance(each, types.MethodType)}
+
+
 def _connected(signal: Any) -> list[Any]:
     held = [receiver for _, receiver in list(signal.receivers)]
     return [each() if isinstance(each, weakref.ReferenceType) else each for each in held]

@@ -112,6 +112,23 @@ def test_of_several_items_the_one_that_is_entered_is_waited_for(stuck, order, ta
     assert [held.lock for held in found.has] == [getattr(module, name) for name in has]
 
 
+@pytest.mark.parametrize(("names", "has"), [(("a", "b"), ["a"]), (("b",), [])])
+def test_locks_that_were_entered_on_a_stack_are_held(stuck, names, has):
+    module, found = stuck(
+        """
+        import contextlib
+
+        def task(*names):
+            with contextlib.ExitStack() as stack:
+                for name in names:
+                    stack.enter_context(locks[name])
+        """,
+        *names,
+    )
+    assert found.wants.lock is module.b
+    assert [held.lock for held in found.has] == [getattr(module, name) for name in has]
+
+
 LOGS = """
 import logging
 

@@ -18,7 +18,7 @@ from pytest_celerypool.agent.detectors.hub.alarms import _needs_its_task
 from pytest_celerypool.agent.detectors.promises import settings as promised
 from pytest_celerypool.agent.detectors.promises.configured import set_at
 from pytest_celerypool.agent.detectors.promises.coroutines import Coroutines
-from pytest_celerypool.agent.detectors.promises.init_signals import UNSENT, InitSignals
+from pytest_celerypool.agent.detectors.promises.init_signals import IGNORED, UNSENT, InitSignals
 from pytest_celerypool.agent.detectors.promises.settings import Revocations, soft_signal
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
@@ -395,6 +395,57 @@ def test_a_receiver_at_the_end_of_a_child_is_missed_if_it_does_more_than_let_go(
     found, why = detector._missed_shutdown(run, function, "SUCCESS")
     assert found == kind
     assert ("getrusage() is not called" in why) == bool(kind)
+
+
+# -- receivers that are methods
+
+
+class Tariffs:
+    def __init__(self):
+        self.table = None
+
+    def load(self, **_):
+        self.table = {"eu": 4}
+
+
+class Pricing:
+    """As a task whose class has a property."""
+
+    @property
+    def table(self):
+        return TARIFFS.table
+
+    def run(self):
+        return self.tariff
+
+    @property
+    def tariff(self):
+        return TARIFFS.table
+
+
+class Counting:
+    """As a task that has nothing to do with it."""
+
+    def run(self):
+        return len(FLAGS)
+
+
+TARIFFS = Tariffs()
+
+
+@pytest.mark.parametrize(
+    ("task", "loaded", "kind"), [(Pricing(), False, IGNORED), (Pricing(), True, ""), (Counting(), False, "")]
+)
+def test_what_a_method_would_have_set_on_its_object_is_missed_by_tasks_that_read_it(monkeypatch, task, loaded, kind):
+    monkeypatch.setattr(TARIFFS, "table", {"eu": 4} if loaded else None)
+    detector = object.__new__(InitSignals)
+    detector.watch = SimpleNamespace(frames=Frames(os.path.dirname(__file__)))
+    detector._reaches = reach.Reaches(is_user)
+    detector._owners = {Tariffs.load: TARIFFS}
+    task.name = "task"
+    found, why = detector._missed_init(Run("id", task, ""), Tariffs.load, "FAILURE")
+    assert found == kind
+    assert ("Tariffs.table is None" in why) == bool(kind)
 
 
 # -- coroutines

@@ -143,6 +143,17 @@ def test_what_stays_though_its_greenlet_is_gone_is_one(watch):
     assert kept_by_nobody_known(watch, gone=True)
 
 
+def test_what_a_result_backend_of_celery_makes_is_not_the_tasks(watch):
+    """Under gevent and eventlet Celery has one for each greenlet."""
+    for folder, kinds in (("celery", []), ("salary", [KIND])):
+        code = compile(LIBRARY, os.path.join(os.sep, "site-packages", folder, "backends", "redis.py"), "exec")
+        exec(code, watch.library)
+        detector = Everything(watch)
+        for number in range(3):
+            leave(watch, detector, ["publish"], number)
+        assert watch.reported == kinds
+
+
 # -- what all of a pool's tasks leave that run at once: as many as a pool of the project's would have
 
 

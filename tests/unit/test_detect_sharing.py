@@ -20,11 +20,12 @@ import pytest
 from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
 from pytest_celerypool.agent.detectors.code.places import ABSENT, FRESH, UNKNOWN, Place, Sources, differ, same, show
 from pytest_celerypool.agent.detectors.code.standing import AFTER, BEFORE, Reader, Standing, function_of, manager_of
-from pytest_celerypool.agent.detectors.sharing.before_fork import _is_compared, made_at_import
+from pytest_celerypool.agent.detectors.sharing.before_fork import MadeBeforeFork, _is_compared, made_at_import
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_plain, is_same_call, keys_of
 from pytest_celerypool.agent.detectors.sharing.changes import EMPTY, fingerprint, items_of, key_of, text_of
 from pytest_celerypool.agent.detectors.sharing.child_status import ChildStatus
 from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, ExplainedSharing, chain, lent_from
+from pytest_celerypool.agent.detectors.sharing.file_locks import FileLocks
 from pytest_celerypool.agent.detectors.sharing.names import OfChildren
 from pytest_celerypool.agent.detectors.sharing.overlaps import notes_only
 from pytest_celerypool.agent.detectors.sharing.reentrant_locks import ReentrantLocks
@@ -100,6 +101,23 @@ def test_a_task_awaits_what_it_wrote_and_reads_after_its_wait(module, standing):
     stood = standing(users, users.call, "secret")
     assert names(stood.awaits) == {"token"}
     assert {step.value for step in stood.wrote.values()} == {"secret"}
+
+
+def test_what_is_written_before_a_task_is_known_by_its_arguments(module, reader):
+    users = module("""
+        schemas = {"acme": "t_acme"}
+
+        class Export:
+            name = "export"
+
+            def before_start(self, task_id, args, kwargs):
+                self.schema = schemas[args[0]]
+    """)
+    values = [
+        [step.value for step in reader.steps_of_hooks(users.Export(), BEFORE, given) if step.kind == "write"]
+        for given in ((), ("id", ["acme"], {}))
+    ]
+    assert values == [[UNKNOWN], ["t_acme"]]
 
 
 def test_what_a_dictionary_makes_where_it_misses_it_is_built(module, standing):
@@ -648,9 +666,41 @@ def test_objects_that_keep_the_process_id_are_found_at_import(tmp_path):
     )
     assert made_at_import(str(path)) == {
         "Settings": (7, "getpid"),
+        "Settings.worker": (7, "getpid"),
         "OWNER": (5, "getpid"),
         "PLACE": (10, "getpid"),
     }
+
+
+@pytest.mark.parametrize(("made_anew", "kinds"), [(False, ["made-before-fork"]), (True, [])])
+def test_the_first_part_of_an_id_that_a_tasks_class_has_is_the_same_in_every_child(tmp_path, module, made_anew, kinds):
+    users = module("""
+        import itertools
+        import uuid
+
+        class Bank:
+            origin = uuid.uuid4().hex
+            serial = itertools.count()
+
+            @property
+            def reference(self):
+                return f"{self.origin}-{next(self.serial)}"
+
+            def run(self):
+                return self.reference
+    """)
+    told = []
+    detector = MadeBeforeFork(
+        types.SimpleNamespace(frames=Frames(str(tmp_path)), report=lambda kind, *_, **__: told.append(kind))
+    )
+    detector.begin()
+    detector._parent = -1  # as in a child
+    if made_anew:
+        users.Bank.origin = "another"
+    task = users.Bank()
+    task.name = "bank.pay"
+    detector.started(Run("id", task, ""))
+    assert told == kinds
 
 
 @pytest.mark.parametrize(
@@ -839,6 +889,64 @@ def test_the_status_of_a_child_is_compared_with_who_started_it(mine, theirs, got
     now.run = runs[0]
     detector._took(got)
     assert reports == ["foreign-child"] * told
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="the system has none")
+@pytest.mark.parametrize(
+    ("kind", "options", "told"), [("P_ALL", 0, 1), ("P_PID", 0, 0), ("P_ALL", getattr(os, "WNOWAIT", 0), 0)]
+)
+def test_who_waits_for_any_child_by_waitid_takes_its_status_too(monkeypatch, kind, options, told):
+    taken = []
+    detector = object.__new__(ChildStatus)
+    monkeypatch.setattr(ChildStatus, "_took", lambda _detector, pid: taken.append(pid))
+    detector._waited_id(types.SimpleNamespace(si_pid=7), getattr(os, kind), 0, os.WEXITED | options)
+    detector._waited_id(None, os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+    assert taken == [7] * told
+
+
+@pytest.fixture
+def file_locks():
+    """The detector of locks of files, the kinds that it has reported, and what names the current task."""
+    told, now = [], types.SimpleNamespace(run=None)
+    detector = FileLocks(
+        types.SimpleNamespace(
+            frames=Frames(os.path.dirname(__file__)),
+            pool=types.SimpleNamespace(name="threads"),
+            current=lambda: now.run,
+            report=lambda kind, *_, **__: told.append(kind),
+        )
+    )
+    return detector, told, now
+
+
+@pytest.mark.parametrize(
+    ("command", "length", "closed", "told"),
+    [
+        ("F_LOCK", 0, False, ["useless-lock"]),
+        ("F_TLOCK", 0, False, ["useless-lock"]),
+        ("F_ULOCK", 0, False, []),
+        ("F_LOCK", 0, True, []),
+    ],
+)
+def test_a_lock_of_os_lockf_is_the_processs(tmp_path, file_locks, command, length, closed, told):
+    """Its number tells nothing of a file that is closed: the next that is opened has it again."""
+    detector, found, now = file_locks
+    path = tmp_path / "journal.lock"
+    path.touch()
+
+    def takes(name, operation):
+        now.run = Run(name, types.SimpleNamespace(name=name), "")
+        handle = path.open("a")
+        detector._os_lockf(None, handle.fileno(), getattr(os, operation), length)
+        return handle
+
+    first = takes("one", command)
+    if closed:
+        first.close()
+    second = takes("two", "F_LOCK")
+    assert found == told
+    first.close()
+    second.close()
 
 
 @pytest.mark.parametrize(

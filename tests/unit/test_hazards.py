@@ -240,8 +240,8 @@ def test_an_eta_is_missed_while_the_only_slot_is_busy():
 
 def test_an_eta_that_is_kept_or_missed_by_little_is_none():
     story = Story("solo")
-    story.run("a", 0, 1, 2.5)
-    story.run("b", 0, 2.6, 2.7, task="t.remind", eta=2)
+    story.run("a", 0, 1, 2.3)
+    story.run("b", 0, 2.4, 2.5, task="t.remind", eta=2)
     assert story.kinds() == set()
 
 

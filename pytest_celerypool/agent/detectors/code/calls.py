@@ -1,4 +1,4 @@
-"""The steps of a task before it begins, with what is known of its arguments."""
+"""What a task calls, and its steps before it begins, with what is known of its arguments."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
+from pytest_celerypool.agent.detectors.code.places import method_of
 from pytest_celerypool.agent.detectors.code.standing import Reader, function_of
 
 
@@ -25,6 +26,36 @@ def names_of(function: types.FunctionType, depth: int = 3) -> set[str]:
             if left and isinstance(value, types.FunctionType) and value.__globals__ is module:
                 todo.append((value.__code__, left - 1))
     return found
+
+
+def functions_of(function: types.FunctionType, task: Any) -> list[types.FunctionType]:
+    """Return a task's function, and those methods that it calls of objects of its module, by way of each other too.
+
+    :param task: whose own methods and properties it may call as well.
+    """
+    module, found, names, asked = function.__globals__, [function], names_of(function), set[str]()
+    owners = [task, *(module[name] for name in names & module.keys() if is_object(module[name]))]
+    while names - asked:
+        new, asked = names - asked, set(names)
+        methods = [function_behind(method_of(owner, name)) for owner in owners for name in sorted(new)]
+        for method in methods:
+            if isinstance(method, types.FunctionType) and method.__globals__ is module and method not in found:
+                found.append(method)
+                names |= names_of(method)
+    return found
+
+
+def function_behind(method: Any) -> Any:
+    """Return the function of a property, of one that keeps its value, or of a decorated method."""
+    inner = getattr(method, "fget", None) or getattr(method, "func", None) or method
+    while (wrapped := getattr(inner, "__wrapped__", None)) is not None:
+        inner = wrapped
+    return inner
+
+
+def is_object(value: Any) -> bool:
+    """Whether something is an object with attributes, of a class written in Python."""
+    return isinstance(getattr(value, "__dict__", None), dict) and not isinstance(value, type | types.ModuleType)
 
 
 def flow_of_task(

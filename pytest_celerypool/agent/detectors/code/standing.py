@@ -72,10 +72,13 @@ class Reader:
         known = flow.run(frame.f_code, Scope(frame.f_locals, frame.f_globals), live=True)
         return flow if known else None
 
-    def steps_of_hooks(self, task: Any, hooks: tuple[str, ...]) -> list[Step]:
+    def steps_of_hooks(self, task: Any, hooks: tuple[str, ...], given: tuple[Any, ...] = ()) -> list[Step]:
         """Return the steps of what Celery calls before or after a task, as far as the user has written it.
 
         Before it these are also the receivers of ``task_prerun``.
+
+        :param given: the task's id, its arguments and its keyword arguments, if they are known: before it the methods
+            of the task get these.
         """
         found: list[Step] = []
         for function in self._prerun(task) if hooks is BEFORE else ():
@@ -88,7 +91,8 @@ class Reader:
         for owner, name in owned:
             method = method_of_user(owner, name, self.frames.is_user)
             if isinstance(method, types.FunctionType):
-                names = dict(zip(method.__code__.co_varnames[:1], (owner,), strict=False))
+                values = (owner, *(given if hooks is BEFORE and owner is task else ()))
+                names = dict(zip(method.__code__.co_varnames[: method.__code__.co_argcount], values, strict=False))
                 flow = self.flow_of(method, scope_of(method, names))
                 found += flow.steps if flow is not None else ()
         return found
@@ -180,6 +184,8 @@ def split(
 class Standing:
     """What is known of one running task at one moment.
 
+    :param given: the task's id, arguments and keyword arguments, if they are known.
+
     :ivar frames: the user's frames, the outermost first.
     :ivar wrote: the last write of a place, where it is certain that the task came by it.
     :ivar awaits: the next read of a place that it has written; nothing can keep it from that but an exception.
@@ -189,7 +195,7 @@ class Standing:
     :ivar copies: local values that are what a place held.
     """
 
-    def __init__(self, run: Run, reader: Reader, frames: list[types.FrameType]) -> None:
+    def __init__(self, run: Run, reader: Reader, frames: list[types.FrameType], given: tuple[Any, ...] = ()) -> None:
         self.run = run
         self._reader = reader
         self.frames = frames
@@ -205,7 +211,7 @@ class Standing:
         self._tests: dict[Identity, Step] = {}
         function = function_of(run.task, reader.frames) if hasattr(run.task, "run") else None
         if frames and function is not None and frames[0].f_code is function.__code__:
-            self._before += [(step, not step.path) for step in reader.steps_of_hooks(run.task, BEFORE)]
+            self._before += [(step, not step.path) for step in reader.steps_of_hooks(run.task, BEFORE, given)]
             self._ahead += [(step, not step.path) for step in reader.steps_of_hooks(run.task, AFTER)]
         self.known = bool(frames) and all(self._frame(frame, at) for frame, at in _without_comprehensions(frames))
         if self.known:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _REFUSALS = re.compile(
     r"forked (sub)?process|(after|before|since|across) (a |the )?fork\b|fork[- ]safe|forked child|post-fork"
     r"|can only (join|test) a child process"
+    r"|Acquire on closed pool"  # kombu closes its pools in a child
     r"|(created|opened|started|made) in (a different|another) process",
     re.IGNORECASE,
 )

@@ -131,7 +131,7 @@ class Remains(Detector):
             return
         frames = self.watch.frames
         place = frames.user_frame(frame)
-        if place is None or _publishes(frame, place):  # Celery's own, or a library's that no line of the user's called
+        if place is None or _is_celerys_own(frame, place):  # or a library's that no line of the user's called
             return
         name = run.task.name
         at_once = sum(kind in self.pooled or other.task.name == name for other in self.watch.running())
@@ -214,12 +214,17 @@ class Remains(Detector):
 #: Where Celery publishes for a task: ``delay()``, ``retry()`` and their like, over connections of its own pool.
 _PUBLISHERS = (os.path.join("celery", "app", "task.py"), os.path.join("celery", "app", "base.py"))
 
+#: Where Celery has its result backends. Under gevent and eventlet it makes one for each greenlet, which may stay.
+_BACKENDS = os.path.join("", "celery", "backends", "")
 
-def _publishes(frame: FrameType | None, end: FrameType) -> bool:
-    """Whether what is made between a frame and another further out is made to publish a message."""
+
+def _is_celerys_own(frame: FrameType | None, end: FrameType) -> bool:
+    """Whether what is made between a frame and another further out is made to publish, or by a result backend."""
     while frame is not None and frame is not end:
         code = frame.f_code
         if code.co_name in ("send_task", "apply_async", "retry") and code.co_filename.endswith(_PUBLISHERS):
+            return True
+        if _BACKENDS in code.co_filename:
             return True
         frame = frame.f_back
     return False

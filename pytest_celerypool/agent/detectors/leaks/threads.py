@@ -160,7 +160,8 @@ class Threads(Remains):
             return False
         things = [thing for each in settled if (thing := each.made.get()) is not None]
         frames = [_frame_of(thing) for thing in things]
-        if not all(endless(frame) for frame in frames):
+        # What a library runs it may well know how to end, or to use again.
+        if not all(endless(frame) and self.watch.frames.user_frame(frame) is not None for frame in frames):
             return False
         held = {id(thing) for thing in things} | {id(each) for frame in frames for each in self._works_on(frame)}
         return not any(walk(self.watch.frames, lambda value: id(value) in held))

@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
+from pytest_celerypool.agent.detectors.holders import user_modules
+from pytest_celerypool.agent.detectors.state.sources import find, name_of
 from pytest_celerypool.agent.reach import FILLS, Name, Reach, Reaches
-from pytest_celerypool.agent.receivers import receivers_of
-from pytest_celerypool.agent.syntax import tree_of
+from pytest_celerypool.agent.receivers import owners_of, receivers_of
+from pytest_celerypool.agent.syntax import definition_of, tree_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -67,6 +69,8 @@ class InitSignals(Detector):
         self._told: set[tuple[str, Any]] = set()
         self._exits: list[Any] = []
         self._receivers: tuple[tuple[str, Any], ...] = ()
+        #: The objects of receivers that are methods.
+        self._owners: dict[Any, Any] = {}
         self._reaches = Reaches(self.watch.frames.is_user)
         self.rest("ended")
 
@@ -95,6 +99,7 @@ class InitSignals(Detector):
             yield _LOADER, method
         names = (_SHUTDOWN,) if self._sent else (_INIT, _SHUTDOWN)
         for name in names:
+            self._owners.update(owners_of(getattr(signals, name)))
             for function in receivers_of(getattr(signals, name), self.watch.frames):
                 if not self._has_fallback(function, name):
                     yield name, function
@@ -136,6 +141,12 @@ class InitSignals(Detector):
         receiver, task = self._reaches.of(function), self._reaches.of(run.task.run)
         if function in task.functions:
             return "", ""  # the task calls it itself
+        owner = self._owners.get(function)
+        for attribute in sorted(_set_on_itself(function) & self._mentioned(run.task)) if owner is not None else ():
+            value = _attribute(owner, attribute)
+            if _unset(value):
+                what = f"{type(owner).__name__}.{attribute}"
+                return IGNORED, f"{what} is {_told(value)}, and what {run.task.name} runs reads it"
         names = sorted(name for name in receiver.sets | set(receiver.changes) if self._is_data(receiver, name))
         for name in set(receiver.changes) & task.reads:
             for what in receiver.changes[name] - task.changes.get(name, set()):
@@ -152,6 +163,18 @@ class InitSignals(Detector):
         if names or assigns or receiver.calls <= _AFTER_FORK:
             return "", ""
         return UNSENT, f"{', '.join(sorted(receiver.calls - _AFTER_FORK)[:3])}() is not called"
+
+    def _mentioned(self, task: Any) -> set[str]:
+        """Return the names and attributes that a task, or what the user has written of its class, mentions."""
+        functions = set(self._reaches.of(task.run).functions)
+        for cls in type(task).__mro__:
+            for member in vars(cls).values():
+                function = getattr(member, "fget", None) or getattr(member, "func", None) or member
+                if isinstance(function, types.FunctionType) and self.watch.frames.is_user(
+                    function.__code__.co_filename
+                ):
+                    functions.add(function)
+        return {name for function in functions for name in function.__code__.co_names}
 
     @staticmethod
     def _is_data(receiver: Reach, name: Name) -> bool:
@@ -183,11 +206,26 @@ class InitSignals(Detector):
             f"{'the loader has' if name == _LOADER else f'{name} has a receiver,'} {what}, and the {pool} pool, "
             f"which has no child processes, never {'calls' if name == _LOADER else 'sends'} it: "
             + (f"what the tasks rely on {loses}; {why}" if kind == IGNORED else why),
-            [where, why, f"{run.task.name}[{run.id}] ran without it"],
+            [where, *self._connected_at(run.task, what), why, f"{run.task.name}[{run.id}] ran without it"],
             f"{'Call' if name == _LOADER else 'Connect'} {what} {_ELSEWHERE[name]} as well, "
             "or do it when it is needed.",
             key=where,
         )
+
+    def _connected_at(self, task: Any, name: str) -> list[str]:
+        """Return the line that connects a receiver by a call; of one that is decorated, the place says it.
+
+        :param name: its qualified name.
+        """
+        frames, last = self.watch.frames, name.rpartition(".")[2]
+
+        def connects(node: ast.AST) -> bool:
+            called = isinstance(node, ast.Call) and name_of(node.func) == "connect"
+            return called and any(name_of(each) == last for each in node.args)  # type: ignore[attr-defined]
+
+        files = [str(module.__file__) for module in user_modules(frames)]
+        line = find(task, files, connects, at_import=True)
+        return [] if line is None else [f"connected at {frames.place_of(*line)}"]
 
 
 #: Where a project does the same for pools without children.
@@ -243,6 +281,19 @@ def lost_at_exit(last: Reach, task: Reach, name: str) -> tuple[bool, str]:
 
 
 _MISSING = object()
+
+
+def _set_on_itself(function: types.FunctionType) -> set[str]:
+    """Return the attributes that a method sets on its own object."""
+    tree = tree_of(function.__code__.co_filename)
+    definition = None if tree is None else definition_of(tree, function.__code__)
+    own = function.__code__.co_varnames[:1]
+    return {
+        node.attr
+        for node in (ast.walk(definition) if definition is not None else ())
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name)
+        if node.value.id in own
+    }
 
 
 def _unset(value: Any) -> bool:

@@ -17,11 +17,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.code.calls import names_of
+from pytest_celerypool.agent.detectors.code.calls import functions_of, names_of
 from pytest_celerypool.agent.detectors.code.flow import Flow, Step, scope_of
 from pytest_celerypool.agent.detectors.code.places import ALL, Scope, place_of
 from pytest_celerypool.agent.detectors.code.standing import function_of, name_of
 from pytest_celerypool.agent.detectors.code.steps import root_of
+from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.sharing.changes import Change, items_of, key_of, text_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.reach import FILLS, reach
@@ -56,10 +57,15 @@ class MadeBeforeFork(Detector):
         super().__init__(watch)
         self._parent = os.getpid()
         self._known: dict[str, list[tuple[str, int, str, str, str]]] = {}
+        #: What was made at import, by name and file, as it was then.
+        self._values: dict[tuple[str, str], Any] = {}
 
     def begin(self) -> None:
         """The application is imported, in this process."""
         self._parent = os.getpid()
+        for module in user_modules(self.watch.frames):
+            for name in made_at_import(str(module.__file__)):
+                self._values[name, str(module.__file__)] = _value_of(vars(module), name)
 
     def started(self, run: Run) -> None:
         """Look once at each task, in each child; report each execution that uses such a value."""
@@ -83,11 +89,17 @@ class MadeBeforeFork(Detector):
         if not made:
             return []
         found = []
+        functions = functions_of(function, run.task)
+        used = set[str]().union(*map(names_of, functions))
         for name, (line, maker) in made.items():
-            if name in names_of(function):
-                value = module.get(name)
-                inside = self._of_parent(value) if maker == "getpid" else _is_part_of_text(function, name)
-                if inside and not _is_compared(filename, name, value):
+            last, value = name.rpartition(".")[2], _value_of(module, name)
+            if last in used and value is self._values.get((name, filename), value):  # a child may make it anew
+                inside = (
+                    self._of_parent(value)
+                    if maker == "getpid"
+                    else any(_is_part_of_text(each, last) or _is_written_to(each, last) for each in functions)
+                )
+                if inside and not _is_compared(filename, last, value):
                     what = f"{name} {'has' if _is_object(value) else 'is'} {_text(value)}, made by {maker}() "
                     found.append((name, line, function.__code__.co_name, filename, what))
         return found
@@ -117,7 +129,10 @@ class MadeBeforeFork(Detector):
 
 @functools.lru_cache(maxsize=64)
 def made_at_import(filename: str) -> dict[str, tuple[int, str]]:
-    """Return the global names that a file assigns from a function like ``os.getpid``: line, name of the function."""
+    """Return the global names that a file assigns from a function like ``os.getpid``: line, name of the function.
+
+    Of what a class has of the kind also its attribute, as ``Class.attribute``.
+    """
     # Most files name none of them, and need not be parsed.
     named = any(name in line for line in linecache.getlines(filename) for name in _UNIQUE)
     tree = tree_of(filename) if named else None
@@ -157,10 +172,12 @@ def _look_into_class(
     node: ast.ClassDef, found: dict[str, tuple[int, str]], classes: dict[str, tuple[int, str]]
 ) -> None:
     for statement in node.body:
-        for _, value in _pairs(statement):
+        for target, value in _pairs(statement):
             maker = _maker_in(value)
             if maker is not None:
                 found[node.name] = statement.lineno, maker
+                if isinstance(target, ast.Name):
+                    found[f"{node.name}.{target.id}"] = statement.lineno, maker
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             for each in ast.walk(statement):
                 maker = _maker_in(each.value) if isinstance(each, ast.Assign) else None
@@ -187,10 +204,18 @@ def _parts(value: Any) -> list[Any]:
 
 def _text(value: Any) -> str:
     """Return a value as text; of an object its attributes."""
+    if isinstance(value, os.PathLike):
+        return repr(os.fspath(value))
     if not _is_object(value):
         return text_of(value)
     held = {name: each for name, each in vars(value).items() if isinstance(each, int | str) and name[:2] != "__"}
     return ", ".join(f"{name}={each!r}" for name, each in sorted(held.items())[:4])
+
+
+def _value_of(module: dict[str, Any], name: str) -> Any:
+    """Return the value of a global, or of the attribute of a class."""
+    owner, _, attribute = name.rpartition(".")
+    return vars(module[owner]).get(attribute) if isinstance(module.get(owner), type) else module.get(name)
 
 
 def _called(node: ast.AST) -> str:
@@ -203,8 +228,12 @@ def _names_in(node: ast.AST) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
+def _attributes_in(node: ast.AST) -> set[str]:
+    return {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+
+
 def _is_part_of_text(function: types.FunctionType, name: str) -> bool:
-    """Whether a function, or one of its module that it calls, makes a text or a key of a global name and another value.
+    """Whether a function, or one of its module that it calls, makes a text or a key of a name and another value.
 
     A name that stands for a run or a deployment is rightly the same everywhere; the first part of an id is not.
     """
@@ -215,11 +244,29 @@ def _is_part_of_text(function: types.FunctionType, name: str) -> bool:
         tree = tree_of(each.__code__.co_filename)
         for node in () if tree is None else ast.walk(tree):
             if isinstance(node, ast.JoinedStr | ast.BinOp) and _inside(node, each.__code__):
-                made = name in _names_in(node)
+                made = name in _names_in(node) | {
+                    each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)
+                }
                 steps = any(_called(part) in ("next", "count") for part in ast.walk(node))
                 if made and steps:
                     return True
     return False
+
+
+def _is_written_to(function: types.FunctionType, name: str) -> bool:
+    """Whether a function writes anew the file, or makes the folder, that a name stands for."""
+    tree = tree_of(function.__code__.co_filename)
+    calls = [
+        node
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Call) and _inside(node, function.__code__)
+    ]
+    return any(
+        isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("write_text", "write_bytes", "mkdir")
+        and name in _names_in(call.func.value) | _attributes_in(call.func.value)
+        for call in calls
+    )
 
 
 def _is_compared(filename: str, name: str, value: Any) -> bool:
@@ -227,10 +274,9 @@ def _is_compared(filename: str, name: str, value: Any) -> bool:
     names = {name, *(vars(value) if _is_object(value) else ())}
     tree = tree_of(filename)
     for node in () if tree is None else ast.walk(tree):
-        if isinstance(node, ast.Compare) and any(_called(each) == "getpid" for each in ast.walk(node)):
-            attributes = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
-            if names & (attributes | _names_in(node)):
-                return True
+        compares = isinstance(node, ast.Compare) and any(_called(each) == "getpid" for each in ast.walk(node))
+        if compares and names & (_attributes_in(node) | _names_in(node)):
+            return True
     return False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.state.changes import name_of
@@ -53,6 +53,8 @@ class ChildStatus(Detector):
         for name in ("wait", "wait3"):
             self.after(os, name, lambda result, *_: self._took(result[0]), in_task=True)
         self.after(os, "waitpid", self._waited, in_task=True)
+        if hasattr(os, "waitid"):  # macOS has none
+            self.after(os, "waitid", self._waited_id, in_task=True)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Forget what the task has started."""
@@ -69,6 +71,10 @@ class ChildStatus(Detector):
     def _waited(self, result: tuple[int, int], pid: int, _options: int) -> None:
         if pid in _ANY:
             self._took(result[0])
+
+    def _waited_id(self, result: Any, kind: int, _number: int, options: int) -> None:
+        if result is not None and kind != os.P_PID and not options & os.WNOWAIT:
+            self._took(result.si_pid)
 
     def _took(self, pid: int) -> None:
         run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())

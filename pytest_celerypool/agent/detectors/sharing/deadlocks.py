@@ -8,6 +8,7 @@ is watched, so tasks pay nothing for it.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dis
 import re
 import time
@@ -234,6 +235,11 @@ class LocksOfFrames:
             held = self._lock(node, frame)
             if held is not None:
                 yield held
+        code = frame.f_code
+        line = next((each.lineno for each in nodes if isinstance(each, ast.Call) and _is_entering(each)), None)
+        for lock in _on_stacks(frame) if line is not None else ():
+            place = self._reader.frames.place_of(code.co_filename, line or 0, code.co_name)
+            yield Held(lock, f"a lock on an ExitStack ({type(lock).__name__})", place)
 
     def _lock(self, node: ast.expr, frame: types.FrameType) -> Held | None:
         lock = lock_of(node, Scope(frame.f_locals, frame.f_globals), self._sources)
@@ -291,7 +297,7 @@ def _taking(function: ast.AST | None, line: int) -> ast.With | ast.expr | None:
         if isinstance(node, ast.With) and node.lineno <= line < node.body[0].lineno:
             return node
         if isinstance(node, ast.Call) and node.lineno <= line <= (node.end_lineno or 0):
-            owner = _called_on(node, "acquire")
+            owner = node.args[0] if _is_entering(node) and node.args else _called_on(node, "acquire")
             if owner is not None and not _is_asking(node):
                 return owner
     return None
@@ -319,6 +325,20 @@ def _acquired(nodes: list[ast.AST], line: int) -> Iterable[ast.expr]:
         elif released is not None:
             taken.pop(ast.unparse(released), None)
     return taken.values()
+
+
+def _is_entering(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "enter_context"
+
+
+def _on_stacks(frame: types.FrameType) -> Iterator[Any]:
+    """Yield the locks that a function has entered on a ``contextlib.ExitStack``."""
+    for value in frame.f_locals.values():
+        if isinstance(value, contextlib.ExitStack):
+            for _, leave in list(value._exit_callbacks):  # type: ignore[attr-defined]
+                lock = getattr(leave, "__self__", None)
+                if is_lock(lock):
+                    yield lock
 
 
 def _is_asking(call: ast.Call) -> bool:

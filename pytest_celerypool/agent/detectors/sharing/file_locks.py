@@ -6,10 +6,12 @@ task of the process that asks for it has it at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import weakref
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
@@ -68,6 +70,8 @@ class FileLocks(Detector):
 
         self.after(fcntl, "lockf", self._lockf, in_task=True)
         self.after(fcntl, "flock", self._flock, in_task=True)
+        if hasattr(os, "lockf"):
+            self.after(os, "lockf", self._os_lockf, in_task=True)
         self.before(os, "close", self._close, in_task=True)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
@@ -79,6 +83,15 @@ class FileLocks(Detector):
             status = os.fstat(_number(file))
             end = start + length if length else float("inf")
             self._changed((status.st_dev, status.st_ino), file, operation, start, end)
+
+    def _os_lockf(self, _: Any, fd: int, command: int, length: int) -> None:
+        import fcntl
+
+        operation = {os.F_LOCK: fcntl.LOCK_EX, os.F_TLOCK: fcntl.LOCK_EX, os.F_ULOCK: fcntl.LOCK_UN}.get(command)
+        if operation is not None:
+            position, status = os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd)
+            start, end = sorted((position, position + length if length else float("inf")))
+            self._changed((status.st_dev, status.st_ino), fd, operation, int(start), end)
 
     def _flock(self, _: Any, file: Any, operation: int) -> None:
         status = os.fstat(_number(file))
@@ -110,7 +123,8 @@ class FileLocks(Detector):
         if run is None or frame is None:
             return
         fd = _number(file)
-        mine = Held(run, fd, self.watch.frames.place(frame), exclusive, start, end, _closed(file, fd, key))
+        closed = _closed(_file_of(fd, frame) or file, fd, key)
+        mine = Held(run, fd, self.watch.frames.place(frame), exclusive, start, end, closed)
         run.marks[self.mark] = True
         holders = self._held.setdefault(key, [])
         for other in list(holders):
@@ -141,6 +155,18 @@ class FileLocks(Detector):
 
 def _number(file: Any) -> int:
     return file if isinstance(file, int) else int(file.fileno())
+
+
+def _file_of(fd: int, frame: FrameType) -> Any:
+    """Return the file object with a descriptor that a function has in a local name: the number is soon another's."""
+    for value in frame.f_locals.values():
+        if isinstance(value, io.IOBase) and not value.closed:
+            try:
+                if value.fileno() == fd:
+                    return value
+            except OSError:  # it has none
+                continue
+    return None
 
 
 def _closed(file: Any, fd: int, key: tuple[int, ...]) -> Callable[[], bool]:

@@ -174,7 +174,9 @@ class Sharing(Detector):
         for run, frame in frames_of(self.watch.recorder.running, runs):
             self._looked[run.task.name] += 1
             neighbour = by_run[id(run)]
-            standings.append((neighbour, Standing(run, self._reader, self._reader.user_frames(frame))))
+            frames, request = self._reader.user_frames(frame), neighbour.request
+            given = (run.id, list(request.args or ()), dict(request.kwargs or {}))
+            standings.append((neighbour, Standing(run, self._reader, frames, given)))
         self._compare_calls(standings)
         standings = [each for each in standings if each[1].known]
         for neighbour, standing in standings:

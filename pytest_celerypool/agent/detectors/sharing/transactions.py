@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.code.calls import names_of
+from pytest_celerypool.agent.detectors.code.calls import functions_of, is_object, names_of
 from pytest_celerypool.agent.detectors.code.places import Sources, method_of
 from pytest_celerypool.agent.detectors.code.standing import function_of
 from pytest_celerypool.agent.detectors.holders import uses, walk
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
 
 _KIND = "transaction-shared"
+
+#: What stands for the task itself, in its own methods.
+_SELF = "self"
 
 _STATEMENTS = {"execute", "executemany", "executescript", "commit", "rollback"}
 
@@ -91,8 +94,8 @@ class Transactions(Detector):
         """Yield the connections that a task has in common with others; ``None`` for one that is yet to be opened."""
         module, names = self._used_by(run)
         connection = sys.modules["sqlite3"].Connection
-        for name in names & module.keys():
-            for text, value in _held(name, module, names):
+        for name in (*sorted(names & module.keys()), _SELF):
+            for text, value in _held(name, run.task if name == _SELF else module[name], names):
                 known = not self._told.isdisjoint({(run.task.name, text), (run.task.name, id(value))})
                 if not known and (value is None or isinstance(value, connection)):
                     others = self._users(run, module, name)
@@ -113,8 +116,11 @@ class Transactions(Detector):
         return _LOOK_S if len(running) > 1 and time.monotonic() < self._until else None
 
     def _users(self, run: Run, module: dict[str, Any], name: str) -> list[Run]:
-        """Return the other tasks that run and use a global."""
-        return [other for other in self.watch.running() if other is not run and self._uses(other, module, name)]
+        """Return the other tasks that run and use a global, or are the same task if it is that which has something."""
+        others = [other for other in self.watch.running() if other is not run]
+        if name == _SELF:
+            return [other for other in others if other.task is run.task]
+        return [other for other in others if self._uses(other, module, name)]
 
     def _used_by(self, run: Run) -> tuple[dict[str, Any], frozenset[str]]:
         task = run.task
@@ -122,13 +128,11 @@ class Transactions(Detector):
         if known is None:
             function = function_of(task, self.watch.frames)
             module = {} if function is None else function.__globals__
-            functions = [] if function is None else _functions_of(function)
+            functions = [] if function is None else functions_of(function, task)
             used = frozenset[str]().union(*map(names_of, functions))
-            guarded = any(_is_lock(name, module) for name in used) or any(
-                hasattr(type(value), "acquire")
-                for name in used & module.keys()
-                for _, value in _held(name, module, used)
-            )
+            held = [value for name in used & module.keys() for _, value in _held(name, module[name], used)]
+            held += [value for _, value in _held(_SELF, task, used)]
+            guarded = any(map(_LOCK.search, used)) or any(hasattr(type(value), "acquire") for value in held)
             if guarded and function is not None:
                 guarded = not sends_without_lock(function, self._sources)
             known = self._names[task.name] = module, frozenset() if guarded else used
@@ -142,7 +146,7 @@ class Transactions(Detector):
         """Return the lines of a task's function, and of methods that it calls, that send or end something."""
         function = function_of(run.task, self.watch.frames)
         found: list[str] = []
-        for code in [each.__code__ for each in (_functions_of(function) if function is not None else ())]:
+        for code in [each.__code__ for each in (functions_of(function, run.task) if function is not None else ())]:
             nodes = ast.walk(self._sources.node(code) or ast.Pass())
             lines = {each.lineno for each in nodes if isinstance(each, ast.Attribute) and each.attr in _STATEMENTS}
             found += [self.watch.frames.place_of(code.co_filename, line, code.co_name) for line in sorted(lines)]
@@ -170,38 +174,18 @@ class Transactions(Detector):
         )
 
 
-def _functions_of(function: types.FunctionType) -> list[types.FunctionType]:
-    """Return a task's function, and those methods that it calls of objects of its module, by way of each other too."""
-    module, found, names, asked = function.__globals__, [function], names_of(function), set[str]()
-    owners = [module[name] for name in names & module.keys() if _is_users(module[name])]
-    while names - asked:
-        new, asked = names - asked, set(names)
-        methods = [method_of(owner, name) for owner in owners for name in sorted(new)]
-        for method in methods:
-            if isinstance(method, types.FunctionType) and method.__globals__ is module and method not in found:
-                found.append(method)
-                names |= names_of(method)
-    return found
-
-
-def _is_users(value: Any) -> bool:
-    """Whether something is an object with attributes, of a class written in Python."""
-    return isinstance(getattr(value, "__dict__", None), dict) and not isinstance(value, type | types.ModuleType)
-
-
-def _held(name: str, module: dict[str, Any], names: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """Yield a global, and those attributes of its own that a task uses if it is an object of the user's.
+def _held(name: str, value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """Yield what a name stands for, and those attributes of its own that a task uses if it is an object of the user's.
 
     An attribute that is computed when it is first asked for, and was not yet, is ``None`` here.
 
     :param names: the names and attributes that the task uses.
     """
-    value = module[name]
     yield name, value
-    for each in names if _is_users(value) else ():
+    for each in names if is_object(value) else ():
         if each in vars(value):
             yield f"{name}.{each}", vars(value)[each]
-        elif isinstance(vars(type(value)).get(each), functools.cached_property):
+        elif isinstance(method_of(value, each), functools.cached_property):
             yield f"{name}.{each}", None
 
 
