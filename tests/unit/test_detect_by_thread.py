@@ -5,9 +5,11 @@ import itertools
 import sys
 import threading
 import types
+from unittest import mock
 
 import pytest
 
+from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.leaks.by_thread import ByThread
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
@@ -116,6 +118,8 @@ def execute(tmp_path, monkeypatch):
             bind=lambda: None,
         )
         detector = ByThread(watch)
+        detector.begin()
+        ended = detector.ended if "ended" not in detector.resting else lambda *_: None
         end = threading.Event()  # a number is given again when its thread has ended
         if not at_once:
             end.set()
@@ -123,7 +127,7 @@ def execute(tmp_path, monkeypatch):
         def execution(number, done):
             module.task()
             task = types.SimpleNamespace(name="task", run=module.task)
-            detector.ended(Run(f"run{number}", task, ""), "SUCCESS", None)
+            ended(Run(f"run{number}", task, ""), "SUCCESS", None)
             done.set()
             end.wait(10)
 
@@ -165,3 +169,20 @@ def test_a_weak_mapping_lets_go_of_a_thread_that_is_gone(execute):
 
 def test_two_are_not_enough(execute):
     assert execute(KEPT["number"], executions=2) == []
+
+
+def test_a_project_that_never_asks_for_its_thread_costs_nothing(tmp_path):
+    (tmp_path / "users_own.py").write_text("def task(): pass\n")
+    module = types.ModuleType("users_own")
+    module.__file__ = str(tmp_path / "users_own.py")
+    detector = ByThread(types.SimpleNamespace(frames=Frames(str(tmp_path)), bind=lambda: None))
+    with mock.patch.dict(sys.modules, {"users_own": module}):
+        detector._files = {str(each.__file__) for each in user_modules(detector.watch.frames) if each is not module}
+        detector.begin()
+        assert "ended" in detector.resting
+        (tmp_path / "users_later.py").write_text("from threading import get_ident\n")
+        later = types.ModuleType("users_later")
+        later.__file__ = str(tmp_path / "users_later.py")
+        sys.modules["users_later"] = later
+        detector.imported()
+        assert "ended" not in detector.resting

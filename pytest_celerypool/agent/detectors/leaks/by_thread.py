@@ -7,6 +7,7 @@ modules are searched for a mapping, or a cached function, that still has those o
 from __future__ import annotations
 
 import gc
+import linecache
 import re
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.places import CACHED
-from pytest_celerypool.agent.detectors.holders import Reached, additions, mentions, uses, walk
+from pytest_celerypool.agent.detectors.holders import Reached, additions, user_modules, uses, walk
 from pytest_celerypool.agent.detectors.leaks.memory import is_bounded
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class ByThread(Detector):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self._asks: bool | None = None
+        #: The files that were looked through for what asks for a thread.
+        self._files: set[str] = set()
         self._executions: Counter[str] = Counter()
         #: The execution, and its greenlet, to which a number, a name or the identity of an object belongs.
         self._owners: dict[Any, tuple[Run, weakref.ref[Any]]] = {}
@@ -64,13 +66,20 @@ class ByThread(Detector):
         """Whether tasks are greenlets."""
         return watch.pool.green
 
+    def begin(self) -> None:
+        """Rest in a project that never asks which thread it is in."""
+        self.rest("ended")
+        self.imported()
+
+    def imported(self) -> None:
+        """Look through the user's files that are new."""
+        files = {str(module.__file__) for module in user_modules(self.watch.frames)} - self._files
+        self._files |= files
+        if any(_ASKS.search(line) for file in files for line in linecache.getlines(file)):
+            self.listen("ended")
+
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Note who ran, and search now and then."""
-        if self._asks is None:
-            self._asks = mentions(self.watch.frames, _ASKS)
-        if not self._asks:
-            self.rest("ended")
-            return
         greenlet = self.watch.recorder.key()
         owner = run, weakref.ref(greenlet)
         self._owners.update((key, owner) for key in _names_of_thread(greenlet))
