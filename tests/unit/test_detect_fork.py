@@ -6,6 +6,7 @@ import logging.handlers
 import os
 import queue
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from pytest_celerypool.agent.detectors.fork import rotations as fork_rotations
 from pytest_celerypool.agent.detectors.fork import threads as fork_threads
 from pytest_celerypool.agent.detectors.fork.bound import _REFUSALS
 from pytest_celerypool.agent.detectors.fork.buffers import pending
+from pytest_celerypool.agent.detectors.fork.databases import Databases
 from pytest_celerypool.agent.detectors.fork.random_streams import EqualRandom, PythonStream
 from pytest_celerypool.agent.detectors.holders import Reached
 from pytest_celerypool.agent.frames import Frames
@@ -175,6 +177,63 @@ def test_a_held_lock_is_told_from_a_free_one():
         assert not fork_locks.is_held(lock)
         with lock:
             assert fork_locks.is_held(lock)
+
+
+@pytest.fixture
+def inherits(tmp_path, monkeypatch):
+    """A user's module with a connection, seen at a fork, and what is told of its use by a task in a child."""
+
+    def inherit(connection):
+        module = types.ModuleType("users_ledger")
+        module.__file__ = __file__
+        module.ledger = connection
+        monkeypatch.setitem(sys.modules, "users_ledger", module)
+        told = []
+        watch = types.SimpleNamespace(
+            frames=Frames(os.path.dirname(__file__)),
+            current=lambda: "a run",
+            guarded=lambda _detector, callback: callback,
+            report=lambda kind, _run, message, evidence, *_, **__: told.append((kind, message, evidence)),
+        )
+        detector = Databases(watch)
+        detector._about_to_fork()
+        detector.forked()
+        return told
+
+    return inherit
+
+
+def ledger_at(path):
+    connection = sqlite3.connect(path)
+    connection.execute("create table entries (amount int)")
+    connection.commit()
+    return connection
+
+
+def test_a_statement_over_a_connection_of_sqlite_from_before_the_fork_is_told_of_once(tmp_path, inherits):
+    connection = ledger_at(tmp_path / "ledger.db")
+    told = inherits(connection)
+    connection.execute("insert into entries values (1)")
+    connection.execute("insert into entries values (2)")
+    connection.close()
+    ((kind, message, evidence),) = told
+    assert kind == "shared-connection"
+    assert "users_ledger.ledger" in message
+    assert 'connection.execute("insert into entries values (1)")' in evidence[0]
+
+
+def test_a_database_in_memory_is_each_childs_own(inherits):
+    connection = ledger_at(":memory:")
+    told = inherits(connection)
+    connection.execute("insert into entries values (1)")
+    connection.close()
+    assert told == []
+
+
+def test_a_connection_that_is_closed_before_the_fork_is_nothing(tmp_path, inherits):
+    connection = ledger_at(tmp_path / "ledger.db")
+    connection.close()
+    assert inherits(connection) == []
 
 
 def test_descriptors_are_listed_with_what_they_are():

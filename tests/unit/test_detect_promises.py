@@ -448,6 +448,47 @@ def test_what_a_method_would_have_set_on_its_object_is_missed_by_tasks_that_read
     assert ("Tariffs.table is None" in why) == bool(kind)
 
 
+class Registry:
+    """As a descriptor that a receiver fills: until then a task gets the descriptor itself."""
+
+
+def receiver_of(registry):
+    def fill(**_):
+        registry.refill()
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind"),
+    [
+        (TypeError("'Registry' object is not subscriptable"), IGNORED),
+        (AttributeError("'Registry' object has no attribute 'charge'"), IGNORED),
+        (TypeError("'Order' object is not subscriptable"), UNSENT),
+        (ValueError("no such 'Registry'"), UNSENT),
+        (None, UNSENT),
+    ],
+)
+def test_a_failure_that_names_what_a_receiver_fills_says_that_it_is_missed(exc, kind):
+    detector = object.__new__(InitSignals)
+    detector.watch = SimpleNamespace(frames=Frames(os.path.dirname(__file__)))
+    detector._reaches, detector._owners = reach.Reaches(is_user), {}
+    found, _ = detector._missed_init(
+        Run("id", SimpleNamespace(name="task", run=sets_a_flag), ""), receiver_of(Registry()), exc
+    )
+    assert found == kind
+
+
+@pytest.mark.parametrize(("loaded", "kind"), [(False, IGNORED), (True, "")])
+def test_nothing_where_a_method_would_have_set_something_says_that_it_is_missed(monkeypatch, loaded, kind):
+    monkeypatch.setattr(TARIFFS, "table", {"eu": 4} if loaded else None)
+    detector = object.__new__(InitSignals)
+    detector.watch = SimpleNamespace(frames=Frames(os.path.dirname(__file__)))
+    detector._reaches, detector._owners = reach.Reaches(is_user), {Tariffs.load: TARIFFS}
+    run = Run("id", SimpleNamespace(name="task", run=sets_a_flag), "")
+    assert detector._missed_init(run, Tariffs.load, TypeError("'NoneType' object"))[0] == kind
+
+
 # -- coroutines
 
 

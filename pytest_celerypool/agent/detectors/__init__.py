@@ -28,6 +28,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.hub.unpatched:Unpatched",
     "pytest_celerypool.agent.detectors.hub.alarms:Alarms",
     "pytest_celerypool.agent.detectors.fork.connections:Connections",
+    "pytest_celerypool.agent.detectors.fork.databases:Databases",
     "pytest_celerypool.agent.detectors.fork.programs:Programs",
     "pytest_celerypool.agent.detectors.fork.files:Files",
     "pytest_celerypool.agent.detectors.fork.buffers:Buffers",

@@ -48,6 +48,9 @@ _ORDINARY: tuple[Any, ...] = tuple(
     cls.__getattribute__ for cls in (object, type, dict, list, set, types.SimpleNamespace)
 )
 
+#: Methods of a text that make another of it alone.
+_OF_TEXTS = {"upper", "lower", "strip", "title", "capitalize", "casefold"}
+
 #: Functions of the library whose results differ from call to call.
 _NEVER_TWICE = {"time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "uuid1", "uuid4", "now", "utcnow"}
 
@@ -223,6 +226,9 @@ def _called(node: ast.Call, scope: Scope) -> Any:
         return FRESH if new is object.__new__ or function in (dict, list, set) else UNKNOWN
     if getattr(function, "__name__", "") in _NEVER_TWICE and not isinstance(function, types.FunctionType):
         return FRESH
+    if isinstance(node.func, ast.Attribute) and node.func.attr in _OF_TEXTS and not node.args and not node.keywords:
+        text = resolve(node.func.value, scope)
+        return getattr(text, node.func.attr)() if type(text) is str else UNKNOWN
     if function is str and len(node.args) == 1:
         value = resolve(node.args[0], scope)
         return str(value) if isinstance(value, str | int) else UNKNOWN

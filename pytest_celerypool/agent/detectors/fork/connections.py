@@ -28,6 +28,9 @@ _WRITES = ("send", "sendall", "sendmsg", "write")
 _BYTES = slice(120, 136)
 
 
+SHARED = Kind("shared-connection", "fail", "a task uses a connection that was opened before the fork")
+
+
 class Inherited(NamedTuple):
     """A descriptor that a child has from before the fork.
 
@@ -89,9 +92,7 @@ class Connections(Detector):
     the system's counters.
     """
 
-    kinds: ClassVar[Sequence[Kind]] = (
-        Kind("shared-connection", "fail", "a task uses a connection that was opened before the fork"),
-    )
+    kinds: ClassVar[Sequence[Kind]] = (SHARED,)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)

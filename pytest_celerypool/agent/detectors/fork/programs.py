@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
-from pytest_celerypool.agent.detectors.fork.connections import Inherited, holders_of, is_same
+from pytest_celerypool.agent.detectors.fork.connections import SHARED, Inherited, holders_of, is_same
 from pytest_celerypool.agent.detectors.holders import Reached, made_at, walk
 from pytest_celerypool.trace import Kind
 
@@ -30,9 +30,7 @@ class Programs(Detector):
     Writing to one is no finding: a program that is only sent lines mixes up nothing.
     """
 
-    kinds: ClassVar[Sequence[Kind]] = (
-        Kind("shared-connection", "fail", "a task uses a connection that was opened before the fork"),
-    )
+    kinds: ClassVar[Sequence[Kind]] = (SHARED,)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)

@@ -11,11 +11,12 @@ import linecache
 import re
 import sys
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.places import CACHED
@@ -43,8 +44,24 @@ _SEARCHES = frozenset({4, 5, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024})
 #: Entries of one mapping that are looked at, those that were made last.
 _ENTRIES = 500
 
+#: Seconds after which nothing of a greenlet that has ended is kept by its library: the hub drops that a little later.
+_SETTLED_S, _SETTLED_AT_END_S = 0.3, 0.02
+
 #: Greenlets that are remembered.
 _MOST = 2000
+
+
+class Owner(NamedTuple):
+    """An execution, its greenlet, and when it ended in monotonic seconds."""
+
+    run: Run
+    greenlet: weakref.ref[Any]
+    ended: float
+
+    def is_gone(self, settled_s: float) -> bool:
+        """Whether the greenlet has ended, and at least so many seconds ago."""
+        greenlet = self.greenlet()
+        return (greenlet is None or greenlet.dead) and time.monotonic() - self.ended >= settled_s
 
 
 class ByThread(Detector):
@@ -58,8 +75,9 @@ class ByThread(Detector):
         self._files: set[str] = set()
         self._executions: Counter[str] = Counter()
         #: The execution, and its greenlet, to which a number, a name or the identity of an object belongs.
-        self._owners: dict[Any, tuple[Run, weakref.ref[Any]]] = {}
+        self._owners: dict[Any, Owner] = {}
         self._told: set[str] = set()
+        self._settled_s = _SETTLED_S
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -81,7 +99,7 @@ class ByThread(Detector):
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Note who ran, and search now and then."""
         greenlet = self.watch.recorder.key()
-        owner = run, weakref.ref(greenlet)
+        owner = Owner(run, weakref.ref(greenlet), time.monotonic())
         self._owners.update((key, owner) for key in _names_of_thread(greenlet))
         while len(self._owners) > _MOST:
             del self._owners[next(iter(self._owners))]
@@ -90,7 +108,8 @@ class ByThread(Detector):
             self._search(run)
 
     def stopping(self) -> None:
-        """Search for the last time."""
+        """Search for the last time: the hub has had its turn since the last task."""
+        self._settled_s = _SETTLED_AT_END_S
         if self._owners:
             self._search(None)
 
@@ -112,11 +131,13 @@ class ByThread(Detector):
         for key in islice(reversed(mapping), _ENTRIES) if mapping else ():
             for part in key if type(key) is tuple else (key,):
                 owner = self._owner_of(part)
-                if owner is not None and _is_gone(owner[1]):
-                    found.setdefault(owner[0].id, owner[0])
+                if owner is not None and owner.is_gone(
+                    settled_s=self._settled_s if isinstance(part, weakref.ref) else 0.0
+                ):
+                    found.setdefault(owner.run.id, owner.run)
         return list(found.values())
 
-    def _owner_of(self, key: Any) -> tuple[Run, weakref.ref[Any]] | None:
+    def _owner_of(self, key: Any) -> Owner | None:
         if type(key) in (int, str):
             return self._owners.get(key)
         thing = key() if isinstance(key, weakref.ref) else key
@@ -160,11 +181,6 @@ def _active_of_eventlet() -> Mapping[int, Any]:
     """Return the objects that ``eventlet.green.threading.current_thread`` has handed out to greenlets that live."""
     green = sys.modules.get("eventlet.green.threading")
     return getattr(vars(green).get("__threadlocal"), "active", {}) if green is not None else {}
-
-
-def _is_gone(greenlet: weakref.ref[Any]) -> bool:
-    thing = greenlet()
-    return thing is None or thing.dead
 
 
 def _mapping_of(value: Any) -> dict[Any, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import datetime
 import decimal
+import inspect
 import types
 import uuid
 from collections.abc import Iterable
@@ -132,12 +133,12 @@ class InitSignals(Detector):
         """Ask whether this task missed what a receiver is to do."""
         for name, function in self._receivers:
             missed = self._missed_shutdown if name == _SHUTDOWN else self._missed_init
-            kind, why = missed(run, function, state)
+            kind, why = missed(run, function, exc)
             if kind and (kind, function) not in self._told:
                 self._told.add((kind, function))
                 self._report(run, name, function, kind, why)
 
-    def _missed_init(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
+    def _missed_init(self, run: Run, function: Any, exc: BaseException | None) -> tuple[str, str]:
         receiver, task = self._reaches.of(function), self._reaches.of(run.task.run)
         if function in task.functions:
             return "", ""  # the task calls it itself
@@ -159,10 +160,29 @@ class InitSignals(Detector):
             made_when_needed = any(each in task.sets or task.changes.get(each, set()) & FILLS for each in same)
             if same & task.reads and _unset(value) and not made_when_needed:
                 return IGNORED, f"{name.name} is {_told(value)}, and {run.task.name} reads it"
+        blamed = self._fails_by(function, exc)
+        if blamed is not None:
+            return IGNORED, f"{run.task.name} fails with {blamed}"
         assigns = any(what.endswith("=") for changes in receiver.changes.values() for what in changes)
         if names or assigns or receiver.calls <= _AFTER_FORK:
             return "", ""
         return UNSENT, f"{', '.join(sorted(receiver.calls - _AFTER_FORK)[:3])}() is not called"
+
+    def _fails_by(self, function: Any, exc: BaseException | None) -> str | None:
+        """Return what a task failed with, if that says that what a receiver works on is not made yet.
+
+        It names the class of an object that belongs to the receiver, or nothing where the receiver's object has none.
+        """
+        if not isinstance(exc, TypeError | AttributeError):
+            return None
+        owner = self._owners.get(function)
+        held = [owner, *inspect.getclosurevars(function).nonlocals.values()]
+        classes = {type(each) for each in held} - {type, types.FunctionType}
+        names = {cls.__name__ for cls in classes if cls.__module__ != "builtins"}
+        if owner is not None and any(_attribute(owner, each) is None for each in _set_on_itself(function)):
+            names.add("NoneType")
+        text = str(exc)
+        return f"{type(exc).__name__}: {text}" if any(f"'{name}'" in text for name in names) else None
 
     def _mentioned(self, task: Any) -> set[str]:
         """Return the names and attributes that a task, or what the user has written of its class, mentions."""
@@ -185,7 +205,7 @@ class InitSignals(Detector):
         value = receiver.value(name)
         return isinstance(value, _CONTAINERS) and bool(what & FILLS)
 
-    def _missed_shutdown(self, run: Run, function: Any, state: str | None) -> tuple[str, str]:
+    def _missed_shutdown(self, run: Run, function: Any, exc: BaseException | None) -> tuple[str, str]:
         receiver = self._reaches.of(function)
         sure, why = lost_at_exit(receiver, self._reaches.of(run.task.run), run.task.name)
         if why:

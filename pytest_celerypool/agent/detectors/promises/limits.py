@@ -76,7 +76,7 @@ class Limits(Detector):
     kinds = (
         Kind(HARD, "fail", "a hard time limit passed and the task ran on", 0.25, "s"),
         Kind(SOFT, "fail", "a soft time limit passed and nothing was raised", 0.25, "s"),
-        Kind(SWALLOWED, "fail", "SoftTimeLimitExceeded was raised, and the task swallowed it", 0.5, "s"),
+        Kind(SWALLOWED, "fail", "SoftTimeLimitExceeded was raised, and the task swallowed it", 0.25, "s"),
     )
 
     def __init__(self, watch: Watch) -> None:

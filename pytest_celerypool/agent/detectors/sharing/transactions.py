@@ -24,6 +24,7 @@ from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import functions_of, is_object, names_of
 from pytest_celerypool.agent.detectors.code.places import Sources, method_of
 from pytest_celerypool.agent.detectors.code.standing import function_of
+from pytest_celerypool.agent.detectors.code.steps import root_of
 from pytest_celerypool.agent.detectors.holders import uses, walk
 from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
 from pytest_celerypool.agent.detectors.state.changes import name_of
@@ -38,6 +39,9 @@ _KIND = "transaction-shared"
 _SELF = "self"
 
 _STATEMENTS = {"execute", "executemany", "executescript", "commit", "rollback"}
+
+#: Items of a list or tuple that are looked at.
+_MOST_ITEMS = 10
 
 _LOCK = re.compile(r"lock|mutex|acquire|semaphore", re.IGNORECASE)
 
@@ -182,6 +186,8 @@ def _held(name: str, value: Any, names: frozenset[str]) -> Iterator[tuple[str, A
     :param names: the names and attributes that the task uses.
     """
     yield name, value
+    if isinstance(value, list | tuple) and len(value) <= _MOST_ITEMS:
+        yield from ((f"{name}[{index}]", each) for index, each in enumerate(value) if each is not None)
     for each in names if is_object(value) else ():
         if each in vars(value):
             yield f"{name}.{each}", vars(value)[each]
@@ -209,6 +215,9 @@ def sends_without_lock(function: types.FunctionType, sources: Sources) -> bool:
         for target in each.targets
         if isinstance(target, ast.Name)
     }
+    for each in ast.walk(node):
+        if isinstance(each, ast.withitem) and isinstance(each.optional_vars, ast.Name):
+            assigned[each.optional_vars.id] = each.context_expr
     return any(_is_connection(owner, module, assigned, sources) for owner in _asked_without_lock(node, module))
 
 
@@ -241,7 +250,7 @@ def _is_connection(
     function = module.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
     definition = sources.node(function.__code__) if isinstance(function, types.FunctionType) else None
     return definition is not None and any(
-        isinstance(each, ast.Return) and isinstance(each.value, ast.Name) and each.value.id in module
+        isinstance(each, ast.Return) and each.value is not None and root_of(each.value) in module
         for each in ast.walk(definition)
     )
 
