@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.holders import user_modules
+from pytest_celerypool.agent.detectors.promises.exit_keepers import Keeper, copies_of, filled_since, keeper_of
 from pytest_celerypool.agent.detectors.promises.init_signals import lost_at_exit
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.reach import Reaches
@@ -37,6 +38,9 @@ class ExitHandlers(Detector):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._registered: list[Any] = []
+        #: Calls that work on what objects keep, and what they kept at the fork.
+        self._keepers: list[Keeper] = []
+        self._before: dict[int, Any] = {}
         self._reaches = Reaches(self.watch.frames.is_user)
         self._told: set[Any] = set()
         #: Handlers of logging that keep records until they are closed.
@@ -51,9 +55,11 @@ class ExitHandlers(Detector):
     def install(self) -> None:
         """Hear of every function that is registered."""
         import atexit
+        import weakref
 
         self.after(atexit, "register", self._on_register)
         self.after(atexit, "unregister", self._on_unregister)
+        self.after(weakref.finalize, "__init__", self._on_finalize)
 
     def forked(self) -> None:
         """Leave out what a receiver of a signal that is sent in children makes up for."""
@@ -66,9 +72,15 @@ class ExitHandlers(Detector):
         self._registered = [
             each for each in self._registered if each not in done and done.isdisjoint(self._reaches.of(each).functions)
         ]
+        self._keepers = [
+            each
+            for each in self._keepers
+            if each.function not in done and done.isdisjoint(self._reaches.of(each.function).functions)
+        ]
+        self._before = copies_of(self._keepers)
         # Who hears of the end of a child may write there what is left.
         self._buffering = [] if done else _buffering()
-        if self._registered or self._buffering:
+        if self._registered or self._buffering or self._keepers:
             self.listen("ended")
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
@@ -83,27 +95,45 @@ class ExitHandlers(Detector):
             if sure and function not in self._told:
                 self._told.add(function)
                 self._report_lost(run, function, why)
+        for keeper in self._keepers:
+            kept = filled_since(keeper, self._before)
+            if kept is not None and keeper.function not in self._told:
+                self._told.add(keeper.function)
+                self._report_lost(run, keeper.function, kept, keeper.how)
 
-    def _on_register(self, _: Any, function: Any, *__: Any, **___: Any) -> None:
+    def _on_finalize(self, _: Any, __: Any, ___: Any, function: Any, *args: Any, **named: Any) -> None:
+        if self.watch.current() is None:
+            self._keep(function, (*args, *named.values()), "weakref.finalize")
+
+    def _keep(self, function: Any, args: tuple[Any, ...], how: str) -> None:
+        keeper = keeper_of(function, args, how, self.watch.frames.is_user)
+        if keeper is not None:
+            self._keepers.append(keeper)
+
+    def _on_register(self, _: Any, function: Any, *args: Any, **named: Any) -> None:
         frames = self.watch.frames
         run = self.watch.current()
         if run is not None:
             # Between this and who calls atexit.register() are Watch.guarded() and Detector.after().
             self._report_uncalled(run, function, sys._getframe(3))
-        elif isinstance(function, types.FunctionType) and frames.is_user(function.__code__.co_filename):
-            self._registered.append(function)
+        else:
+            if isinstance(function, types.FunctionType) and frames.is_user(function.__code__.co_filename):
+                self._registered.append(function)
+            self._keep(function, (*args, *named.values()), "atexit")
 
     def _on_unregister(self, _: Any, function: Any) -> None:
         self._registered = [each for each in self._registered if each is not function]
+        inner = getattr(function, "__func__", function)
+        self._keepers = [each for each in self._keepers if each.function is not inner]
 
-    def _report_lost(self, run: Run, function: types.FunctionType, why: str) -> None:
+    def _report_lost(self, run: Run, function: types.FunctionType, why: str, how: str = "atexit") -> None:
         code = function.__code__
         name = function.__qualname__
         where = self.watch.frames.place_of(code.co_filename, code.co_firstlineno, code.co_name)
         self.watch.report(
             _LOST,
             run,
-            f"{name} is registered with atexit, and a child of prefork leaves without calling it: what the tasks leave "
+            f"{name} is registered with {how}, and a child of prefork leaves without calling it: what the tasks leave "
             f"to it is lost when the child ends; {why}",
             [where, why, f"{run.task.name}[{run.id}] ran in a child, which never calls it"],
             f"connect {name} to worker_process_shutdown as well, or do it in the task",

@@ -294,7 +294,7 @@ def lost_at_exit(last: Reach, task: Reach, name: str) -> tuple[bool, str]:
         only_clears = last.changes.get(each, set()) == {"clear"} and each not in last.hands
         if isinstance(value, _CONTAINERS) and value and not only_clears:
             elements = list(value.values()) if isinstance(value, dict) else list(value)
-            if all(_plain(one) for one in elements):
+            if all(is_plain(one) for one in elements):
                 return True, f"{each.name} holds {len(value)} of what {name} put there"
     flushes = sorted(call for call in last.calls if "flush" in call)
     return False, f"{', '.join(flushes)}() is not called" if flushes else ""
@@ -335,11 +335,12 @@ def _told(value: Any) -> str:
     return "not set" if value is _MISSING else repr(value)
 
 
-def _plain(value: Any, depth: int = 0) -> bool:
+def is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether a value is plain data, or a container of that."""
     if isinstance(value, _PLAIN):
         return True
     if depth < 3 and isinstance(value, _CONTAINERS):
         return all(
-            _plain(each, depth + 1) for each in (value.values() if isinstance(value, dict) else list(value)[:20])
+            is_plain(each, depth + 1) for each in (value.values() if isinstance(value, dict) else list(value)[:20])
         )
     return False
