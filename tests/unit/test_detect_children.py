@@ -27,12 +27,34 @@ def call(now):
 """
 
 
+QUOTA = """
+last_call = {"at": 0}
+
+
+def call(limit):
+    if last_call["at"] >= limit:
+        return "refused"
+    last_call["at"] += 1
+    return "done"
+"""
+
+STATISTICS = """
+last_call = {"at": 0}
+
+
+def call(limit):
+    last_call["at"] += 1
+    if last_call["at"] >= limit:
+        print(last_call)
+"""
+
+
 class Child:
     """A child of prefork that runs a function of a module of the user's as a task."""
 
-    def __init__(self, folder, monkeypatch):
+    def __init__(self, folder, monkeypatch, source=LIMITER):
         path = folder / "users_own.py"
-        path.write_text(textwrap.dedent(LIMITER))
+        path.write_text(textwrap.dedent(source))
         self.module = types.ModuleType("users_own")
         self.module.__file__ = str(path)
         exec(compile(path.read_text(), str(path), "exec"), vars(self.module))
@@ -97,6 +119,19 @@ def test_children_in_step_show_it_too(child):
     child.end(child.start(2.0), 2.0)
     assert [kind for kind, _ in child.reported] == ["state-per-child"]
     assert "last_call['at'] was 1.0 in this child, but 7.0 in another" in child.reported[0][1]
+
+
+@pytest.mark.parametrize(("source", "kinds"), [(QUOTA, ["state-per-child"]), (STATISTICS, [])])
+def test_a_count_by_which_tasks_are_refused_is_each_childs_own(tmp_path, monkeypatch, source, kinds):
+    """Both may have come to the same number."""
+    child = Child(tmp_path, monkeypatch, source)
+    try:
+        child.end(child.start(3), 3)
+        child.other_writes("1", time.monotonic())
+        child.end(child.start(3), 3)
+    finally:
+        child.detector.remove()
+    assert [kind for kind, _ in child.reported] == kinds
 
 
 # -- caches of the process

@@ -169,18 +169,21 @@ class Judge:
         key = key_of(place.key)
         held = self._execution.before.get((id(place.owner), key))
         before = held[2] if held is not None else "nothing"
-        if write.path or write.how == "+=" or before in ("nothing", "None", "False", "True", "object"):
+        # Statistics are rightly each child's own; what a task is refused by, if there is enough of it, is not.
+        refuses = write.how == "+=" and step.tested and any(name == "rest" for _, name in write.path)
+        unknown = before in ("nothing", "None", "False", "True", "object")
+        if not refuses and (write.path or write.how == "+=" or unknown):
             return
         own = self._children.own(id(place.owner), key)
         # What ended while the last execution here went on cannot be in what that wrote: it had looked before.
-        if (own is None or own.began < change.ended) and before != change.after:
+        if refuses or ((own is None or own.began < change.ended) and before != change.after):
             self._children.tell(
                 "state-per-child",
                 self._run,
                 step,
                 change,
-                f"{name_of(step)} was {before} in this child, but {change.after} in another that has written it: under "
-                "prefork every child counts or limits for itself",
+                f"{name_of(step)} was {before} in this child, {'and' if before == change.after else 'but'} {change.after} "
+                "in another that has written it: under prefork every child counts or limits for itself",
                 "count where all children do: INCR in Redis, a sequence of the database, Celery's rate limits or a "
                 "limiter that keeps its state in Redis",
             )
