@@ -176,14 +176,15 @@ class Judge:
             return
         own = self._children.own(id(place.owner), key)
         # What ended while the last execution here went on cannot be in what that wrote: it had looked before.
+        differs = "and" if before == change.after else "but"
         if refuses or ((own is None or own.began < change.ended) and before != change.after):
             self._children.tell(
                 "state-per-child",
                 self._run,
                 step,
                 change,
-                f"{name_of(step)} was {before} in this child, {'and' if before == change.after else 'but'} {change.after} "
-                "in another that has written it: under prefork every child counts or limits for itself",
+                f"{name_of(step)} was {before} in this child, {differs} {change.after} in another that has written it: "
+                "under prefork every child counts or limits for itself",
                 "count where all children do: INCR in Redis, a sequence of the database, Celery's rate limits or a "
                 "limiter that keeps its state in Redis",
             )
