@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
@@ -37,6 +38,7 @@ from pytest_celerypool.agent.detectors.code.standing import (
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_same_call
 from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
 from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.receivers import connect, receivers_of
 from pytest_celerypool.agent.watch import Watch
 
 #: Looks at tasks of one name, and how many tasks are looked at at once.
@@ -93,7 +95,26 @@ class Sharing(Detector):
         self._wait_s = FIRST_WAIT_S
         self._reported: dict[tuple[str, str, str], set[str]] = {}
         self._suspects: list[tuple[Place, Step, Step, Neighbour, list[str]]] = []
+        self._deafen: Callable[[], None] = lambda: None
         self.rest("ended")
+
+    def begin(self) -> None:
+        """Hear of tasks once more, behind the project's own receivers of ``task_prerun``, if it has any."""
+        from celery.signals import task_prerun
+
+        if receivers_of(task_prerun, self.watch.frames):
+            told = self.watch.guarded(self, self._received)
+            self._deafen = connect((task_prerun, lambda **_: told()))
+
+    def _received(self) -> None:
+        """Note what the receivers have written for a task."""
+        neighbour = self._alive.get(id(self.watch.current()))
+        if neighbour is not None:
+            neighbour.begun = self._begun(self._begins[neighbour.run.task.name])
+
+    @staticmethod
+    def _begun(begins: list[Step]) -> dict[Identity, Any]:
+        return {step.place.identity: step.place.value() for step in begins}  # type: ignore[union-attr]
 
     # -- what runs for every task
 
@@ -107,8 +128,7 @@ class Sharing(Detector):
             self._begins[task.name] = self._reader.steps_of_prerun(task)
             self.listen("ended")
         alive = self._alive
-        begins = self._begins[task.name]
-        neighbour = Neighbour(run, {step.place.identity: step.place.value() for step in begins})  # type: ignore[union-attr]
+        neighbour = Neighbour(run, self._begun(self._begins[task.name]))
         if alive and self._looked[task.name] < MOST_LOOKS:
             for other in list(alive.values())[-MOST_AT_ONCE:]:
                 other.beside.append(neighbour)
@@ -134,6 +154,7 @@ class Sharing(Detector):
     def remove(self) -> None:
         """End; the thread ends when it finds nothing to look at."""
         self._alive = {}
+        self._deafen()
         super().remove()
 
     # -- what a task may write
