@@ -130,6 +130,14 @@ def test_what_celery_computes_on_its_own_for_a_task_is_told_of_from_twice_the_th
     assert judged(hold, held, held) == kinds
 
 
+@pytest.mark.parametrize(
+    ("line", "held", "kinds"), [(None, 0.19, []), (None, 0.21, ["hub-blocked"]), (LINE, 0.11, ["hub-blocked"])]
+)
+def test_so_is_what_it_waits_for_such_as_the_disk_with_the_source(hold, judged, line, held, kinds):
+    hold.samples.append(Sample(line, (OTHER,), False, (1, 1)))
+    assert judged(hold, held, 0.001) == kinds
+
+
 def test_what_celery_goes_on_to_compute_is_told_of_although_the_threshold_is_high(hold, judged):
     """It is judged once: who passes over it then is silent however long it takes."""
     hold.samples.append(Sample(None, (OTHER,), False, (1, 1)))

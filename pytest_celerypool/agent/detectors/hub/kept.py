@@ -20,8 +20,9 @@ BLOCKED, BUSY = "hub-blocked", "hub-busy"
 ENDLESS_S = 0.5
 
 #: What Celery does for a task when its code is over, such as describing the frames of what it raised, takes a few
-#: milliseconds of computing; on a machine that is slow and busy 100 were seen. Of a hold in which no line of the user's
-#: was seen, so many times the threshold is no finding; unless it goes on, since such a hold is judged but once.
+#: milliseconds of computing; on a machine that is slow and busy 100 were seen, and 140 of waiting for the disk with the
+#: source. Of a hold in which no line of the user's was seen, so many times the threshold is no finding; unless it goes
+#: on, since such a hold is judged but once.
 _CELERYS_OWN = 2.0
 
 #: Greenlets spawned by tasks that are watched at a time.
@@ -226,7 +227,7 @@ class HubKept(Detector):
             used *= 1 - hold.excused()
             if kind == BLOCKED and not lasts and hold.contended(held - used, time.thread_time()):
                 return
-            if kind == BUSY and not lasts and held < limit * _CELERYS_OWN and hold.is_of_no_line():
+            if not lasts and held < limit * _CELERYS_OWN and hold.is_of_no_line():
                 return
         if held > limit:
             self._report(kind, meter, hold, held, used, lasts)
