@@ -105,7 +105,7 @@ class Greenlet:
 def execute(tmp_path, monkeypatch):
     """Runs the task of a module so many times, each in a thread of its own as in a greenlet; returns what is told."""
 
-    def run(source, executions=4, at_once=True):
+    def run(source, executions=4, at_once=True, gone=True):
         name = f"users_threads_{next(NUMBERS)}"
         (tmp_path / f"{name}.py").write_text(HEAD + source)
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -141,7 +141,7 @@ def execute(tmp_path, monkeypatch):
             assert done.wait(10)
             if not at_once:
                 begun.pop().join(10)
-            greenlets[-1].dead = True
+            greenlets[-1].dead = gone
         end.set()
         while begun:
             begun.pop().join(10)
@@ -173,6 +173,10 @@ def test_a_weak_mapping_lets_go_of_a_thread_that_is_gone(execute):
 def test_a_weak_mapping_may_still_have_what_its_library_has_not_dropped_yet(execute, monkeypatch):
     monkeypatch.setattr(ByThread, "stopping", lambda _detector: None)
     assert execute(WEAK) == []
+
+
+def test_what_greenlets_have_that_still_run_is_in_use(execute):
+    assert execute(KEPT["number"], gone=False) == []
 
 
 def test_two_are_not_enough(execute):

@@ -49,6 +49,18 @@ def call(limit):
 """
 
 
+BEHIND_A_CHECK = """
+last_call = {"at": 0}
+
+
+def call(limit):
+    if limit > 5:
+        return "refused"
+    last_call["at"] += 1
+    return "done"
+"""
+
+
 class Child:
     """A child of prefork that runs a function of a module of the user's as a task."""
 
@@ -121,7 +133,7 @@ def test_children_in_step_show_it_too(child):
     assert "last_call['at'] was 1.0 in this child, but 7.0 in another" in child.reported[0][1]
 
 
-@pytest.mark.parametrize(("source", "kinds"), [(QUOTA, ["state-per-child"]), (STATISTICS, [])])
+@pytest.mark.parametrize(("source", "kinds"), [(QUOTA, ["state-per-child"]), (STATISTICS, []), (BEHIND_A_CHECK, [])])
 def test_a_count_by_which_tasks_are_refused_is_each_childs_own(tmp_path, monkeypatch, source, kinds):
     """Both may have come to the same number."""
     child = Child(tmp_path, monkeypatch, source)

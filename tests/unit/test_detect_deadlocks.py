@@ -161,6 +161,22 @@ def task():
     assert [held.lock for held in found.has] == [module.a]
 
 
+def test_who_is_in_a_filter_of_a_handler_does_not_wait_for_its_lock(stuck):
+    module, found = stuck(
+        LOGS
+        + """
+done = threading.Event()
+audit.addFilter(lambda record: done.wait(5))
+
+def task():
+    log.warning("anything")
+""",
+        taken=(),
+    )
+    module.done.set()
+    assert found is None
+
+
 def test_who_waits_in_a_handler_has_its_lock(stuck):
     module, found = stuck(
         LOGS

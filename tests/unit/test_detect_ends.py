@@ -205,9 +205,21 @@ def test_receivers_that_return_are_not_told_of(monkeypatch):
     monkeypatch.setattr(stop_receivers, "_PATIENCE_S", 0.3)
     monkeypatch.setattr(stop_receivers, "_POLL_S", 0.02)
     stopping.detector.stopping()
-    for _ in range(8):  # together they take longer than one may
-        stopping.send(signals.worker_shutdown, lambda **_: time.sleep(0.06))
-        time.sleep(0.05)
+
+    def flushes(**_):
+        time.sleep(0.08)
+
+    def closes(**_):
+        time.sleep(0.08)
+
+    receivers = [flushes, closes] * 4  # together they take longer than one may
+    for number, receiver in enumerate(receivers):
+        signals.worker_shutdown.connect(receiver, weak=False, dispatch_uid=f"{number}")
+    try:
+        signals.worker_shutdown.send(sender=None)
+    finally:
+        for number, receiver in enumerate(receivers):
+            signals.worker_shutdown.disconnect(receiver, dispatch_uid=f"{number}")
     stopping.detector.remove()
     assert stopping.told == []
 

@@ -1,6 +1,5 @@
 """What the detectors of fork bugs tell apart, without a fork."""
 
-import _thread
 import asyncio
 import logging.handlers
 import os
@@ -121,15 +120,17 @@ def test_the_loop_that_a_thread_runs_is_found_by_where_the_thread_is():
 def test_a_thread_of_the_plugins_own_brings_a_task_nothing(monkeypatch, ours, alone):
     """It begins in whatever file of the plugin has a guard around what it runs."""
     detector = object.__new__(fork_threads.MissingThreads)
-    detector.watch = types.SimpleNamespace(frames=types.SimpleNamespace(is_ours=lambda _file: ours))
-    end = threading.Event()
-    number = _thread.start_new_thread(end.wait, (10,))
-    frames = {threading.main_thread().ident: sys._getframe(), number: sys._getframe()}
+    detector.watch = types.SimpleNamespace(frames=types.SimpleNamespace(is_ours=lambda file: file == "agent/watch.py"))
+
+    def frame_in(file):
+        return types.SimpleNamespace(f_code=types.SimpleNamespace(co_filename=file), f_back=None)
+
+    other = frame_in("agent/watch.py" if ours else "library.py")
+    frames = {threading.main_thread().ident: frame_in("celery/__main__.py"), -1: other}
     monkeypatch.setattr(fork_threads.sys, "_current_frames", lambda: frames)
     monkeypatch.setattr(fork_threads.threading, "enumerate", lambda: [threading.main_thread()])
     monkeypatch.setattr(fork_threads, "_system_threads", lambda _otherwise: 2)
     assert detector._alone() is alone
-    end.set()
 
 
 def test_a_wait_in_vain_costs_no_walk_through_all_objects_unless_a_future_was_pending(monkeypatch):

@@ -181,7 +181,7 @@ class Started:
             thread.join(5)
 
 
-def at_once(watch, monkeypatch, started):
+def at_once(watch, monkeypatch, started, *, of_library=False):
     """Whether greenlets are reported that as many tasks have left as ran at once; the worker ends."""
     detector = Threads(watch)
     monkeypatch.setattr(threads, "_frame_of", lambda thread: sys._current_frames()[thread.ident])
@@ -192,6 +192,8 @@ def at_once(watch, monkeypatch, started):
         detector.made("leaked-greenlet", sys._getframe(), "", thread.is_alive, lambda thread=thread: thread)
         detector.ended(task, "SUCCESS", None)
     reported_before = list(watch.reported)
+    if of_library:
+        monkeypatch.setattr(watch.frames, "user_frame", lambda _frame: None)
     detector.stopping()
     started.end()
     assert not reported_before
@@ -208,6 +210,11 @@ def test_greenlets_whose_work_a_global_leads_to_may_be_a_pool_that_fills(watch, 
     monkeypatch.setitem(sys.modules, "users_pool", module)
     module.stops = [threading.Event() for _ in range(4)]
     assert at_once(watch, monkeypatch, Started(module.stops)) == []
+
+
+def test_greenlets_that_run_a_librarys_code_may_be_taken_up_by_that(watch, monkeypatch):
+    started = Started([threading.Event() for _ in range(4)])
+    assert at_once(watch, monkeypatch, started, of_library=True) == []
 
 
 def test_greenlets_that_were_told_to_end_are_no_leak(watch, monkeypatch):

@@ -27,7 +27,7 @@ from pytest_celerypool.agent.detectors.sharing.child_status import ChildStatus
 from pytest_celerypool.agent.detectors.sharing.explained import SIGNS, ExplainedSharing, chain, lent_from
 from pytest_celerypool.agent.detectors.sharing.file_locks import FileLocks
 from pytest_celerypool.agent.detectors.sharing.names import OfChildren
-from pytest_celerypool.agent.detectors.sharing.overlaps import notes_only
+from pytest_celerypool.agent.detectors.sharing.overlaps import Neighbour, Sharing, notes_only
 from pytest_celerypool.agent.detectors.sharing.reentrant_locks import ReentrantLocks
 from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
@@ -134,6 +134,37 @@ def test_what_a_dictionary_makes_where_it_misses_it_is_built(module, standing):
             return models[name]
     """)
     assert names(standing(users, users.call, "en").builds) == {"en"}
+
+
+def test_what_a_dictionary_makes_where_it_misses_it_is_read_all_the_same(module, reader):
+    """It is no mark that something is done: whoever asks wants the value."""
+    users = module("""
+        class Models(dict):
+            def __missing__(self, name):
+                self[name] = model = object()
+                return model
+
+        models = Models()
+
+        def call():
+            return models["en"]
+    """)
+    flow = reader.flow_of(users.call, scope_of(users.call, {}))
+    reads = [step for step in flow.steps if step.kind == "read" and step.place.key == "en"]
+    assert [step.how for step in reads] == ["in", ""]
+
+
+def test_what_the_receivers_of_a_task_have_written_is_noted_behind_them():
+    place = Place({"tenant": None}, "tenant")
+    run = Run("id", types.SimpleNamespace(name="task", request_stack=types.SimpleNamespace(top=None)), "")
+    detector = object.__new__(Sharing)
+    detector.watch = types.SimpleNamespace(current=lambda: run)
+    detector._begins = {"task": [types.SimpleNamespace(place=place)]}
+    neighbour = Neighbour(run, detector._begun(detector._begins["task"]))
+    detector._alive = {id(run): neighbour}
+    place.owner["tenant"] = "acme"
+    detector._received()
+    assert list(neighbour.begun.values()) == ["acme"]
 
 
 @pytest.mark.parametrize("what", ["settings.rate", "rates['eur']"])

@@ -271,6 +271,20 @@ def test_whose_turn_is_over_is_not_hurt_even_if_his_value_was_there_before(watch
     assert watch.found == []
 
 
+def test_who_sets_what_another_has_set_for_it_by_chance_means_it(watch, ledger):
+    first, run = watch.begin(watch.run("first"), ledger), watch.begin(watch.run("run"), ledger)
+    sets(ledger, first, 1, 1)
+    sets(ledger, run, 1, 3)
+    sets(ledger, first, 3, 3)
+    sets(ledger, run, 3, 4)
+    watch.end(run, ledger)
+    other = watch.begin(watch.run("other"), ledger)
+    sets(ledger, other, 4, 5)
+    goes_on(first)
+    watch.end(first, ledger)
+    assert ("state-changed", "other", ["first"]) in [(kind, who, hurt) for kind, who, _, _, hurt in watch.found]
+
+
 def test_whose_value_was_there_before_and_is_meant_to_stay_is_hurt(watch, ledger):
     first, run = watch.begin(watch.run("first"), ledger), watch.begin(watch.run("run"), ledger)
     sets(ledger, first, 1, 1)

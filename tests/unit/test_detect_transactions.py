@@ -87,6 +87,10 @@ def by_a_method():
 
 def by_a_guarded_method():
     shelf.add_in_turn()
+
+
+def by_itself(self):
+    self.db.execute("insert")
 """
 
 
@@ -249,3 +253,28 @@ def test_the_connection_may_be_an_attribute_that_methods_use(tmp_path, module, g
     told.start(name)
     told.ends()
     assert told.kinds == kinds
+
+
+class Store:
+    """A task of a base class that keeps a connection, each task of it one."""
+
+    name = "place"
+
+    def __init__(self, module):
+        self.db = module.sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        self.run = module.by_itself
+
+
+@pytest.mark.parametrize(("same", "kinds"), [(True, ["transaction-shared"]), (False, [])])
+def test_a_connection_of_a_task_is_its_own_executions(tmp_path, module, same, kinds):
+    told = Told(tmp_path, module, green=True)
+    first, second = Store(module), Store(module)
+    for task in (first, first if same else second):
+        told.runs.append(Run(task.name, task, ""))
+        told.detector.started(told.runs[-1])
+        if not task.db.in_transaction:
+            task.db.execute("begin")
+    told.ends()
+    assert told.kinds == kinds
+    for task in (first, second):
+        task.db.close()
