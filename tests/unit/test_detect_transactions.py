@@ -269,6 +269,7 @@ class Store:
 def test_a_connection_of_a_task_is_its_own_executions(tmp_path, module, same, kinds):
     told = Told(tmp_path, module, green=True)
     first, second = Store(module), Store(module)
+    second.db.execute("begin")
     for task in (first, first if same else second):
         told.runs.append(Run(task.name, task, ""))
         told.detector.started(told.runs[-1])

@@ -181,13 +181,14 @@ class Transactions(Detector):
 def _held(name: str, value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
     """Yield what a name stands for, and those attributes of its own that a task uses if it is an object of the user's.
 
-    An attribute that is computed when it is first asked for, and was not yet, is ``None`` here.
+    An attribute that is computed when it is first asked for, and was not yet, is ``None`` here; so is what an empty list
+    may hold one day.
 
     :param names: the names and attributes that the task uses.
     """
     yield name, value
     if isinstance(value, list | tuple) and len(value) <= _MOST_ITEMS:
-        yield from ((f"{name}[{index}]", each) for index, each in enumerate(value) if each is not None)
+        yield from ((f"{name}[{index}]", each) for index, each in enumerate(value or (None,)))
     for each in names if is_object(value) else ():
         if each in vars(value):
             yield f"{name}.{each}", vars(value)[each]
