@@ -181,8 +181,8 @@ class Transactions(Detector):
 def _held(name: str, value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
     """Yield what a name stands for, and those attributes of its own that a task uses if it is an object of the user's.
 
-    An attribute that is computed when it is first asked for, and was not yet, is ``None`` here; so is what an empty list
-    may hold one day.
+    An attribute that is computed when it is first asked for, and was not yet, is ``None`` here, as is what an empty
+    list may hold one day.
 
     :param names: the names and attributes that the task uses.
     """
