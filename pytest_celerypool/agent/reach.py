@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pytest_celerypool.agent.syntax import tree_of
+from pytest_celerypool.agent.syntax import definition_of
 
 #: How many functions are followed from one, and how deep.
 _MOST, _DEEPEST = 60, 5
@@ -91,7 +91,9 @@ def _follow(function: Any, is_user: Callable[[str], bool], found: Reach, depth: 
         return True
     if depth > _DEEPEST or len(found.functions) >= _MOST or not is_user(function.__code__.co_filename):
         return False
-    tree = _source(function)
+    tree = definition_of(function.__code__)
+    if not isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef):  # a lambda is not followed
+        tree = None
     if tree is not None:
         found.functions.add(function)
         found.globals[id(function.__globals__)] = function.__globals__
@@ -102,17 +104,6 @@ def _follow(function: Any, is_user: Callable[[str], bool], found: Reach, depth: 
             if not _follow(called, is_user, found, depth + 1):
                 found.calls.add(name)
     return tree is not None
-
-
-def _source(function: types.FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    code = function.__code__
-    tree = tree_of(code.co_filename)
-    for node in () if tree is None else ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first == code.co_firstlineno:
-                return node
-    return None
 
 
 class _Reader(ast.NodeVisitor):

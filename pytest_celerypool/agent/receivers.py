@@ -85,9 +85,10 @@ def receivers_of(signal: Any, frames: Frames, sender: Any = None) -> list[types.
     return found
 
 
-def owners_of(signal: Any) -> dict[Any, Any]:
-    """Return the objects whose methods a signal would call, each under the function of the method."""
-    return {each.__func__: each.__self__ for each in _connected(signal) if isinstance(each, types.MethodType)}
+def owners_of(signal: Any, function: types.FunctionType) -> list[Any]:
+    """Return the objects of which a signal would call a method, by its function."""
+    methods = [each for each in _connected(signal) if isinstance(each, types.MethodType)]
+    return [each.__self__ for each in methods if each.__func__ is function]
 
 
 def _connected(signal: Any) -> list[Any]:

@@ -26,9 +26,10 @@ def function_at(tree: ast.AST, line: int) -> ast.FunctionDef | ast.AsyncFunction
     return max(inside, key=lambda node: node.lineno, default=None)
 
 
-def definition_of(tree: ast.AST, code: CodeType) -> ast.AST | None:
-    """Return what a function is defined by: a ``def`` or a ``lambda``; ``None`` if its file is another one by now."""
-    for node in ast.walk(tree):
+def definition_of(code: CodeType) -> ast.AST | None:
+    """Return what a function is defined by: a ``def`` or a ``lambda``; ``None`` if its source is not to be had."""
+    tree = tree_of(code.co_filename)
+    for node in () if tree is None else ast.walk(tree):
         if (
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             and node.name == code.co_name

@@ -69,6 +69,19 @@ def test_what_is_no_plain_data_is_let_go_by_the_end_of_the_process():
     assert is_lost(keeps(spool.close), lambda: spool.clients.append(object())) is None
 
 
+class Watched(list):
+    """A container of the user's: nothing of its code is run."""
+
+    def copy(self):
+        raise AssertionError("called")
+
+
+def test_a_container_of_the_users_own_class_is_left_alone():
+    spool = Spool()
+    spool.entries = Watched(["entry"])
+    assert "entries" not in str(keeps(spool.flush))
+
+
 @pytest.mark.parametrize("called", [Spool().forget, len, json.dumps, functools.partial(write, "path")])
 def test_calls_that_only_empty_what_is_kept_and_those_of_libraries_keep_nothing(called):
     assert keeps(called) is None

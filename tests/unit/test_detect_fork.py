@@ -231,6 +231,25 @@ def test_a_database_in_memory_is_each_childs_own(inherits):
     assert told == []
 
 
+def test_whom_a_connection_tells_of_its_statements_is_told_on(tmp_path, inherits):
+    connection, heard = ledger_at(tmp_path / "ledger.db"), []
+    connection.set_trace_callback(heard.append)
+    told = inherits(connection)
+    connection.execute("insert into entries values (1)")
+    connection.close()
+    assert "insert into entries values (1)" in heard
+    assert told == []
+
+
+def test_a_connection_with_a_row_factory_is_seen_all_the_same(tmp_path, inherits):
+    connection = ledger_at(tmp_path / "ledger.db")
+    connection.row_factory = lambda _cursor, row: list(row)
+    told = inherits(connection)
+    connection.execute("select * from entries")
+    connection.close()
+    assert [kind for kind, *_ in told] == ["shared-connection"]
+
+
 def test_a_connection_that_is_closed_before_the_fork_is_nothing(tmp_path, inherits):
     connection = ledger_at(tmp_path / "ledger.db")
     connection.close()

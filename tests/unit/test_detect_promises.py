@@ -5,8 +5,10 @@ import functools
 import os
 import resource
 import signal
+import sys
 import threading
 import time
+import types
 from types import SimpleNamespace
 
 import pytest
@@ -408,6 +410,10 @@ class Tariffs:
         self.table = {"eu": 4}
 
 
+Tariffs.loaded = Tariffs()
+Tariffs.loaded.load()
+
+
 class Pricing:
     """As a task whose class has a property."""
 
@@ -441,7 +447,7 @@ def test_what_a_method_would_have_set_on_its_object_is_missed_by_tasks_that_read
     detector = object.__new__(InitSignals)
     detector.watch = SimpleNamespace(frames=Frames(os.path.dirname(__file__)))
     detector._reaches = reach.Reaches(is_user)
-    detector._owners = {Tariffs.load: TARIFFS}
+    detector._owners, detector._mentions = {Tariffs.load: [Tariffs.loaded, TARIFFS]}, {}
     task.name = "task"
     found, why = detector._missed_init(Run("id", task, ""), Tariffs.load, "FAILURE")
     assert found == kind
@@ -472,20 +478,32 @@ def receiver_of(registry):
 def test_a_failure_that_names_what_a_receiver_fills_says_that_it_is_missed(exc, kind):
     detector = object.__new__(InitSignals)
     detector.watch = SimpleNamespace(frames=Frames(os.path.dirname(__file__)))
-    detector._reaches, detector._owners = reach.Reaches(is_user), {}
+    detector._reaches, detector._owners, detector._mentions = reach.Reaches(is_user), {}, {}
     found, _ = detector._missed_init(
         Run("id", SimpleNamespace(name="task", run=sets_a_flag), ""), receiver_of(Registry()), exc
     )
     assert found == kind
 
 
-@pytest.mark.parametrize(("loaded", "kind"), [(False, IGNORED), (True, "")])
-def test_nothing_where_a_method_would_have_set_something_says_that_it_is_missed(monkeypatch, loaded, kind):
+def asks_by_name(_number=None, _frame=None):
+    """As a task that knows only the name under which the tariffs are kept."""
+    return len(str(TARIFFS))
+
+
+@pytest.mark.parametrize(
+    ("task", "loaded", "kind"),
+    [(asks_by_name, False, IGNORED), (asks_by_name, True, ""), (sets_a_flag, False, "")],
+)
+def test_nothing_where_a_method_would_have_set_something_says_that_it_is_missed(monkeypatch, task, loaded, kind):
+    """If the task uses what is empty: it may have failed for another reason."""
     monkeypatch.setattr(TARIFFS, "table", {"eu": 4} if loaded else None)
+    module = types.ModuleType("users_tariffs")
+    module.__file__, module.TARIFFS = __file__, TARIFFS
+    monkeypatch.setitem(sys.modules, "users_tariffs", module)
     detector = object.__new__(InitSignals)
     detector.watch = SimpleNamespace(frames=Frames(os.path.dirname(__file__)))
-    detector._reaches, detector._owners = reach.Reaches(is_user), {Tariffs.load: TARIFFS}
-    run = Run("id", SimpleNamespace(name="task", run=sets_a_flag), "")
+    detector._reaches, detector._owners, detector._mentions = reach.Reaches(is_user), {Tariffs.load: [TARIFFS]}, {}
+    run = Run("id", SimpleNamespace(name="task", run=task), "")
     assert detector._missed_init(run, Tariffs.load, TypeError("'NoneType' object"))[0] == kind
 
 

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from pytest_celerypool.agent.detectors.leaks import processes, threads
+from pytest_celerypool.agent.detectors.leaks import processes
 from pytest_celerypool.agent.detectors.leaks.files import Files
 from pytest_celerypool.agent.detectors.leaks.processes import Processes
 from pytest_celerypool.agent.detectors.leaks.remains import Left, Made, Remains
@@ -184,7 +184,6 @@ class Started:
 def at_once(watch, monkeypatch, started, *, of_library=False):
     """Whether greenlets are reported that as many tasks have left as ran at once; the worker ends."""
     detector = Threads(watch)
-    monkeypatch.setattr(threads, "_frame_of", lambda thread: sys._current_frames()[thread.ident])
     tasks = [run(number) for number in range(len(started.threads))]
     watch.greenlet = Greenlet()
     for task, thread in zip(tasks, started.threads, strict=True):
@@ -210,6 +209,26 @@ def test_greenlets_whose_work_a_global_leads_to_may_be_a_pool_that_fills(watch, 
     monkeypatch.setitem(sys.modules, "users_pool", module)
     module.stops = [threading.Event() for _ in range(4)]
     assert at_once(watch, monkeypatch, Started(module.stops)) == []
+
+
+def test_of_two_lines_one_does_not_answer_for_the_other(watch, monkeypatch):
+    """What one leaves is forsaken, what the other leaves a pool of the project's holds."""
+    detector, stops = Threads(watch), [threading.Event() for _ in range(4)]
+    module = types.ModuleType("users_pool")
+    module.__file__, module.stops = __file__, stops[2:]
+    monkeypatch.setitem(sys.modules, "users_pool", module)
+    monkeypatch.setattr(watch, "limit", lambda _kind: 1)
+    started = Started(stops)
+    detector._peak["leaked-greenlet", "task"], detector.ending = 7, False
+
+    def left(place, threads):
+        made = [Made("leaked-greenlet", place, 0, [], "", bool, lambda each=each: each) for each in threads]
+        return [Left(each, str(number), 1, bool, 0.0) for number, each in enumerate(made)]
+
+    one = detector.needed("leaked-greenlet", "task", left("tasks.py:1", started.threads[:2]))
+    other = detector.needed("leaked-greenlet", "task", left("tasks.py:2", started.threads[2:]))
+    started.end()
+    assert (one, other) == (1, 7)
 
 
 def test_greenlets_that_run_a_librarys_code_may_be_taken_up_by_that(watch, monkeypatch):

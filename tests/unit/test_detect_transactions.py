@@ -255,6 +255,21 @@ def test_the_connection_may_be_an_attribute_that_methods_use(tmp_path, module, g
     assert told.kinds == kinds
 
 
+class Proxy:
+    """As those of frameworks are, which raise where there is nothing to stand for."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("working outside of a context")
+
+
+def test_a_proxy_is_not_asked_what_it_stands_for(tmp_path, module):
+    module.lock = Proxy()
+    told = Told(tmp_path, module, green=True)
+    told.start("guarded")
+    told.start("guarded")
+    assert told.kinds == []
+
+
 class Store:
     """A task of a base class that keeps a connection, each task of it one."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from pytest_celerypool.agent.detectors.code.flow import Flow, scope_of
 from pytest_celerypool.agent.detectors.code.places import method_of
 from pytest_celerypool.agent.detectors.code.standing import Reader, function_of
+from pytest_celerypool.agent.detectors.holders import attributes_of
 
 
 def names_of(function: types.FunctionType, depth: int = 3) -> set[str]:
@@ -23,7 +24,7 @@ def names_of(function: types.FunctionType, depth: int = 3) -> set[str]:
                 continue
             found.add(name)
             value = module.get(name)
-            if left and isinstance(value, types.FunctionType) and value.__globals__ is module:
+            if left and type(value) is types.FunctionType and value.__globals__ is module:
                 todo.append((value.__code__, left - 1))
     return found
 
@@ -54,8 +55,8 @@ def function_behind(method: Any) -> Any:
 
 
 def is_object(value: Any) -> bool:
-    """Whether something is an object with attributes, of a class written in Python."""
-    return isinstance(getattr(value, "__dict__", None), dict) and not isinstance(value, type | types.ModuleType)
+    """Whether something is an object with attributes of its own; a proxy is not asked what it stands for."""
+    return bool(attributes_of(value)) and not issubclass(type(value), type | types.ModuleType)
 
 
 def flow_of_task(

@@ -11,7 +11,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from pytest_celerypool.agent.detectors.holders import attributes_of
-from pytest_celerypool.agent.syntax import definition_of, tree_of
+from pytest_celerypool.agent.syntax import definition_of
 
 #: Library functions that wait for what may never come: end of the file's path, function, what it waits for.
 _IDLE = (
@@ -85,10 +85,7 @@ def _in_loop(frame: FrameType) -> str | None:
     code: CodeType = frame.f_code
     if any(library in code.co_filename.replace("\\", "/") for library in _WAITING):
         return None
-    tree = tree_of(code.co_filename)
-    if tree is None:
-        return None
-    function = definition_of(tree, code)
+    function = definition_of(code)
     if function is None:
         return None
     line = frame.f_lineno
@@ -171,7 +168,7 @@ class _Flags:
         if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute) and test.func.attr in _FLAGS:
             return _is_set(self._value(test.func.value))
         value = self._value(test) if isinstance(test, ast.Name | ast.Attribute) else None
-        return value if isinstance(value, bool) else None
+        return value if value is True or value is False else None
 
     def _is_left_alone(self, test: ast.expr) -> bool:
         return ast.unparse(test) not in self._stored

@@ -6,9 +6,13 @@ away: https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_file_a
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import stat
 import sys
 from collections.abc import Sequence
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent import family
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 #: What a file of SQLite begins with: https://www.sqlite.org/fileformat.html#magic_header_string.
 _MAGIC = b"SQLite format 3\0"
+
+_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, functools.partial)
 
 
 class Databases(Detector):
@@ -45,12 +51,14 @@ class Databases(Detector):
         self.before(popen_fork.Popen, "_launch", self._about_to_fork)
 
     def _about_to_fork(self, *_: Any) -> None:
-        sqlite3 = sys.modules.get("sqlite3")
-        if sqlite3 is None:
+        sqlite3, self._inherited = sys.modules.get("sqlite3"), []
+        files = 0 if sqlite3 is None else sum(_is_database(fd, status) for fd, status in descriptors())
+        if sqlite3 is None or not files:
             return
         found = list(walk(self.watch.frames, lambda value: issubclass(type(value), sqlite3.Connection)))
         # A database in memory has no file, and each process one of its own.
-        self._inherited = found if len(found) <= sum(_is_database(fd) for fd, _ in descriptors()) else []
+        if len(found) <= files:
+            self._inherited = [each for each in found if not _tells_somebody(each.value)]
 
     def forked(self) -> None:
         """Hear of what is sent over them: SQLite tells of each statement that begins."""
@@ -91,9 +99,16 @@ class Databases(Detector):
         return tell
 
 
-def _is_database(fd: int) -> bool:
+def _is_database(fd: int, status: os.stat_result) -> bool:
     """Whether a file is one of SQLite's; its position stays where it is."""
     try:
-        return os.pread(fd, len(_MAGIC), 0) == _MAGIC
-    except OSError:  # a socket, a pipe, or not for reading
+        return stat.S_ISREG(status.st_mode) and os.pread(fd, len(_MAGIC), 0) == _MAGIC
+    except OSError:  # it is not for reading
         return False
+
+
+def _tells_somebody(connection: Any) -> bool:
+    """Whether a connection has a function to call, perhaps at each statement: which one, nobody can ask."""
+    made_with = (connection.row_factory, connection.text_factory)
+    held = [each for each in gc.get_referents(connection) if isinstance(each, _FUNCTIONS)]
+    return any(all(each is not one for one in made_with) for each in held)

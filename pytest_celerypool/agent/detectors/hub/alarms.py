@@ -17,7 +17,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.places import Scope, resolve_callable
 from pytest_celerypool.agent.detectors.code.standing import Starter, native_starter
-from pytest_celerypool.agent.syntax import definition_of, tree_of
+from pytest_celerypool.agent.syntax import definition_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -110,10 +110,10 @@ def _needs_its_task(handler: Any, depth: int = _DEEPEST) -> bool:
     """
     while isinstance(handler, functools.partial | types.MethodType):
         handler = handler.func if isinstance(handler, functools.partial) else handler.__func__
-    tree = tree_of(handler.__code__.co_filename) if isinstance(handler, types.FunctionType) else None
-    definition = None if tree is None else definition_of(tree, handler.__code__)
-    scope = Scope({}, getattr(handler, "__globals__", {}))
-    for each in () if definition is None else ast.walk(definition):
+    if not isinstance(handler, types.FunctionType):
+        return False
+    scope = Scope({}, handler.__globals__)
+    for each in ast.walk(definition_of(handler.__code__) or ast.Pass()):
         if isinstance(each, ast.Raise) or (isinstance(each, ast.Name | ast.Attribute) and _last_name(each) in _TASKS):
             return True
         if depth and isinstance(each, ast.Call) and _needs_its_task(resolve_callable(each.func, scope), depth - 1):

@@ -52,9 +52,10 @@ _MOST = 2000
 
 
 class Owner(NamedTuple):
-    """An execution, its greenlet, and when it ended in monotonic seconds."""
+    """The id of an execution, its task and its greenlet, and when it ended in monotonic seconds."""
 
-    run: Run
+    id: str
+    task: Any
     greenlet: weakref.ref[Any]
     ended: float
 
@@ -99,7 +100,7 @@ class ByThread(Detector):
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Note who ran, and search now and then."""
         greenlet = self.watch.recorder.key()
-        owner = Owner(run, weakref.ref(greenlet), time.monotonic())
+        owner = Owner(run.id, run.task, weakref.ref(greenlet), time.monotonic())
         self._owners.update((key, owner) for key in _names_of_thread(greenlet))
         while len(self._owners) > _MOST:
             del self._owners[next(iter(self._owners))]
@@ -124,17 +125,15 @@ class ByThread(Detector):
                 self._told.add(reached.path)
                 self._report(run, reached, self._gone(reached.value))
 
-    def _gone(self, value: Any) -> list[Run]:
+    def _gone(self, value: Any) -> list[Owner]:
         """Return the executions whose greenlets are gone and which a container still has an entry for."""
         mapping = _mapping_of(value)
-        found: dict[str, Run] = {}
+        found: dict[str, Owner] = {}
         for key in islice(reversed(mapping), _ENTRIES) if mapping else ():
             for part in key if type(key) is tuple else (key,):
-                owner = self._owner_of(part)
-                if owner is not None and owner.is_gone(
-                    settled_s=self._settled_s if isinstance(part, weakref.ref) else 0.0
-                ):
-                    found.setdefault(owner.run.id, owner.run)
+                owner, settled_s = self._owner_of(part), self._settled_s if isinstance(part, weakref.ref) else 0.0
+                if owner is not None and owner.is_gone(settled_s):
+                    found.setdefault(owner.id, owner)
         return list(found.values())
 
     def _owner_of(self, key: Any) -> Owner | None:
@@ -143,7 +142,7 @@ class ByThread(Detector):
         thing = key() if isinstance(key, weakref.ref) else key
         return self._owners.get(("object", id(thing)))
 
-    def _report(self, run: Run | None, reached: Reached, gone: list[Run]) -> None:
+    def _report(self, run: Run | None, reached: Reached, gone: list[Owner]) -> None:
         pool, frames = self.watch.pool.name, self.watch.frames
         newest = run or gone[0]
         reached = reached._replace(path=reached.path.removesuffix(".data"))  # of a weak mapping

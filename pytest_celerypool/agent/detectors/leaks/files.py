@@ -180,7 +180,7 @@ class Files(Remains):
 
 
 def _path_of(value: Any) -> str | None:
-    return str(value) if type(value) is str or isinstance(value, PurePath) else None
+    return str(value) if issubclass(type(value), str | PurePath) else None
 
 
 def _handed_over(left: list[Left]) -> bool:

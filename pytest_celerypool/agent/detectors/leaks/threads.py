@@ -43,12 +43,13 @@ def _waits_long(thing: Any) -> str | None:
     return None
 
 
-def _frame_of(thing: Any) -> FrameType | None:
-    """Return the innermost frame of a thread or a greenlet."""
-    if isinstance(thing, threading.Thread):
-        return sys._current_frames().get(thing.ident or 0)
-    frame: FrameType | None = getattr(thing, "gr_frame", None)
-    return frame
+def _frames_of(things: list[Any]) -> list[FrameType | None]:
+    """Return the innermost frames of threads, or of greenlets."""
+    current = sys._current_frames()
+    return [
+        current.get(each.ident or 0) if isinstance(each, threading.Thread) else getattr(each, "gr_frame", None)
+        for each in things
+    ]
 
 
 def _goes_on(greenlet: Any) -> bool:
@@ -78,8 +79,8 @@ class Threads(Remains):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        #: By kind and task: when it was asked whether what is left is forsaken, and the answer.
-        self._forsaken: dict[tuple[str, str], tuple[float, bool]] = {}
+        #: By task, line and way: when it was asked whether what is left is forsaken, and the answer.
+        self._forsaken: dict[tuple[str, str, int], tuple[float, bool]] = {}
 
     def install(self) -> None:
         """Hear of every thread, or under a green pool of every greenlet."""
@@ -144,10 +145,11 @@ class Threads(Remains):
         if needed <= limit or kind != "leaked-greenlet":
             return needed
         now = time.monotonic()
-        asked_at, forsaken = self._forsaken.get((kind, task), (-_SETTLED_S, False))
+        where = task, left[0].made.place, left[0].made.way
+        asked_at, forsaken = self._forsaken.get(where, (-_SETTLED_S, False))
         if now - asked_at >= _SETTLED_S or self.ending:
             forsaken = self._are_forsaken(left, limit, now)
-            self._forsaken[kind, task] = now, forsaken
+            self._forsaken[where] = now, forsaken
         return limit if forsaken else needed
 
     def _are_forsaken(self, left: list[Left], limit: int, now: float) -> bool:
@@ -159,7 +161,7 @@ class Threads(Remains):
         if len({each.run for each in settled}) < limit:
             return False
         things = [thing for each in settled if (thing := each.made.get()) is not None]
-        frames = [_frame_of(thing) for thing in things]
+        frames = _frames_of(things)
         # What a library runs it may well know how to end, or to use again.
         if not all(endless(frame) and self.watch.frames.user_frame(frame) is not None for frame in frames):
             return False
@@ -171,16 +173,14 @@ class Threads(Remains):
         while frame is not None:
             filename = frame.f_code.co_filename
             if self.watch.frames.is_user(filename) or filename.endswith("threading.py"):
-                yield from (value for value in frame.f_locals.values() if not isinstance(value, _PLAIN))
+                yield from (value for value in frame.f_locals.values() if not issubclass(type(value), _PLAIN))
             frame = frame.f_back
 
     def grows(self, kind: str, task: str, left: list[Left], *, last: bool) -> tuple[str, list[str], str] | None:
         """Those that may still end by themselves are no leak yet."""
         things = [thing for each in left if (thing := each.made.get()) is not None]
-        whys: list[tuple[FrameType | None, str | None]] = []
-        for thing in things:
-            frame = _frame_of(thing)
-            whys.append((frame, endless(frame) or _waits_long(thing)))
+        frames = _frames_of(things)
+        whys = [(frame, endless(frame) or _waits_long(thing)) for frame, thing in zip(frames, things, strict=True)]
         # The newest has perhaps not come to its loop yet.
         sure = [(frame, why) for frame, why in whys if why is not None]
         if len(sure) < len(things) - 1 or len(sure) < 2 or self.is_registry(self.holder_of(left), left):

@@ -11,7 +11,7 @@ from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.standing import function_of
 from pytest_celerypool.agent.detectors.promises.limits import definition
 from pytest_celerypool.agent.detectors.state.sources import name_of
-from pytest_celerypool.agent.syntax import definition_of, tree_of
+from pytest_celerypool.agent.syntax import definition_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.frames import Frames
@@ -59,14 +59,12 @@ class Coroutines(Detector):
 def _returned_at(run: Run, name: str, frames: Frames) -> list[str]:
     """Return the lines at which a task's function returns what a function of that name returns."""
     function = function_of(run.task, frames)
-    tree = None if function is None else tree_of(function.__code__.co_filename)
-    definition = None if function is None or tree is None else definition_of(tree, function.__code__)
-    if function is None or definition is None:
+    if function is None:
         return []
     code = function.__code__
     lines = [
         node.lineno
-        for node in ast.walk(definition)
+        for node in ast.walk(definition_of(code) or ast.Pass())
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and name_of(node.value.func) == name
     ]
     return [frames.place_of(code.co_filename, line, code.co_name) for line in lines]

@@ -95,10 +95,10 @@ class ExitHandlers(Detector):
             if sure and function not in self._told:
                 self._told.add(function)
                 self._report_lost(run, function, why)
-        for keeper in self._keepers:
+        for keeper in list(self._keepers):
             kept = filled_since(keeper, self._before)
-            if kept is not None and keeper.function not in self._told:
-                self._told.add(keeper.function)
+            if kept is not None:
+                self._keepers.remove(keeper)
                 self._report_lost(run, keeper.function, kept, keeper.how)
 
     def _on_finalize(self, _: Any, __: Any, ___: Any, function: Any, *args: Any, **named: Any) -> None:

@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.detectors.holders import attributes_of
 from pytest_celerypool.agent.detectors.promises.init_signals import is_plain
-from pytest_celerypool.agent.syntax import definition_of, tree_of
+from pytest_celerypool.agent.syntax import definition_of
 
 _CONTAINERS = (list, dict, set)
+
+#: Of whose containers a copy and a comparison run no code of the user's.
+_LIBRARIES = ("builtins", "collections")
 
 #: Items of a container that are compared with what was there at the fork.
 _MOST = 1000
@@ -65,7 +68,7 @@ def filled_since(keeper: Keeper, before: dict[int, Any]) -> str | None:
     :param before: copies of the containers as they were at the fork, by their numbers.
     """
     for name, value in keeper.containers:
-        if len(value) <= _MOST and value and value != before.get(id(value)) and is_plain(value):
+        if value and len(value) <= _MOST and is_plain(value) and value != before.get(id(value)):
             return f"{name} holds {len(value)} of what tasks have left there since the fork"
     return None
 
@@ -76,14 +79,12 @@ def copies_of(keepers: list[Keeper]) -> dict[int, Any]:
 
 
 def _is_kept(value: Any) -> bool:
-    return isinstance(value, _CONTAINERS)
+    return issubclass(type(value), _CONTAINERS) and type(value).__module__ in _LIBRARIES
 
 
 def _read_of_itself(function: types.FunctionType) -> set[str]:
     """Return the attributes of its own object that a method reads for more than to empty them."""
-    tree = tree_of(function.__code__.co_filename)
-    definition = None if tree is None else definition_of(tree, function.__code__)
-    nodes = list(ast.walk(definition)) if definition is not None else []
+    nodes = list(ast.walk(definition_of(function.__code__) or ast.Pass()))
     cleared = {
         node.func.value
         for node in nodes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import datetime
 import decimal
+import functools
 import inspect
 import types
 import uuid
@@ -12,7 +13,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.holders import user_modules
+from pytest_celerypool.agent.detectors.code.calls import functions_of
+from pytest_celerypool.agent.detectors.code.standing import function_of
+from pytest_celerypool.agent.detectors.holders import user_modules, walk
 from pytest_celerypool.agent.detectors.state.sources import find, name_of
 from pytest_celerypool.agent.reach import FILLS, Name, Reach, Reaches
 from pytest_celerypool.agent.receivers import owners_of, receivers_of
@@ -71,7 +74,8 @@ class InitSignals(Detector):
         self._exits: list[Any] = []
         self._receivers: tuple[tuple[str, Any], ...] = ()
         #: The objects of receivers that are methods.
-        self._owners: dict[Any, Any] = {}
+        self._owners: dict[Any, list[Any]] = {}
+        self._mentions: dict[str, frozenset[str]] = {}
         self._reaches = Reaches(self.watch.frames.is_user)
         self.rest("ended")
 
@@ -100,9 +104,10 @@ class InitSignals(Detector):
             yield _LOADER, method
         names = (_SHUTDOWN,) if self._sent else (_INIT, _SHUTDOWN)
         for name in names:
-            self._owners.update(owners_of(getattr(signals, name)))
-            for function in receivers_of(getattr(signals, name), self.watch.frames):
+            signal = getattr(signals, name)
+            for function in dict.fromkeys(receivers_of(signal, self.watch.frames)):
                 if not self._has_fallback(function, name):
+                    self._owners[function] = owners_of(signal, function)
                     yield name, function
 
     def _has_fallback(self, function: Any, name: str) -> bool:
@@ -132,6 +137,8 @@ class InitSignals(Detector):
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Ask whether this task missed what a receiver is to do."""
         for name, function in self._receivers:
+            if (IGNORED, function) in self._told:
+                continue
             missed = self._missed_shutdown if name == _SHUTDOWN else self._missed_init
             kind, why = missed(run, function, exc)
             if kind and (kind, function) not in self._told:
@@ -142,12 +149,10 @@ class InitSignals(Detector):
         receiver, task = self._reaches.of(function), self._reaches.of(run.task.run)
         if function in task.functions:
             return "", ""  # the task calls it itself
-        owner = self._owners.get(function)
-        for attribute in sorted(_set_on_itself(function) & self._mentioned(run.task)) if owner is not None else ():
-            value = _attribute(owner, attribute)
-            if _unset(value):
-                what = f"{type(owner).__name__}.{attribute}"
-                return IGNORED, f"{what} is {_told(value)}, and what {run.task.name} runs reads it"
+        for owner, attribute in self._unset_of(function):
+            if attribute in self._mentioned(run.task):
+                what = f"{type(owner).__name__}.{attribute} is {_told(_attribute(owner, attribute))}"
+                return IGNORED, f"{what}, and what {run.task.name} runs reads it"
         names = sorted(name for name in receiver.sets | set(receiver.changes) if self._is_data(receiver, name))
         for name in set(receiver.changes) & task.reads:
             for what in receiver.changes[name] - task.changes.get(name, set()):
@@ -160,41 +165,46 @@ class InitSignals(Detector):
             made_when_needed = any(each in task.sets or task.changes.get(each, set()) & FILLS for each in same)
             if same & task.reads and _unset(value) and not made_when_needed:
                 return IGNORED, f"{name.name} is {_told(value)}, and {run.task.name} reads it"
-        blamed = self._fails_by(function, exc)
-        if blamed is not None:
-            return IGNORED, f"{run.task.name} fails with {blamed}"
+        if isinstance(exc, TypeError | AttributeError) and self._is_blamed(run, function, str(exc)):
+            return IGNORED, f"{run.task.name} fails with {type(exc).__name__}: {exc}"
         assigns = any(what.endswith("=") for changes in receiver.changes.values() for what in changes)
         if names or assigns or receiver.calls <= _AFTER_FORK:
             return "", ""
         return UNSENT, f"{', '.join(sorted(receiver.calls - _AFTER_FORK)[:3])}() is not called"
 
-    def _fails_by(self, function: Any, exc: BaseException | None) -> str | None:
-        """Return what a task failed with, if that says that what a receiver works on is not made yet.
+    def _unset_of(self, function: Any) -> list[tuple[Any, str]]:
+        """Return what a method that is a receiver would have set on its object, and is not set: object and name."""
+        return [
+            (owner, each)
+            for owner in self._owners.get(function, ())
+            for each in sorted(_set_on_itself(function))
+            if _unset(_attribute(owner, each))
+        ]
 
-        It names the class of an object that belongs to the receiver, or nothing where the receiver's object has none.
+    def _is_blamed(self, run: Run, function: Any, text: str) -> bool:
+        """Whether what a task failed with says that what a receiver works on is not made yet.
+
+        It names the class of an object that belongs to the receiver; or it says that something is nothing, and the
+        task uses the name under which an object of the receiver is kept that has nothing.
         """
-        if not isinstance(exc, TypeError | AttributeError):
-            return None
-        owner = self._owners.get(function)
-        held = [owner, *inspect.getclosurevars(function).nonlocals.values()]
+        held = [*self._owners.get(function, ()), *inspect.getclosurevars(function).nonlocals.values()]
         classes = {type(each) for each in held} - {type, types.FunctionType}
-        names = {cls.__name__ for cls in classes if cls.__module__ != "builtins"}
-        if owner is not None and any(_attribute(owner, each) is None for each in _set_on_itself(function)):
-            names.add("NoneType")
-        text = str(exc)
-        return f"{type(exc).__name__}: {text}" if any(f"'{name}'" in text for name in names) else None
+        if any(f"'{cls.__name__}'" in text for cls in classes if cls.__module__ != "builtins"):
+            return True
+        empty = {id(owner) for owner, _ in self._unset_of(function)} if "'NoneType'" in text else set()
+        kept = walk(self.watch.frames, lambda value: id(value) in empty) if empty else ()
+        return any(each.path.rpartition(".")[2] in self._mentioned(run.task) for each in kept)
 
-    def _mentioned(self, task: Any) -> set[str]:
+    def _mentioned(self, task: Any) -> frozenset[str]:
         """Return the names and attributes that a task, or what the user has written of its class, mentions."""
-        functions = set(self._reaches.of(task.run).functions)
-        for cls in type(task).__mro__:
-            for member in vars(cls).values():
-                function = getattr(member, "fget", None) or getattr(member, "func", None) or member
-                if isinstance(function, types.FunctionType) and self.watch.frames.is_user(
-                    function.__code__.co_filename
-                ):
-                    functions.add(function)
-        return {name for function in functions for name in function.__code__.co_names}
+        known = self._mentions.get(task.name)
+        if known is None:
+            function = function_of(task, self.watch.frames)
+            functions = set(self._reaches.of(task.run).functions)
+            functions.update(functions_of(function, task) if function is not None else ())
+            known = frozenset(name for each in functions for name in each.__code__.co_names)
+            self._mentions[task.name] = known
+        return known
 
     @staticmethod
     def _is_data(receiver: Reach, name: Name) -> bool:
@@ -303,17 +313,16 @@ def lost_at_exit(last: Reach, task: Reach, name: str) -> tuple[bool, str]:
 _MISSING = object()
 
 
-def _set_on_itself(function: types.FunctionType) -> set[str]:
+@functools.lru_cache(maxsize=64)
+def _set_on_itself(function: types.FunctionType) -> frozenset[str]:
     """Return the attributes that a method sets on its own object."""
-    tree = tree_of(function.__code__.co_filename)
-    definition = None if tree is None else definition_of(tree, function.__code__)
     own = function.__code__.co_varnames[:1]
-    return {
+    return frozenset(
         node.attr
-        for node in (ast.walk(definition) if definition is not None else ())
+        for node in ast.walk(definition_of(function.__code__) or ast.Pass())
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name)
         if node.value.id in own
-    }
+    )
 
 
 def _unset(value: Any) -> bool:

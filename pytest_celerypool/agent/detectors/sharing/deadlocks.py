@@ -235,10 +235,9 @@ class LocksOfFrames:
             held = self._lock(node, frame)
             if held is not None:
                 yield held
-        code = frame.f_code
-        line = next((each.lineno for each in nodes if isinstance(each, ast.Call) and _is_entering(each)), None)
-        for lock in _on_stacks(frame) if line is not None else ():
-            place = self._reader.frames.place_of(code.co_filename, line or 0, code.co_name)
+        code, entering = frame.f_code, [each for each in nodes if isinstance(each, ast.Call) and _is_entering(each)]
+        for lock in _on_stacks(frame) if entering else ():
+            place = self._reader.frames.place_of(code.co_filename, entering[0].lineno, code.co_name)
             yield Held(lock, f"a lock on an ExitStack ({type(lock).__name__})", place)
 
     def _lock(self, node: ast.expr, frame: types.FrameType) -> Held | None:
@@ -334,8 +333,8 @@ def _is_entering(call: ast.Call) -> bool:
 def _on_stacks(frame: types.FrameType) -> Iterator[Any]:
     """Yield the locks that a function has entered on a ``contextlib.ExitStack``."""
     for value in frame.f_locals.values():
-        if isinstance(value, contextlib.ExitStack):
-            for _, leave in list(value._exit_callbacks):  # type: ignore[attr-defined]
+        if issubclass(type(value), contextlib.ExitStack):
+            for _, leave in list(value._exit_callbacks):
                 lock = getattr(leave, "__self__", None)
                 if is_lock(lock):
                     yield lock

@@ -160,7 +160,7 @@ def _number(file: Any) -> int:
 def _file_of(fd: int, frame: FrameType) -> Any:
     """Return the file object with a descriptor that a function has in a local name: the number is soon another's."""
     for value in frame.f_locals.values():
-        if isinstance(value, io.IOBase) and not value.closed:
+        if issubclass(type(value), io.IOBase) and not value.closed:
             try:
                 if value.fileno() == fd:
                     return value

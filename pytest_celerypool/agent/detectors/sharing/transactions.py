@@ -25,7 +25,7 @@ from pytest_celerypool.agent.detectors.code.calls import functions_of, is_object
 from pytest_celerypool.agent.detectors.code.places import Sources, method_of
 from pytest_celerypool.agent.detectors.code.standing import function_of
 from pytest_celerypool.agent.detectors.code.steps import root_of
-from pytest_celerypool.agent.detectors.holders import uses, walk
+from pytest_celerypool.agent.detectors.holders import attributes_of, uses, walk
 from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
 from pytest_celerypool.agent.detectors.state.changes import name_of
 
@@ -101,7 +101,7 @@ class Transactions(Detector):
         for name in (*sorted(names & module.keys()), _SELF):
             for text, value in _held(name, run.task if name == _SELF else module[name], names):
                 known = not self._told.isdisjoint({(run.task.name, text), (run.task.name, id(value))})
-                if not known and (value is None or isinstance(value, connection)):
+                if not known and (value is None or issubclass(type(value), connection)):
                     others = self._users(run, module, name)
                     if others:
                         yield text, value, others
@@ -187,11 +187,12 @@ def _held(name: str, value: Any, names: frozenset[str]) -> Iterator[tuple[str, A
     :param names: the names and attributes that the task uses.
     """
     yield name, value
-    if isinstance(value, list | tuple) and len(value) <= _MOST_ITEMS:
+    if type(value) in (list, tuple) and len(value) <= _MOST_ITEMS:
         yield from ((f"{name}[{index}]", each) for index, each in enumerate(value or (None,)))
-    for each in names if is_object(value) else ():
-        if each in vars(value):
-            yield f"{name}.{each}", vars(value)[each]
+    own = attributes_of(value) if is_object(value) else {}
+    for each in names if own else ():
+        if each in own:
+            yield f"{name}.{each}", own[each]
         elif isinstance(method_of(value, each), functools.cached_property):
             yield f"{name}.{each}", None
 
