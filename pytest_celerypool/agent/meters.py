@@ -26,6 +26,9 @@ _READ = 64
 #: Seconds: the system is asked only of holds longer than this, and at most so long before one begins.
 SLACK_S = 0.001
 
+#: Since when a greenlet has had the hub that has not had it yet, in monotonic seconds.
+NEVER = float("-inf")
+
 #: Seconds: no thread waits longer than that for each of its turns on a processor, but where dozens of processes share
 #: one. Linux from 6.12 on takes a sleep for such a wait if it moves a thread to another processor in the first moments
 #: of its sleep: ``enqueue_task`` of kernel/sched/core.c calls ``sched_info_enqueue`` also for a thread that is
@@ -320,6 +323,7 @@ class GreenMeter(Run):
     :ivar hold: the longest that it kept its hub, without what Python needed to collect garbage meanwhile.
     :ivar swept: what of :attr:`collected` is of holds that are over.
     :ivar longest: the longest hold in which garbage was collected, with that.
+    :ivar since: when the greenlet got the hub last, in monotonic seconds.
     """
 
     __slots__ = ("cpu", "greenlet", "hold", "idle", "longest", "since", "swept", "tracer", "wait")
@@ -377,6 +381,8 @@ class GreenMeter(Run):
 class ChildMeter(GreenMeter):
     """Measures a greenlet that a task has spawned: what it keeps the hub for is that task's doing.
 
+    It has not had the hub yet, and may never get it: :attr:`since` is :data:`NEVER` until it does.
+
     :ivar parent: the task.
     """
 
@@ -387,6 +393,7 @@ class ChildMeter(GreenMeter):
         super().__init__(tracer, parent.id, parent.task, parent.about, time.monotonic())
         self.parent = parent
         self.greenlet = greenlet
+        self.since = NEVER
 
 
 class SwitchTracer:

@@ -23,7 +23,7 @@ from pytest_celerypool.agent.detectors.hub.kept import HubKept
 from pytest_celerypool.agent.detectors.hub.samples import Hold, Sample, Watchdog, is_runnable, sample
 from pytest_celerypool.agent.detectors.hub.stalls import Counters, Counts, is_of_the_machine
 from pytest_celerypool.agent.frames import Frames
-from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.meters import ChildMeter, Run
 
 LINE, OTHER = ("/proj/tasks.py", 3, "slow"), ("/proj/tasks.py", 9, "quick")
 
@@ -304,6 +304,25 @@ def test_a_hold_that_goes_on_is_reported_once():
     assert used < held / 2
     assert hold.place().user[0] == __file__
     assert dog.of(meter) is hold
+
+
+def test_a_greenlet_that_waits_for_its_first_turn_does_not_keep_the_hub():
+    """It has no frame, as one that runs: it may have been spawned to begin in an hour."""
+    tracer, reports = Tracer(), []
+    parent = types.SimpleNamespace(id="1", task=None, about="", greenlet=Greenlet(), since=time.monotonic())
+    child = ChildMeter(types.SimpleNamespace(delayed=None, getcurrent=Greenlet), parent, Greenlet())
+    tracer.meters.update(child=child)
+    dog = watchdog(tracer, reports, [])
+    dog.start()
+    originals.sleep(0.4)
+    alone = list(reports)
+    tracer.meters.update(parent=parent)
+    deadline = time.monotonic() + 5
+    while not reports and time.monotonic() < deadline:
+        originals.sleep(0.01)
+    dog.stop()
+    assert not alone
+    assert [reported for reported, *_ in reports] == [parent]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it looks at a regular pace")

@@ -19,7 +19,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors.hub import timer
 from pytest_celerypool.agent.detectors.hub.stalls import Counters, Counts, is_of_the_machine
 from pytest_celerypool.agent.frames import TRACER, Frames
-from pytest_celerypool.agent.meters import SLACK_S, GreenMeter, ProcFile, SwitchTracer
+from pytest_celerypool.agent.meters import NEVER, SLACK_S, GreenMeter, ProcFile, SwitchTracer
 
 #: Shares of the threshold: after how long without a sign of the hub the thread looks, from how long on a hold is one to
 #: look at, how often it is looked at, and how often the hub gives a sign at most.
@@ -301,8 +301,10 @@ class Watchdog:
         """Look at a greenlet; returns whether it keeps the hub."""
         since = meter.since
         greenlet = meter.greenlet
+        if since == NEVER or now - since < self._limit * BEGIN:
+            return False
         # A greenlet that is running has no frame: it shows that of where it was left.
-        if now - since < self._limit * BEGIN or greenlet is None or greenlet.gr_frame is not None or greenlet.dead:
+        if greenlet is None or greenlet.gr_frame is not None or greenlet.dead:
             return False
         frame = sys._current_frames().get(self._hub)
         if meter.since != since:
