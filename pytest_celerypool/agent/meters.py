@@ -119,6 +119,9 @@ class ProcFile:
 #: Seconds that a thread has waited for a processor, ever, ``None`` where the system does not tell; and its turns there.
 Waits = tuple[float | None, int]
 
+#: Seconds of processor time that a thread has used so far, and its :data:`Waits`.
+Asked = tuple[float, float | None, int]
+
 
 class Clocks:
     """The clocks of this process: they are opened anew after a fork, since ``/proc/self`` names the opener."""
@@ -150,12 +153,11 @@ class Clocks:
         """The same, read at most :data:`MEMORY_AGE_S` before the moment `now`."""
         return self._memory if now - self._memory_read < MEMORY_AGE_S else self.memory(now)
 
-    def delay(self) -> float | None:
-        """Seconds that this thread has waited for a processor so far (second figure of ``schedstat``)."""
-        return self.waits()[0]
-
     def waits(self) -> Waits:
-        """The same, and for how many turns on a processor it has (third figure)."""
+        """Seconds that this thread has waited for a processor, and its turns there.
+
+        They are the second and the third figure of ``schedstat``.
+        """
         ident = originals.get_ident()
         file = self._delays.get(ident)
         if file is None:
@@ -324,13 +326,15 @@ class GreenMeter(Run):
     :ivar swept: what of :attr:`collected` is of holds that are over.
     :ivar longest: the longest hold in which garbage was collected, with that.
     :ivar since: when the greenlet got the hub last, in monotonic seconds.
+    :ivar asked: what the system had told of the hub's thread by then, or at most :data:`SLACK_S` before.
     """
 
-    __slots__ = ("cpu", "greenlet", "hold", "idle", "longest", "since", "swept", "tracer", "wait")
+    __slots__ = ("asked", "cpu", "greenlet", "hold", "idle", "longest", "since", "swept", "tracer", "wait")
 
     def __init__(self, tracer: SwitchTracer, task_id: str, task: Any, about: About, started: float) -> None:
         self.started = self.since = started
         self.delayed = tracer.delayed
+        self.asked = tracer.asked
         super().__init__(task_id, task, about)
         self.tracer = tracer
         self.greenlet: Any = tracer.getcurrent()
@@ -344,17 +348,16 @@ class GreenMeter(Run):
         if now - tracer.asked_at > SLACK_S:  # as look_again()
             tracer.look()
             self.since = tracer.asked_at
+        self.asked = tracer.asked
         if tracer.delayed != self.delayed:
             self.wait = _since(self.delayed, tracer.delayed) or 0.0
 
     def waited(self) -> float:
-        """Return the seconds that its hub had waited for a processor, ever, at most twice :data:`SLACK_S` ago."""
-        tracer, now = self.tracer, time.monotonic()
-        # When the greenlet got the hub it was at most :data:`SLACK_S` that the tracer had not asked.
-        if now - self.since <= SLACK_S or now - tracer.asked_at <= SLACK_S or tracer.has_not_waited(now):
-            return tracer.delayed or 0.0
-        # The tracer must not look: what the greenlet has used since it got the hub is to be seen when it leaves that.
-        return tracer.clocks.delay() or 0.0
+        """Return the seconds that its hub had waited for a processor, ever, at most :data:`SLACK_S` ago."""
+        tracer = self.tracer
+        if time.monotonic() - tracer.asked_at > SLACK_S:
+            tracer.look()
+        return tracer.delayed or 0.0
 
     def stop(self) -> Cost:
         """End the measurement and return what it took; the delay is of at most :data:`SLACK_S` before either end."""
@@ -389,7 +392,6 @@ class ChildMeter(GreenMeter):
     __slots__ = ("parent",)
 
     def __init__(self, tracer: SwitchTracer, parent: Run, greenlet: Any) -> None:
-        # The tracer must not look: the parent has the hub, and may have had it for long.
         super().__init__(tracer, parent.id, parent.task, parent.about, time.monotonic())
         self.parent = parent
         self.greenlet = greenlet
@@ -399,17 +401,19 @@ class ChildMeter(GreenMeter):
 class SwitchTracer:
     """Hands every switch of the hub's thread to the meters of the greenlets concerned.
 
-    A greenlet mostly keeps the hub for microseconds, and reading the processor time of a thread takes half of one. So
-    a hold shorter than :data:`SLACK_S` counts as processor time as long as it is, and nobody asks. Of a longer one the
-    tracer asks how much processor time the thread has used, and how long it waited for a processor, since it asked
-    last; it asked at most :data:`SLACK_S` before the greenlet got the hub. Hold, processor time and ``wait`` of one
-    hold are therefore wrong by :data:`SLACK_S` at most.
+    A greenlet mostly keeps the hub for microseconds. Reading the processor time of a thread takes half of one in a
+    loop, and 4 µs between tasks, where nothing that it needs is in the processor's caches. So a hold shorter than
+    :data:`SLACK_S` counts as processor time as long as it is, and nobody asks. Of a longer one the tracer compares how
+    much processor time the thread had used, and how long it had waited for a processor, by its end and by its
+    beginning; whatever it is asked for, it asks the system once in :data:`SLACK_S`, and what came after counts as
+    processor time. Hold, processor time and ``wait`` of one hold are therefore wrong by :data:`SLACK_S` at most.
 
     ``greenlet.settrace`` is one for a thread, so a tracer that was there before is called on.
 
     :ivar running: the meters of the greenlets that run tasks; whoever stops one takes it out first.
     :ivar meters: the same, and those of the greenlets that tasks have spawned.
     :ivar asked_at: when it asked last, in monotonic seconds; at most :data:`SLACK_S` before a greenlet got the hub.
+    :ivar asked: what it was told then.
     :ivar delayed: the seconds that the thread had waited for a processor then, ever, but for the last 50 µs of them;
         ``None`` where the system does not tell.
     :ivar tells_delay: whether it does.
@@ -429,6 +433,7 @@ class SwitchTracer:
         self.delayed, self._turns = clocks.waits()
         #: Seconds without the processor, since the system was asked last for the time of waiting for one.
         self._without = 0.0
+        self.asked: Asked = (self._cpu, self.delayed, self._turns)
         self.tells_delay = self.delayed is not None
         self.on_hold: Callable[[GreenMeter, float, float], None] | None = None
         self.long_hold_s = float("inf")
@@ -459,6 +464,7 @@ class SwitchTracer:
                     if now - self.asked_at > slack:
                         look()
                         entering.since = self.asked_at
+                    entering.asked = self.asked
             if previous is not None:
                 previous(event, args)
 
@@ -480,17 +486,9 @@ class SwitchTracer:
         self._puts_off, self._pace_s = timer, pace_s
         self._put_off_at = float("inf") if timer is None else 0.0
 
-    @property
-    def looked(self) -> tuple[float, float | None]:
-        """Seconds of processor time used, and of waiting for a processor, when the system was asked last."""
-        return self._cpu, self.delayed
-
-    def look(self) -> tuple[float, float, int]:
-        """Ask the system for what was since it was asked last.
-
-        :returns: seconds of processor time used, seconds waited for a processor, and for how many turns there.
-        """
-        cpu, delay, turns, asked_at = self._cpu, self.delayed, self._turns, self.asked_at
+    def look(self) -> None:
+        """Ask the system."""
+        cpu, asked_at = self._cpu, self.asked_at
         # Linux ends a thread's turn while it adds up what the thread has used: where it did, time and wait are both
         # read after that.
         self._cpu = time.thread_time()
@@ -498,19 +496,12 @@ class SwitchTracer:
         if now >= self._put_off_at and self._puts_off is not None:
             self._put_off_at = now + self._pace_s
             self._puts_off()
-        used = self._cpu - cpu
         # Who has used the processor all the time has not waited for it: that need not be read.
-        self._without += max(0.0, self.asked_at - asked_at - used)
-        if self._without < _NO_WAIT_S:
-            return used, 0.0, 0
-        self._without = 0.0
-        self.delayed, self._turns = self.clocks.waits()
-        waited = 0.0 if delay is None or self.delayed is None else max(0.0, self.delayed - delay)
-        return used, waited, self._turns - turns
-
-    def has_not_waited(self, now: float) -> bool:
-        """Whether the thread has had a processor since the system was asked last, at the moment `now`."""
-        return now - self.asked_at - (time.thread_time() - self._cpu) + self._without < _NO_WAIT_S
+        self._without += now - asked_at - (self._cpu - cpu)
+        if self._without >= _NO_WAIT_S:
+            self._without = 0.0
+            self.delayed, self._turns = self.clocks.waits()
+        self.asked = (self._cpu, self.delayed, self._turns)
 
     def look_again(self) -> float:
         """Ask the system unless it was asked just before; returns the moment, in monotonic seconds."""
@@ -526,12 +517,16 @@ class SwitchTracer:
         if held <= SLACK_S:
             used = held
         else:
-            used, waited, turns = self.look()
-            held = self.asked_at - meter.since
+            if now - self.asked_at > SLACK_S:
+                self.look()
+                now = self.asked_at
+                held = now - meter.since
+            cpu, delayed, turns = meter.asked
+            waited = min(_since(delayed, self.delayed) or 0.0, held)
             # Both may be of a little longer than the hold.
-            used, waited = min(used, held), min(waited, held)
+            used = min(self._cpu - cpu + now - self.asked_at, held)
             held -= waited
-            if is_wait(waited, turns):
+            if is_wait(waited, self._turns - turns):
                 meter.wait += waited
             if held > self.long_hold_s and self.on_hold is not None:
                 self.on_hold(meter, held, used)

@@ -240,11 +240,16 @@ class Tracer:
 
     def __init__(self):
         self.meters = {}
-        self.looked = (time.thread_time(), None)
 
     def put_off(self, timer, pace_s):
         if timer is not None:
             timer()
+
+
+def meter_now(**more):
+    """Stands for that of a task that gets the hub now."""
+    asked = (time.thread_time(), None, 0)
+    return types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet(), asked=asked, **more)
 
 
 def watchdog(tracer, reports, failures, *, limit=0.02, endless=0.1):
@@ -282,7 +287,7 @@ def test_a_thread_that_sleeps_is_woken_by_a_task(monkeypatch):
         deadline = time.monotonic() + 5
         while not dog.asleep and time.monotonic() < deadline:
             originals.sleep(0.01)
-        tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet())
+        tracer.meters["slot"] = meter_now()
         dog.wake()
         while not reports and time.monotonic() < deadline:
             originals.sleep(0.01)
@@ -293,7 +298,7 @@ def test_a_thread_that_sleeps_is_woken_by_a_task(monkeypatch):
 
 def test_a_hold_that_goes_on_is_reported_once():
     tracer, reports = Tracer(), []
-    meter = tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet())
+    meter = tracer.meters["slot"] = meter_now()
     dog = watchdog(tracer, reports, [])
     dog.start()
     originals.sleep(0.4)
@@ -309,8 +314,8 @@ def test_a_hold_that_goes_on_is_reported_once():
 def test_a_greenlet_that_waits_for_its_first_turn_does_not_keep_the_hub():
     """It has no frame, as one that runs: it may have been spawned to begin in an hour."""
     tracer, reports = Tracer(), []
-    parent = types.SimpleNamespace(id="1", task=None, about="", greenlet=Greenlet(), since=time.monotonic())
-    child = ChildMeter(types.SimpleNamespace(delayed=None, getcurrent=Greenlet), parent, Greenlet())
+    parent = meter_now(id="1", task=None, about="")
+    child = ChildMeter(types.SimpleNamespace(delayed=None, asked=None, getcurrent=Greenlet), parent, Greenlet())
     tracer.meters.update(child=child)
     dog = watchdog(tracer, reports, [])
     dog.start()
@@ -329,7 +334,7 @@ def test_a_greenlet_that_waits_for_its_first_turn_does_not_keep_the_hub():
 def test_who_had_just_got_the_hub_when_the_thread_looked_is_looked_at_again(monkeypatch):
     monkeypatch.setattr("pytest_celerypool.agent.detectors.hub.samples.LONGEST_S", 1000.0)
     tracer, reports = Tracer(), []
-    tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet())
+    tracer.meters["slot"] = meter_now()
     tracer.asked_at = time.monotonic() + 0.02
     dog = watchdog(tracer, reports, [])
     dog.start()
@@ -346,7 +351,7 @@ def test_a_thread_that_could_go_on_is_not_blocked_however_long_it_does_not(monke
     """It waits for a processor, which the system tells only once it has one."""
     monkeypatch.setattr("pytest_celerypool.agent.detectors.hub.samples.is_runnable", lambda native_id: True)
     tracer, reports = Tracer(), []
-    tracer.meters["slot"] = types.SimpleNamespace(since=time.monotonic(), greenlet=Greenlet())
+    tracer.meters["slot"] = meter_now()
     dog = watchdog(tracer, reports, [])
     dog.start()
     originals.sleep(0.4)

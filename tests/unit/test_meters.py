@@ -459,6 +459,7 @@ def test_a_hold_in_which_the_hub_may_have_slept_is_not_taken_for_a_wait():
         tracer.look()
         for _ in range(2):
             meter.since = tracer.asked_at = time.monotonic() - 1.0
+            meter.asked = tracer.asked
             tracer.leave(meter, time.monotonic())
     finally:
         tracer.uninstall()
@@ -496,3 +497,19 @@ def test_a_timer_is_put_off_at_looks_and_not_more_often_than_agreed(tracer, mome
     moment.now = 2.0
     tracer.look()
     assert calls == [1.0, 1.021, 1.05]
+
+
+@pytest.mark.parametrize("step", [1.0, 0.0004])
+def test_who_asks_often_hears_the_same_and_the_system_is_asked_once_in_a_millisecond(tracer, moment, step):
+    """A task's backend and result are timed while it has the hub: what it has used is seen when it leaves that."""
+    tracer.clocks.waits = lambda: (2.0, 10)
+    meter = tracer.start("1", None, "")
+    looks = []
+    tracer.put_off(lambda: looks.append(moment.now), 0.0)
+    for _ in range(5):
+        moment.now, moment.used = moment.now + step, moment.used + step / 2
+        meter.waited()
+    tracer.leave(meter, moment.now)
+    assert len(looks) == (5 if step > SLACK_S else 1)
+    assert meter.cpu == pytest.approx(5 * step / 2, abs=SLACK_S)
+    assert meter.cpu + meter.idle == pytest.approx(5 * step)

@@ -311,7 +311,7 @@ class Watchdog:
             return False
         hold = self.hold
         if hold is None or not hold.of(meter):
-            hold = self.hold = Hold(meter, self._cpu(), self._tracer.looked[0], self._rested)
+            hold = self.hold = Hold(meter, self._cpu(), meter.asked[0], self._rested)
         hold.looked(self._cpu(), _seconds(self._own))
         if len(hold.samples) < MOST:
             hold.samples.append(sample(frame, self._frames))
@@ -322,7 +322,7 @@ class Watchdog:
 
     def _lasts(self, meter: GreenMeter, hold: Hold, now: float) -> None:
         """Report a hold that goes on, unless it has waited for a processor, or for a module, for most of it."""
-        cpu, delay = self._tracer.looked
+        cpu, delay, _ = meter.asked
         nanoseconds = self._delay.second()
         waited = 0.0 if delay is None or nanoseconds is None else max(0.0, nanoseconds / 1e9 - delay)
         held = now - hold.since - waited - hold.stalled
