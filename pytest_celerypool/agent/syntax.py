@@ -41,6 +41,11 @@ def definition_of(code: CodeType) -> ast.AST | None:
     return None
 
 
+def last_name(node: ast.expr) -> str:
+    """Return a name, or the last one of a dotted name; an empty text of anything else."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
 @lru_cache(maxsize=64)
 def tree_of(filename: str) -> ast.Module | None:
     """Return the syntax tree of a source file, ``None`` if there is none to read.

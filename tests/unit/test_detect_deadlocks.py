@@ -129,6 +129,33 @@ def test_locks_that_were_entered_on_a_stack_are_held(stuck, names, has):
     assert [held.lock for held in found.has] == [getattr(module, name) for name in has]
 
 
+HOLDING = """
+        import contextlib
+
+        @contextlib.contextmanager
+        def holding(name, patience=5):
+            if not locks[name].acquire(timeout=patience):
+                raise TimeoutError
+            try:
+                yield
+            finally:
+                locks[name].release()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "with holding('a'), holding('b'):\n                pass",
+        "with contextlib.ExitStack() as stack:\n                for name in locks: stack.enter_context(holding(name))",
+    ],
+)
+def test_a_context_manager_that_is_a_generator_holds_what_it_acquires_before_it_yields(stuck, body):
+    module, found = stuck(f"{HOLDING}\n        def task():\n            {body}\n")
+    assert found.wants.lock is module.b
+    assert [held.lock for held in found.has] == [module.a]
+
+
 LOGS = """
 import logging
 

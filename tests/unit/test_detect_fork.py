@@ -277,6 +277,48 @@ def program():
     made.communicate()
 
 
+@pytest.fixture
+def programs(program, monkeypatch):
+    """A detector that has found a program, what it tells, and its reporters' kinds."""
+    told = []
+    frames = types.SimpleNamespace(user_frame=lambda frame: frame, place=str, stack=lambda frame: [])
+    watch = types.SimpleNamespace(
+        frames=frames,
+        current=lambda: types.SimpleNamespace(marks={}),
+        guarded=lambda _, callback: callback,
+        report=lambda *a, **_: told.append(a[0]),
+    )
+    monkeypatch.setattr(fork_programs, "holders_of", lambda link: [1])
+    monkeypatch.setattr(fork_programs.family, "main_pid", lambda: 1)
+    monkeypatch.setattr(fork_programs, "made_at", lambda frames, reached: [])
+    reached = Reached(program, types.ModuleType("m"), "program", "m.program", None, ())
+    monkeypatch.setattr(fork_programs, "walk", lambda frames, wanted: [reached])
+    detector = fork_programs.Programs(watch)
+    detector.forked()
+    yield told
+    detector.remove()
+
+
+@pytest.mark.parametrize("ask", ["poll", "wait"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_that_asks_how_a_program_of_its_parent_ended_is_told_of(programs, program, ask):
+    """The system refuses (ECHILD), and subprocess says 0."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            statuses = [getattr(program, ask)() for _ in range(2)]
+            status = 7 if statuses == [0, 0] and programs == ["fork-bound"] else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_child_that_asks_whether_a_program_runs_and_hears_that_it_does_is_not(programs, program):
+    assert program.poll() is None
+    assert programs == []
+
+
 @pytest.mark.parametrize(("holders", "reports"), [([1, 7], 1), ([1], 0)])
 def test_an_answer_of_a_program_from_before_the_fork_is_reported_where_another_child_may_read_it(
     program, monkeypatch, holders, reports

@@ -106,9 +106,94 @@ def finally_only():
         pass
 
 
+class Tolerant:
+    """Swallows what it does not know."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if value is not None:
+            self.failed = value
+        return not isinstance(value, (KeyboardInterrupt, SystemExit))
+
+
+class Particular:
+    """Swallows exceptions of one class, for a reason of its own."""
+
+    swallowed: type = ValueError
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if kind is None:
+            return False
+        if issubclass(kind, ValueError):
+            return True
+        return None
+
+
+class Knowing(Particular):
+    def __exit__(self, kind, value, traceback):
+        return kind is not None and issubclass(kind, LimitError)
+
+
+class Asking(Particular):
+    def __exit__(self, kind, value, traceback):
+        if self.swallowed:
+            return True
+        raise TypeError
+
+
+class Closing(Particular):
+    def __exit__(self, kind, value, traceback):
+        self.swallowed = kind
+
+
+@contextlib.contextmanager
+def logged():
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001 - what is looked for
+        print(exc)
+
+
+@contextlib.contextmanager
+def translated():
+    try:
+        yield
+    except Exception as exc:
+        raise TypeError from exc
+
+
+tolerant = SimpleNamespace(manager=Tolerant())
+
+
+def in_manager(make):
+    def function():
+        with make() as _:
+            yield
+
+    return function
+
+
+def in_attribute():
+    with tolerant.manager, contextlib.nullcontext():
+        yield
+
+
 @pytest.mark.parametrize(
     ("function", "generic"),
     [
+        (in_manager(Tolerant), True),
+        (in_manager(Particular), None),
+        (in_manager(Knowing), False),
+        (in_manager(Asking), None),
+        (in_manager(Closing), None),
+        (in_manager(logged), True),
+        (in_manager(translated), None),
+        (in_attribute, True),
         (everything, True),
         (bare, True),
         (suppressed, True),

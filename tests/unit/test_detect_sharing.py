@@ -1105,6 +1105,17 @@ def explained(tmp_path, monkeypatch):
     return explain
 
 
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("readuntil() called while another coroutine is already waiting for incoming data", ["shared-stream"]),
+        ("something else", []),
+    ],
+)
+def test_two_coroutines_that_await_an_answer_on_one_connection_are_told_of(explained, text, kinds):
+    assert [kind for kind, _ in explained(f"def task():\n    raise RuntimeError({text!r})\n")] == kinds
+
+
 LOADS = """
     import sys, threading, types
 

@@ -489,6 +489,53 @@ def test_a_context_variable_that_is_left_is_told_and_who_gets_it(watch, slot):
     assert "the context variable VARIABLE changed from unset to 'ann'" in watch.found[0][2]
 
 
+@pytest.mark.parametrize(("last", "told"), [(None, ["plain"]), ("public", []), ("acme", [])])
+def test_what_a_receiver_sets_for_some_tasks_alone_is_told_once_another_gets_it(watch, slot, monkeypatch, last, told):
+    """Not while each sets it for itself, be it to what was there anyway."""
+    monkeypatch.setattr(SlotState, "_users_receivers", lambda _: True)
+    monkeypatch.setattr("pytest_celerypool.agent.detectors.state.slot.receivers_of", lambda *_: [])
+
+    def tasks():
+        for name, tenant in (("one", "acme"), ("two", "acme"), ("plain", last)):
+            run = watch.begin(watch.run(name), slot)
+            if tenant is not None:
+                VARIABLE.set("".join(list(tenant)))  # as it comes out of a message: equal, and not the same
+            watch.end(run, slot)
+
+    in_a_context(tasks)
+    assert [others for _, _, _, _, (*others,) in watch.found] == [[each] for each in told]
+
+
+def give_a_tenant(*, always=False):
+    """As a receiver of the project's: one that knows no task without a tenant has a value for those."""
+    return "nobody's" if always else None
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["acme", "acme", None], ["plain"]),
+        ([None, "acme", None], ["plain"]),
+        (["acme", "public", "acme"], []),
+        ([give_a_tenant(always=True)] * 3, []),  # the receiver's own
+    ],
+)
+def test_what_a_receiver_has_set_before_a_task_is_told_once_a_task_gets_it_that_it_sets_nothing_for(
+    watch, slot, monkeypatch, given, told
+):
+    monkeypatch.setattr("pytest_celerypool.agent.detectors.state.slot.receivers_of", lambda *_: [give_a_tenant])
+
+    def tasks():
+        slot.begin()
+        for name, tenant in zip(("one", "two", "plain"), given, strict=True):
+            if tenant is not None:
+                VARIABLE.set(tenant if tenant in give_a_tenant.__code__.co_consts else "".join(list(tenant)))
+            watch.end(watch.begin(watch.run(name), slot), slot)
+
+    in_a_context(tasks)
+    assert [others for _, _, _, _, (*others,) in watch.found] == [[each] for each in told]
+
+
 def bind_a_tenant():
     structlog.contextvars.bind_contextvars(tenant="acme")
 
@@ -767,20 +814,25 @@ def test_only_the_task_that_has_the_line_is_named_as_the_one_that_replaces(watch
     assert (kind, who, others) == ("state-changed", "proxied", ["begins"])
 
 
+IN_MAIN = "signal only works in main thread of the main interpreter"
+
+
 @pytest.mark.parametrize(
-    ("pool", "message", "kinds"),
+    ("pool", "cls", "message", "kinds"),
     [
-        ("threads", "signal only works in main thread of the main interpreter", ["main-thread-only"]),
-        ("prefork", "signal only works in main thread of the main interpreter", []),
-        ("threads", "something else", []),
+        ("threads", ValueError, IN_MAIN, ["main-thread-only"]),
+        ("threads", RuntimeError, "set_wakeup_fd only works in main thread", ["main-thread-only"]),  # of asyncio
+        ("threads", KeyError, IN_MAIN, []),
+        ("prefork", ValueError, IN_MAIN, []),
+        ("threads", ValueError, "something else", []),
     ],
 )
-def test_an_exception_is_explained_where_the_pool_is_the_reason(tmp_path, pool, message, kinds):
+def test_an_exception_is_explained_where_the_pool_is_the_reason(tmp_path, pool, cls, message, kinds):
     watch = FakeWatch(os.path.dirname(__file__), pool)
     detector = Threads(watch)
     run = watch.begin(watch.run("fails"))
-    with pytest.raises(ValueError, match=message) as raised:
-        raise ValueError(message)
+    with pytest.raises(cls, match=message) as raised:
+        raise cls(message)
     watch.end(run, detector, exc=raised.value)
     assert watch.kinds == kinds
 

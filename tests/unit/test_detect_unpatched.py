@@ -9,7 +9,9 @@ import pytest
 
 from pytest_celerypool.agent.detectors.hub import explained
 from pytest_celerypool.agent.detectors.hub.explained import Removed, removed_by
+from pytest_celerypool.agent.detectors.hub.unpatched import Unpatched
 from pytest_celerypool.agent.detectors.hub.unpatched_types import telling
+from pytest_celerypool.agent.frames import Frames
 from pytest_celerypool.agent.meters import Run
 
 
@@ -47,6 +49,43 @@ def test_what_a_library_has_removed_is_told(code):
 @pytest.mark.usefixtures("pruned")
 def test_what_was_never_there_is_not(code, pool):
     assert removed_by(raised(code), pool) is None
+
+
+RAW = """
+import os, socket
+
+def ask(read):
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0.0)  # as a green library does behind the user's back
+    with ours, theirs:
+        return read(ours)
+
+def raw(ours):
+    return os.readv(ours.fileno(), [bytearray(4)])
+
+def own(ours):
+    return ours.recv(4)
+
+%s
+"""
+
+
+@pytest.mark.parametrize(
+    ("read", "more", "kinds"), [("raw", "", ["unpatched"]), ("own", "", []), ("raw", "os.set_blocking", [])]
+)
+def test_a_raw_read_of_what_the_library_has_made_non_blocking_is_told(tmp_path, read, more, kinds):
+    (tmp_path / "raw.py").write_text(RAW % more)
+    module, told = {"__name__": "raw"}, []
+    exec(compile(RAW % more, str(tmp_path / "raw.py"), "exec"), module)
+    watch = types.SimpleNamespace(
+        frames=Frames(str(tmp_path)),
+        pool=types.SimpleNamespace(name="gevent"),
+        report=lambda kind, *_, **__: told.append(kind),
+    )
+    with pytest.raises(BlockingIOError) as raised:
+        module["ask"](module[read])
+    Unpatched(watch).failed(Run("1", None, ""), "FAILURE", raised.value)
+    assert told == kinds
 
 
 class Two:

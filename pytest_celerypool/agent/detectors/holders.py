@@ -18,7 +18,7 @@ from types import BuiltinMethodType, FrameType, FunctionType, MethodType, Module
 from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.frames import Frames
-from pytest_celerypool.agent.syntax import function_at, tree_of
+from pytest_celerypool.agent.syntax import function_at, last_name, tree_of
 
 #: At most so many objects are looked at, and so many items of one container.
 _MOST = 20_000
@@ -186,7 +186,7 @@ def _assignments(tree: ast.AST, name: str, kind: type[ast.Name | ast.Attribute])
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
             targets = [node.optional_vars]
         assigned = [each for target in targets for each in ast.walk(target) if isinstance(each, kind)]
-        if any(isinstance(each.ctx, ast.Store) and name == _last_name(each) for each in assigned) and (
+        if any(isinstance(each.ctx, ast.Store) and name == last_name(each) for each in assigned) and (
             kind is ast.Attribute or _is_global(tree, node, name)
         ):
             yield node
@@ -200,10 +200,6 @@ def _is_global(tree: ast.AST, node: ast.AST, name: str) -> bool:
 
 def _line(node: ast.AST) -> int:
     return getattr(node, "lineno", 0) or next(each.lineno for each in ast.walk(node) if hasattr(each, "lineno"))
-
-
-def _last_name(node: ast.Name | ast.Attribute) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr
 
 
 def _is_none(node: ast.AST) -> bool:
@@ -243,21 +239,27 @@ def uses(frames: Frames, reached: Reached, function: Any) -> list[str]:
 
 
 def additions(frames: Frames, reached: Reached) -> list[str]:
-    """Return the places where functions of its module put something into a container."""
+    """Return the places where functions of its module put something into a container, or methods of its own class."""
     filename = str(reached.module.__file__)
     tree = tree_of(filename)
-    name = reached.path.rpartition(".")[2].partition("[")[0]
+    nodes = [] if tree is None else list(ast.walk(tree))
+    name, cls = reached.path.rpartition(".")[2].partition("[")[0], type(reached.value).__name__
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    own = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == cls]
+    methods = [node for each in own for node in each.body if isinstance(node, ast.FunctionDef)]
+    return _mentions_in(frames, filename, functions, lambda node: _adds(node, name)) or _mentions_in(
+        frames, filename, methods, lambda node: _adds(node, "self")
+    )
 
-    def adds(node: ast.AST) -> bool:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            return node.func.attr in _PUT and _mentions(node.func.value, name)
-        found = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.AugAssign):
-            found = [node.target]
-        return any(isinstance(each, ast.Subscript) and _mentions(each.value, name) for each in found)
 
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)] if tree is not None else []
-    return _mentions_in(frames, filename, functions, adds)
+def _adds(node: ast.AST, name: str) -> bool:
+    """Whether something is put into what has a name, or is an attribute of that name."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in _PUT and _mentions(node.func.value, name)
+    found = node.targets if isinstance(node, ast.Assign) else []
+    if isinstance(node, ast.AugAssign):
+        found = [node.target]
+    return any(isinstance(each, ast.Subscript) and _mentions(each.value, name) for each in found)
 
 
 def _mentions_in(

@@ -24,12 +24,13 @@ _REFUSALS = re.compile(
 )
 
 
+BOUND = Kind("fork-bound", "fail", "a library refuses to work in a forked child, and the task failed by that")
+
+
 class Bound(Detector):
     """Sees libraries that notice the fork and refuse."""
 
-    kinds: ClassVar[Sequence[Kind]] = (
-        Kind("fork-bound", "fail", "a library refuses to work in a forked child, and the task failed by that"),
-    )
+    kinds: ClassVar[Sequence[Kind]] = (BOUND,)
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -45,7 +46,7 @@ class Bound(Detector):
             return
         stack = self.watch.frames.raised_places(exc)
         self.watch.report(
-            "fork-bound",
+            BOUND.name,
             run,
             f"the task failed because it ran in a forked child of prefork: {type(exc).__name__}: {text[:200]}",
             [

@@ -1,4 +1,8 @@
-"""Programs started before the fork that all children of a prefork pool ask through the same two pipes."""
+"""Programs started before the fork: all children of a prefork pool ask them through the same two pipes.
+
+Nor can a child wait for one, or ask whether it runs: that is for its parent alone (``waitpid(2)``, ECHILD), and
+``subprocess`` takes it for an end with status 0.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.detectors.fork.bound import BOUND
 from pytest_celerypool.agent.detectors.fork.connections import SHARED, Inherited, holders_of, is_same
 from pytest_celerypool.agent.detectors.holders import Reached, made_at, walk
 from pytest_celerypool.trace import Kind
@@ -30,10 +35,12 @@ class Programs(Detector):
     Writing to one is no finding: a program that is only sent lines mixes up nothing.
     """
 
-    kinds: ClassVar[Sequence[Kind]] = (SHARED,)
+    kinds: ClassVar[Sequence[Kind]] = (SHARED, BOUND)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
+        #: Those whose end nobody has heard of, by their numbers.
+        self._running: dict[int, Reached] = {}
         self._replaced: list[tuple[Any, str]] = []
         self._seen: set[int] = set()
 
@@ -45,11 +52,18 @@ class Programs(Detector):
     def forked(self) -> None:
         """Look what programs this new child has from its parent."""
         self._seen = set()
+        self._running = {}
         for reached in walk(self.watch.frames, lambda value: issubclass(type(value), subprocess.Popen)):
+            if reached.value.returncode is None:
+                self._running[id(reached.value)] = reached
             pipe = reached.value.stdout
             if pipe is not None and not pipe.closed and reached.value.stdin is not None:
                 inode = os.fstat(pipe.fileno()).st_ino
                 self._watch(pipe, reached, Inherited(pipe.fileno(), inode, f"to the program {reached.path}"))
+
+        if self._running:
+            self.after(subprocess.Popen, "poll", self._asked)
+            self.after(subprocess.Popen, "wait", self._asked)
 
     def remove(self) -> None:
         """End."""
@@ -57,6 +71,30 @@ class Programs(Detector):
             vars(pipe).pop(name, None)
         self._replaced.clear()
         super().remove()
+
+    def _asked(self, status: int | None, program: Any, *_: Any, **__: Any) -> None:
+        """A child has asked how a program ended, or whether it has."""
+        run = self.watch.current()
+        reached = self._running.get(id(program)) if run is not None and status is not None else None
+        if reached is None:
+            return
+        del self._running[id(program)]
+        frames = self.watch.frames
+        frame = frames.user_frame(sys._getframe())
+        self.watch.report(
+            BOUND.name,
+            run,
+            f"child {os.getpid()} asks about a program that its parent has started, and is told that it ended with "
+            f"status {status}: under prefork no child can know, and subprocess says 0 whether it runs or not",
+            [
+                frames.place(frame),
+                *(f"  called from {line}" for line in frames.stack(frame)[1:]),
+                f"{reached.path}, process {program.pid}, started by {family.main_pid()} (the parent)",
+                *made_at(frames, reached),
+            ],
+            "start the program in each child: on first use, or in a receiver of worker_process_init",
+            key=reached.path,
+        )
 
     def _watch(self, pipe: Any, reached: Reached, inherited: Inherited) -> None:
         used = self.watch.guarded(self, self._used)

@@ -17,7 +17,7 @@ from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.places import Scope, resolve_callable
 from pytest_celerypool.agent.detectors.code.standing import Starter, native_starter
-from pytest_celerypool.agent.syntax import definition_of
+from pytest_celerypool.agent.syntax import definition_of, last_name
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -114,12 +114,8 @@ def _needs_its_task(handler: Any, depth: int = _DEEPEST) -> bool:
         return False
     scope = Scope({}, handler.__globals__)
     for each in ast.walk(definition_of(handler.__code__) or ast.Pass()):
-        if isinstance(each, ast.Raise) or (isinstance(each, ast.Name | ast.Attribute) and _last_name(each) in _TASKS):
+        if isinstance(each, ast.Raise) or (isinstance(each, ast.Name | ast.Attribute) and last_name(each) in _TASKS):
             return True
         if depth and isinstance(each, ast.Call) and _needs_its_task(resolve_callable(each.func, scope), depth - 1):
             return True
     return False
-
-
-def _last_name(node: ast.Name | ast.Attribute) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr

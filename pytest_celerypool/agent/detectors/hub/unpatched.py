@@ -6,13 +6,16 @@ each thread it keeps once for all of them.
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType, ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.frames import Frames, chain
 from pytest_celerypool.agent.meters import Run
+from pytest_celerypool.agent.syntax import last_name, tree_of
 from pytest_celerypool.trace import Kind
 
 UNPATCHED = "unpatched"
@@ -58,6 +61,17 @@ _IN_A_THREAD = {
     "gevent": "call it by gevent.get_hub().threadpool.apply(function, args)",
     "eventlet": "call it by eventlet.tpool.execute(function, *args)",
 }
+
+_COOPERATIVE = {
+    "gevent": "use the methods of the socket or file, which wait, or gevent.os.tp_read(fd, n) and tp_write",
+    "eventlet": "use the methods of the socket or file, which wait, or os.read and os.write, which are patched",
+}
+
+#: Functions of the module os that read or write what a descriptor stands for.
+_RAW = frozenset({"read", "readv", "write", "writev", "preadv", "pwritev", "sendfile", "splice"})
+
+#: What a project has that wants descriptors which do not block, under every pool.
+_NON_BLOCKING = frozenset({"setblocking", "set_blocking", "O_NONBLOCK", "SOCK_NONBLOCK"})
 
 DRIVERS = (
     Driver(
@@ -114,6 +128,22 @@ class Unpatched(Detector):
     def imported(self) -> None:
         """See what a task has imported."""
         self._look_for_drivers()
+
+    def failed(self, run: Run, state: str | None, exc: BaseException | None) -> None:
+        """Tell of a task that failed since the descriptor of what the pool has made cooperative does not block."""
+        for each in () if exc is None else chain(exc):
+            call = _raw_call(each, self.watch.frames) if isinstance(each, BlockingIOError) else None
+            if call is not None:
+                places = self.watch.frames.raised_places(each)
+                self.watch.report(
+                    UNPATCHED,
+                    run,
+                    f"it calls {call} on a descriptor that {self.watch.pool.name} has made non-blocking, as it does "
+                    "with those of all sockets and pipes: what is not there yet is not waited for, but an error",
+                    [*places, f"{type(each).__name__}: {each}", f"task {run.id}"],
+                    _COOPERATIVE[self.watch.pool.name],
+                    key=places[0],
+                )
 
     # -- drivers
 
@@ -243,3 +273,18 @@ class Unpatched(Detector):
             "use the one of the module threading, which is patched",
             others=[other],
         )
+
+
+def _raw_call(exc: BaseException, frames: Frames) -> str | None:
+    """Return the function of the module os that raised an exception in a line of the user's; ``None`` if none did."""
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    code = None if trace is None else trace.tb_frame.f_code
+    tree = None if code is None or not frames.is_user(code.co_filename) else tree_of(code.co_filename)
+    nodes = [] if tree is None else list(ast.walk(tree))
+    if any(isinstance(each, ast.expr) and last_name(each) in _NON_BLOCKING for each in nodes):
+        return None
+    line = 0 if trace is None else trace.tb_lineno
+    calls = [each for each in nodes if isinstance(each, ast.Call) and each.lineno == line]
+    return next((ast.unparse(each.func) for each in calls if last_name(each.func) in _RAW), None)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import types
+from functools import partial
+from operator import is_
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent.detectors import Detector, Kind
-from pytest_celerypool.agent.detectors.holders import user_modules
+from pytest_celerypool.agent.detectors.holders import user_modules, walk
 from pytest_celerypool.agent.detectors.promises.exit_keepers import Keeper, copies_of, filled_since, keeper_of
 from pytest_celerypool.agent.detectors.promises.init_signals import lost_at_exit
 from pytest_celerypool.agent.detectors.state import sources as state_sources
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.watch import Watch
 
 _LOST, _UNCALLED = "atexit-ignored", "atexit-uncalled"
+
+#: Objects made by tasks that are looked at.
+_MOST = 100
 
 
 class ExitHandlers(Detector):
@@ -41,6 +46,9 @@ class ExitHandlers(Detector):
         #: Calls that work on what objects keep, and what they kept at the fork.
         self._keepers: list[Keeper] = []
         self._before: dict[int, Any] = {}
+        #: The same of objects that tasks of this child have made, each with its ``weakref.finalize``.
+        self._made: list[tuple[Any, Keeper]] = []
+        self._done: set[Any] = set()
         self._reaches = Reaches(self.watch.frames.is_user)
         self._told: set[Any] = set()
         #: Handlers of logging that keep records until they are closed.
@@ -69,14 +77,9 @@ class ExitHandlers(Detector):
         for signal in (signals.worker_process_shutdown, signals.task_postrun):
             for receiver in receivers_of(signal, self.watch.frames):
                 done |= {receiver, *self._reaches.of(receiver).functions}
-        self._registered = [
-            each for each in self._registered if each not in done and done.isdisjoint(self._reaches.of(each).functions)
-        ]
-        self._keepers = [
-            each
-            for each in self._keepers
-            if each.function not in done and done.isdisjoint(self._reaches.of(each.function).functions)
-        ]
+        self._done, self._made = done, []
+        self._registered = [each for each in self._registered if not self._is_done(each)]
+        self._keepers = [each for each in self._keepers if not self._is_done(each.function)]
         self._before = copies_of(self._keepers)
         # Who hears of the end of a child may write there what is left.
         self._buffering = [] if done else _buffering()
@@ -100,10 +103,34 @@ class ExitHandlers(Detector):
             if kept is not None:
                 self._keepers.remove(keeper)
                 self._report_lost(run, keeper.function, kept, keeper.how)
+        if self._made:
+            self._look_at_made(run)
 
-    def _on_finalize(self, _: Any, __: Any, ___: Any, function: Any, *args: Any, **named: Any) -> None:
+    def _look_at_made(self, run: Run) -> None:
+        """Tell of what tasks of this child have made for the exit, and what the program keeps until then."""
+        self._made = [each for each in self._made if each[0].alive and each[0].atexit]
+        for finalizer, keeper in list(self._made):
+            kept, peeked = filled_since(keeper, {}), finalizer.peek()
+            made = None if peeked is None else peeked[0]
+            # Else it is about to be collected, and the function called.
+            if kept and made is not None and any(walk(self.watch.frames, partial(is_, made))):
+                self._made.remove((finalizer, keeper))
+                self._report_lost(run, keeper.function, kept, keeper.how)
+
+    def _is_done(self, function: Any) -> bool:
+        """Whether a receiver of a signal that is sent in children does the same."""
+        return function in self._done or not self._done.isdisjoint(self._reaches.of(function).functions)
+
+    def _on_finalize(self, _: Any, finalizer: Any, ___: Any, function: Any, *args: Any, **named: Any) -> None:
+        keeper = keeper_of(function, (*args, *named.values()), "weakref.finalize", self.watch.frames.is_user)
+        if keeper is None:
+            return
         if self.watch.current() is None:
-            self._keep(function, (*args, *named.values()), "weakref.finalize")
+            self._keepers.append(keeper)
+        elif len(self._made) < _MOST and not self._is_done(keeper.function):
+            self._made.append((finalizer, keeper))
+            if "ended" in self.resting:
+                self.listen("ended")
 
     def _keep(self, function: Any, args: tuple[Any, ...], how: str) -> None:
         keeper = keeper_of(function, args, how, self.watch.frames.is_user)

@@ -267,7 +267,7 @@ class Limits(Detector):
         self.watch.report(
             SWALLOWED,
             run,
-            f"SoftTimeLimitExceeded was raised in it, an except clause that catches everything swallowed it, and the "
+            f"SoftTimeLimitExceeded was raised in it, a clause that catches everything swallowed it, and the "
             f"task went on: {ended} {went_on:.2f} s later, so that its soft limit ends nothing",
             [
                 mark.caught or "",

@@ -236,14 +236,19 @@ class LocksOfFrames:
             if held is not None:
                 yield held
         code, entering = frame.f_code, [each for each in nodes if isinstance(each, ast.Call) and _is_entering(each)]
-        for lock in _on_stacks(frame) if entering else ():
-            place = self._reader.frames.place_of(code.co_filename, entering[0].lineno, code.co_name)
-            yield Held(lock, f"a lock on an ExitStack ({type(lock).__name__})", place)
+        for manager in _on_stacks(frame) if entering else ():
+            if is_lock(manager):
+                place = self._reader.frames.place_of(code.co_filename, entering[0].lineno, code.co_name)
+                yield Held(manager, f"a lock on an ExitStack ({type(manager).__name__})", place)
+            elif isinstance(manager, contextlib._GeneratorContextManager):
+                inner = getattr(manager.gen, "gi_frame", None)
+                yield from () if inner is None else self._held(inner)
 
     def _lock(self, node: ast.expr, frame: types.FrameType) -> Held | None:
-        lock = lock_of(node, Scope(frame.f_locals, frame.f_globals), self._sources)
+        scope = Scope(frame.f_locals, frame.f_globals)
+        lock = lock_of(node, scope, self._sources)
         if not is_lock(lock):
-            lock = self._taken_by(lock)
+            lock = self._taken_by(lock) if lock is not UNKNOWN else self._taken_in(node, scope)
         if not is_lock(lock):
             return None
         code = frame.f_code
@@ -251,13 +256,24 @@ class LocksOfFrames:
 
     def _taken_by(self, manager: Any) -> Any:
         """Return the lock that the ``__enter__`` of a manager of the user's acquires."""
-        method = UNKNOWN if manager is UNKNOWN else method_of(manager, "__enter__")
+        method = method_of(manager, "__enter__")
         definition = self._sources.node(method.__code__) if isinstance(method, types.FunctionType) else None
         if definition is None or not self._reader.frames.is_user(method.__code__.co_filename):
             return UNKNOWN
         scope = Scope(dict(zip(method.__code__.co_varnames[:1], (manager,), strict=False)), method.__globals__)
         owners = (_called_on(each, "acquire") for each in ast.walk(definition) if isinstance(each, ast.Call))
         return next((lock_of(owner, scope, self._sources) for owner in owners if owner is not None), UNKNOWN)
+
+    def _taken_in(self, node: ast.expr, scope: Scope) -> Any:
+        """Return the lock that a :func:`contextlib.contextmanager` of the user's takes before it yields."""
+        made = resolve_callable(node.func, scope) if isinstance(node, ast.Call) else None
+        generator = vars(made).get("__wrapped__") if isinstance(made, types.FunctionType) else None
+        if not isinstance(node, ast.Call) or not isinstance(generator, types.FunctionType):
+            return UNKNOWN
+        definition = self._sources.node(generator.__code__) or ast.Pass()
+        inner = Scope(_given(node, generator, scope), generator.__globals__)
+        found = (lock_of(each, inner, self._sources) for each in _around_yield(definition))
+        return next((lock for lock in found if is_lock(lock)), UNKNOWN)
 
 
 def is_lock(value: Any) -> bool:
@@ -283,11 +299,25 @@ def lock_of(node: ast.expr, scope: Scope, sources: Sources, depth: int = _DEEPES
     returned = definition.body[-1] if definition is not None else None
     if not isinstance(returned, ast.Return) or returned.value is None:
         return UNKNOWN
-    given = [resolve(each, scope) for each in node.args]
-    if isinstance(node.func, ast.Attribute) and not isinstance(resolve(node.func.value, scope), types.ModuleType):
-        given.insert(0, resolve(node.func.value, scope))
-    names = dict(zip(function.__code__.co_varnames, given, strict=False))
-    return lock_of(returned.value, Scope(names, function.__globals__), sources, depth - 1)
+    return lock_of(returned.value, Scope(_given(node, function, scope), function.__globals__), sources, depth - 1)
+
+
+def _given(call: ast.Call, function: types.FunctionType, scope: Scope) -> dict[str, Any]:
+    """Return what a function's arguments stand for in a call."""
+    given = [resolve(each, scope) for each in call.args]
+    if isinstance(call.func, ast.Attribute) and not isinstance(resolve(call.func.value, scope), types.ModuleType):
+        given.insert(0, resolve(call.func.value, scope))
+    return dict(zip(function.__code__.co_varnames, given, strict=False))
+
+
+def _around_yield(definition: ast.AST) -> Iterator[ast.expr]:
+    """Yield what a generator enters by ``with``, or acquires, before it yields."""
+    nodes = list(ast.walk(definition))
+    yields = min((each.lineno for each in nodes if isinstance(each, ast.Yield)), default=0)
+    for node in nodes:
+        if isinstance(node, ast.With) and node.lineno <= yields <= (node.end_lineno or 0):
+            yield from (item.context_expr for item in node.items)
+    yield from _acquired(nodes, yields)
 
 
 def _taking(function: ast.AST | None, line: int) -> ast.With | ast.expr | None:
@@ -331,13 +361,10 @@ def _is_entering(call: ast.Call) -> bool:
 
 
 def _on_stacks(frame: types.FrameType) -> Iterator[Any]:
-    """Yield the locks that a function has entered on a ``contextlib.ExitStack``."""
+    """Yield the managers, locks among them, that a function has entered on a ``contextlib.ExitStack``."""
     for value in frame.f_locals.values():
         if issubclass(type(value), contextlib.ExitStack):
-            for _, leave in list(value._exit_callbacks):
-                lock = getattr(leave, "__self__", None)
-                if is_lock(lock):
-                    yield lock
+            yield from (getattr(leave, "__self__", None) for _, leave in list(value._exit_callbacks))
 
 
 def _is_asking(call: ast.Call) -> bool:

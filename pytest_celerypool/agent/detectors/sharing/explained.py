@@ -19,6 +19,7 @@ from pytest_celerypool.agent.detectors.code.flow import Step
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, resolve
 from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, split
 from pytest_celerypool.agent.detectors.sharing.slot_names import slot_name_in
+from pytest_celerypool.agent.detectors.sharing.streams import SHARED_STREAM
 from pytest_celerypool.agent.detectors.state.sources import name_of
 from pytest_celerypool.agent.frames import Entry, Frames, chain
 from pytest_celerypool.agent.meters import Run
@@ -136,6 +137,15 @@ SIGNS = (
         _ONE_EACH,
     ),
     Sign(
+        SHARED_STREAM.name,
+        ("RuntimeError", "ConcurrencyError"),
+        r"while another coroutine is already (waiting|running)|Concurrent call to receive\(\)",
+        True,
+        "two tasks await an answer on one connection of asyncio: {pool} runs the tasks of a process at once, and each "
+        "may be given what the other has asked for",
+        "hold an asyncio.Lock of its loop from the question to the answer, or open a connection for each task",
+    ),
+    Sign(
         "changed-meanwhile",
         ("RuntimeError",),
         r"(dictionary|Set|OrderedDict|deque|dict) (changed size|keys changed|mutated) during iteration",
@@ -187,6 +197,7 @@ class ExplainedSharing(Detector):
     """Looks at the exceptions of tasks that failed; one that succeeds costs nothing."""
 
     kinds = (
+        SHARED_STREAM,
         Kind("bound-object", "fail", "an object is used by a thread, greenlet or task that it does not belong to"),
         Kind("changed-meanwhile", "fail", "what a task checked, or goes through, was changed by another"),
         Kind("pool-bound", "fail", "code that works under one pool only"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
     from pytest_celerypool.agent.watch import Watch
 
-_KIND = "shared-stream"
+SHARED_STREAM = Kind("shared-stream", "fail", "two tasks await an answer on one connection or pipe")
 
 #: Seconds between two looks, and between the two that find a task at the same place; with very many tasks the first is
 #: more: so many times what a look takes.
@@ -60,7 +60,7 @@ class Reading(NamedTuple):
 class Streams(Detector):
     """Looks now and then at threads that overlap, if the project has streams."""
 
-    kinds = (Kind(_KIND, "fail", "two tasks await an answer on one connection or pipe"),)
+    kinds = (SHARED_STREAM,)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -125,7 +125,7 @@ class Streams(Detector):
         self._told.add(one.places[0])
         pool = self.watch.pool.name
         self.watch.report(
-            _KIND,
+            SHARED_STREAM.name,
             one.run,
             f"it awaits an answer on {one.text} while {name_of(other.run)} awaits one on the same: under {pool} the "
             "tasks of a process share it, so each may get what the other has asked for",

@@ -42,7 +42,8 @@ class Left(NamedTuple):
     :ivar old: the text of what was there before.
     :ivar new: the text of what it left.
     :ivar stack: the place of the user's line.
-    :ivar still: tells from a snapshot of the slot whether that is there.
+    :ivar held: returns from a snapshot of the slot what is there.
+    :ivar value: what the task left.
     """
 
     run: Run
@@ -50,7 +51,12 @@ class Left(NamedTuple):
     old: str
     new: str
     stack: list[str]
-    still: Callable[[Snapshot], bool]
+    held: Callable[[Snapshot], Any]
+    value: Any
+
+    def still(self, snapshot: Snapshot) -> bool:
+        """Whether that is there, and not only something equal."""
+        return self.held(snapshot) is self.value
 
 
 class Snapshot(NamedTuple):
@@ -75,6 +81,9 @@ class SlotState(Detector):
         self._modules = 0
         self._left: dict[int, list[Left]] = {}
         self._loops: dict[str, Any] = {}
+        #: Where the user's receivers set something for tasks: what was in a slot after its last task.
+        self._ends: dict[int, Snapshot] = {}
+        self._receivers: list[Any] | None = None
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -88,12 +97,14 @@ class SlotState(Detector):
         self.after(asyncio.base_events.BaseEventLoop, "close", self._on_close)
 
     def begin(self) -> None:
-        """Look for thread locals of the application."""
+        """Look for thread locals of the application, and what is in the slot of this thread."""
         self._scan()
+        self._ends[originals.get_ident()] = self._snapshot()
 
     def forked(self) -> None:
         """Forget the parent's slot."""
         self._left.clear()
+        self._ends = {originals.get_ident(): self._snapshot()}
 
     # -- a task
 
@@ -105,18 +116,34 @@ class SlotState(Detector):
         """Compare."""
         before: Snapshot = run.marks.pop(_MARK)
         after = self._snapshot()
+        from celery import signals
+
         slot = originals.get_ident()
-        if self._left:
-            for left in self._left.pop(slot, ()):
-                # Still the same value: it was there when this task began, and it set nothing of its own.
-                if left.still(before) and left.still(after):
-                    self._report(left, run)
+        kept = self._inherited(run, before, after, slot) if self._left else []
         if after.context != before.context or after.local != before.local or self._decimal_changed(before, after):
-            self._compare(run, before, after, slot)
+            kept += self._compare(run, before, after)
+        if self._receivers is None:
+            self._receivers = receivers_of(signals.task_prerun, self.watch.frames)
+        if self._receivers:
+            kept += self._given(run, before, after, slot)
+            self._ends[slot] = after
+        if kept:
+            self._left[slot] = kept
         if self._loops:
             self._compare_loop(run)
         if len(sys.modules) != self._modules:
             self._scan()
+
+    def _inherited(self, run: Run, before: Snapshot, after: Snapshot, slot: int) -> list[Left]:
+        """Report what a task got that was left for it; returns what it has left once more, though set anew."""
+        kept = []
+        for left in self._left.pop(slot, ()):
+            # Still the same value: it was there when this task began, and it set nothing of its own.
+            if left.still(before) and left.still(after):
+                self._report(left, run)
+            elif same(left.held(after), left.value):
+                kept.append(left._replace(run=run, value=left.held(after)))
+        return kept
 
     def _snapshot(self) -> Snapshot:
         context = contextvars.copy_context()
@@ -139,16 +166,31 @@ class SlotState(Detector):
             or one.traps != other.traps
         )
 
-    def _compare(self, run: Run, before: Snapshot, after: Snapshot, slot: int) -> None:
+    def _compare(self, run: Run, before: Snapshot, after: Snapshot) -> list[Left]:
+        """Return what a task has changed in its slot, and report it if nobody else can put it back."""
         found = [*self._variables(run, before, after), *self._locals_left(run, before, after)]
         if self._decimal_changed(before, after):
             found.append(self._decimal_left(run, before, after))
-        if not found:
-            return
-        self._left[slot] = found
-        if not self._users_receivers():
+        if found and not self._users_receivers():
             for left in found:
                 self._report(left, None)
+        return found
+
+    def _given(self, run: Run, before: Snapshot, after: Snapshot, slot: int) -> list[Left]:
+        """Return what receivers of ``task_prerun`` have set for a task, and is there after it."""
+        last = self._ends.get(slot) or Snapshot(contextvars.Context(), None, None, [{} for _ in self._locals])
+        if before.context == last.context and before.local == last.local:
+            return []
+        found = [*self._variables(run, last, before), *self._locals_left(run, last, before)]
+        return [left for left in found if left.still(after) and not self._is_constant(left.value)]
+
+    def _is_constant(self, value: Any) -> bool:
+        """Whether the user's receivers have a value themselves: the next task may be given the same object."""
+        return any(
+            value is each
+            for receiver in self._receivers or ()
+            for each in (*receiver.__code__.co_consts, *list(receiver.__globals__.values()))
+        )
 
     def _report(self, left: Left, heir: Run | None) -> None:
         report_left(self.watch, left.run, left.subject, left.old, left.new, left.stack, heir)
@@ -178,7 +220,7 @@ class SlotState(Detector):
                 if line is None:  # the library does it on its own account, and knows what it does
                     continue
             subject = Subject(("context", name), f"the context variable {name}", remedy, "slot")
-            yield Left(run, subject, text_of(old), text_of(value), self._stack(run, line), _holds(variable, value))
+            yield Left(run, subject, text_of(old), text_of(value), self._stack(run, line), _in(variable), value)
 
     def _owner(self, variable: contextvars.ContextVar[Any]) -> tuple[str, str] | None:
         """Return the user's module and the name there of a context variable."""
@@ -224,8 +266,8 @@ class SlotState(Detector):
                 line = state_sources.find(run.task, self._files(module), matches)
                 label = f"the thread local {name}.{attribute}"
                 subject = Subject(("local", id(local), attribute), label, _LOCAL, "slot")
-                still = _local_holds(index, attribute, value)
-                yield Left(run, subject, text_of(was), text_of(value), self._stack(run, line), still)
+                held = _in_local(index, attribute)
+                yield Left(run, subject, text_of(was), text_of(value), self._stack(run, line), held, value)
 
     # -- decimal
 
@@ -242,7 +284,8 @@ class SlotState(Detector):
             was,
             shown,
             self._stack(run, line),
-            lambda snapshot: snapshot.decimal is not None and _decimal_values(snapshot.decimal_copy) == new,
+            lambda snapshot: new if snapshot.decimal and _decimal_values(snapshot.decimal_copy) == new else None,
+            new,
         )
 
     # -- loops
@@ -289,12 +332,12 @@ class SlotState(Detector):
         return [self.watch.frames.place_of(*(line or state_sources.task_line(run.task)))]
 
 
-def _holds(variable: contextvars.ContextVar[Any], value: Any) -> Callable[[Snapshot], bool]:
-    return lambda snapshot: snapshot.context.get(variable, _MISSING) is value
+def _in(variable: contextvars.ContextVar[Any]) -> Callable[[Snapshot], Any]:
+    return lambda snapshot: snapshot.context.get(variable, _MISSING)
 
 
-def _local_holds(index: int, attribute: str, value: Any) -> Callable[[Snapshot], bool]:
-    return lambda snapshot: index < len(snapshot.local) and snapshot.local[index].get(attribute) is value
+def _in_local(index: int, attribute: str) -> Callable[[Snapshot], Any]:
+    return lambda snapshot: snapshot.local[index].get(attribute) if index < len(snapshot.local) else None
 
 
 def _default_of(variable: contextvars.ContextVar[Any]) -> Any:

@@ -29,7 +29,7 @@ class Meaning(NamedTuple):
     """
 
     kind: Kind
-    exception: type[Exception]
+    exception: type[Exception] | tuple[type[Exception], ...]
     text: re.Pattern[str]
     where: Callable[[Watch], bool]
     message: str
@@ -54,7 +54,7 @@ _ASYNCIO = "Use asyncio.run(...) in the task: it makes a loop for itself."
 MEANINGS = (
     Meaning(
         MAIN,
-        ValueError,
+        (ValueError, RuntimeError),  # the second from asyncio's add_signal_handler()
         re.compile(r"signal only works in main thread|set_wakeup_fd only works in main thread"),
         _in_other_threads,
         "a handler of a signal can be set in the main thread only, and {pool} runs this task in another one",
