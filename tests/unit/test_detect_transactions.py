@@ -2,9 +2,11 @@
 
 import itertools
 import sys
+import threading
 import time
 import types
 
+import greenlet
 import pytest
 
 from pytest_celerypool.agent.detectors.code.places import Sources
@@ -89,6 +91,31 @@ def by_a_guarded_method():
     shelf.add_in_turn()
 
 
+class Shelves:
+    def __init__(self):
+        self.opening, self.opened = threading.Lock(), {}
+
+    def __getitem__(self, name):
+        with self.opening:
+            return self.opened.setdefault(name, books)
+
+
+shelves = Shelves()
+
+
+def by_an_item(goes_on):
+    database = shelves["one"]
+    database.execute("select 1")
+    goes_on()
+
+
+def by_an_item_in_turn(goes_on):
+    database = shelves["one"]
+    with lock:
+        database.execute("select 1")
+    goes_on()
+
+
 def by_itself(self):
     self.db.execute("insert")
 """
@@ -112,6 +139,7 @@ class Told:
     def __init__(self, tmp_path, module, green):
         self.kinds = []
         self.runs = []
+        self.slots = {}
         self.module = module
         self.failed = []
         self.detector = Transactions(
@@ -120,6 +148,7 @@ class Told:
                 pool=types.SimpleNamespace(name="gevent" if green else "threads", green=green),
                 bind=lambda: None,
                 running=lambda: list(self.runs),
+                recorder=types.SimpleNamespace(running=self.slots),
                 report=lambda kind, *_, **__: self.kinds.append(kind),
                 switch_off=lambda _detector, exc: self.failed.append(exc),
             )
@@ -253,6 +282,37 @@ def test_the_connection_may_be_an_attribute_that_methods_use(tmp_path, module, g
     told.start(name)
     told.ends()
     assert told.kinds == kinds
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("by_an_item", ["transaction-shared"]), ("by_an_item_in_turn", [])])
+@pytest.mark.parametrize("statement", ["begin", "select 1"])
+@pytest.mark.parametrize("green", [True, False])
+def test_two_tasks_that_hold_one_connection_in_variables_have_it_in_common(
+    tmp_path, module, green, name, kinds, statement
+):
+    """However they came by it; greenlets are looked at while they wait."""
+    told = Told(tmp_path, module, green)
+    told.detector.listen = lambda _: None
+    told.runs += [told.run(name), told.run(name)]
+    function, end = getattr(module, name), threading.Event()
+    if green:
+        slots = [greenlet.greenlet(function) for _ in told.runs]
+        for slot in slots:
+            slot.switch(greenlet.getcurrent().switch)
+    else:
+        threads = [threading.Thread(target=function, args=(end.wait,)) for _ in told.runs]
+        for thread in threads:
+            thread.start()
+        slots = [thread.ident for thread in threads]
+    told.slots.update(zip(slots, told.runs, strict=True))
+    told.detector.started(told.runs[-1])
+    module.books.execute(statement)
+    time.sleep(0.2)
+    end.set()
+    for each in slots if green else threads:
+        each.throw() if green else each.join(5)
+    told.ends()
+    assert told.kinds == (kinds if statement == "begin" else [])
 
 
 class Proxy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -9,7 +10,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
@@ -42,7 +43,8 @@ class Started:
 class Shutdown(Detector):
     """Sees what keeps the process of a worker that has stopped.
 
-    Python waits at its end for every thread that is not a daemon. A child of prefork does not, and greenlets are none.
+    Python waits at its end for every thread that is not a daemon. A child of prefork does not, and greenlets are none;
+    but those of an executor that gevent has made greenlets of are waited for like threads, by ``concurrent.futures``.
     """
 
     kinds: ClassVar[Sequence[Kind]] = (HANGS,)
@@ -51,19 +53,23 @@ class Shutdown(Detector):
         super().__init__(watch)
         self._threads: list[Started] = []
         self._told = False
+        self._main: Any = None
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
-        """Whether the tasks run in the process that has to end, and threads are threads."""
-        return not watch.pool.forks and not watch.pool.green
+        """Whether the tasks run in the process that has to end, and it may wait for what they have started."""
+        return not watch.pool.forks and watch.pool.name != "eventlet"
 
     def install(self) -> None:
         """Hear of every thread that a task starts."""
-        self.after(threading.Thread, "start", self._started)
+        owner = next(each for each in threading.Thread.__mro__ if "start" in vars(each))  # gevent has one of its own
+        self.after(owner, "start", self._started)
+        if self.watch.pool.green:
+            self._main = _outermost_greenlet()
 
     def _started(self, _: None, thread: threading.Thread) -> None:
         run = self.watch.current()
-        if run is None or thread.daemon:
+        if run is None or (thread.daemon and self._main is None):  # each of gevent's is one
             return
         frames = self.watch.frames
         frame = frames.user_frame(sys._getframe())
@@ -89,7 +95,7 @@ class Shutdown(Detector):
         limit = self.watch.limit(HANGS.name)
         while True:
             originals.sleep(_POLL_S)
-            frame = sys._current_frames().get(main or 0)
+            frame = sys._current_frames().get(main or 0) if self._main is None else self._main.gr_frame
             if not _is_leaving(frame):
                 waits_since = None
                 continue
@@ -98,8 +104,8 @@ class Shutdown(Detector):
             waited = now - waits_since
             if waited < limit:
                 continue
-            alive = [each for each in self._threads if _alive(each) is not None]
-            frames = sys._current_frames()
+            alive = [each for each in self._threads if _alive(each) is not None and self._is_waited_for(each)]
+            frames = sys._current_frames() if self._main is None else _frames_of_greenlets()
             for each in alive:
                 thread = _alive(each)
                 where = frames.get(thread.ident or 0) if thread is not None else None
@@ -111,15 +117,20 @@ class Shutdown(Detector):
             if waited > _PATIENCE_S or not alive:
                 return
 
+    def _is_waited_for(self, each: Started) -> bool:
+        """Whether the process waits for a thread at its end: of greenlets, for those of an executor alone."""
+        futures: Any = sys.modules.get("concurrent.futures.thread")
+        return self._main is None or (futures is not None and each.thread() in futures._threads_queues)
+
     def _report(
         self, each: Started, thread: threading.Thread, where: FrameType | None, why: str | None, seen: str
     ) -> None:
-        frames = self.watch.frames
+        frames, kind = self.watch.frames, "no daemon" if self._main is None else "one of an executor"
         own = frames.user_frame(where)
         self.watch.report(
             HANGS.name,
             None,
-            f"a thread that the task started {why or 'is still running'} and is no daemon: under "
+            f"a thread that the task started {why or 'is still running'} and is {kind}: under "
             f"{self.watch.pool.name} the worker has stopped, but its process waits for that thread for ever",
             [
                 each.place,
@@ -127,7 +138,9 @@ class Shutdown(Detector):
                 f"the thread {thread.name!r} is here: {frames.place(own if own is not None else where)}",
                 f"started by {each.run}; process {os.getpid()}; {seen}",
             ],
-            "end the thread before the task ends, or at worker_shutdown, or start it with daemon=True",
+            "end the thread before the task ends, or at worker_shutdown, or start it with daemon=True"
+            if self._main is None
+            else "end what it does at worker_shutting_down, and shut the executor down",
             key=each.place,
             task=each.task,
         )
@@ -136,6 +149,8 @@ class Shutdown(Detector):
 
     def _look_inside(self) -> None:
         """The process goes on; a thread that nothing can end would keep it at its end."""
+        if self.watch.pool.green:
+            return  # a host of its own, which ends in another way
         from celery import signals
 
         stopping = (signals.worker_shutdown, signals.worker_shutting_down)
@@ -153,6 +168,24 @@ class Shutdown(Detector):
 def _alive(each: Started) -> threading.Thread | None:
     thread = each.thread()
     return thread if thread is not None and thread.is_alive() else None
+
+
+def _outermost_greenlet() -> Any:
+    """Return the greenlet in which the main thread runs what is no other's."""
+    import greenlet
+
+    found = greenlet.getcurrent()
+    while found.parent is not None:
+        found = found.parent
+    return found
+
+
+def _frames_of_greenlets() -> dict[int, FrameType]:
+    """Return where the greenlets of the process are, by what threading takes for the number of their thread."""
+    import greenlet
+
+    every = [each for each in gc.get_objects() if issubclass(type(each), greenlet.greenlet)]
+    return {id(each): each.gr_frame for each in every if each.gr_frame is not None}
 
 
 def _is_leaving(frame: FrameType | None) -> bool:

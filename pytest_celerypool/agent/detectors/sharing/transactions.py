@@ -4,8 +4,9 @@ Whether a task has come to its first statement is not known. So of one whose cod
 it may wait for that first; unless its own function sends a statement that no lock is around.
 
 A greenlet that sees an open transaction as it begins has proof that the one who opened it has switched since. From a
-thread of the system nobody may look at greenlets: the statement that opens the transaction gives up the interpreter's
-lock, and the rest of it may be done before another greenlet runs.
+thread of the system a greenlet that runs may not be looked at: the statement that opens the transaction gives up the
+interpreter's lock, and the rest of it may be done before another greenlet runs. Of those that wait, two which hold the
+same connection in a variable have it in common, however they came by it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.calls import functions_of, is_object, names_of
 from pytest_celerypool.agent.detectors.code.places import Sources, method_of
-from pytest_celerypool.agent.detectors.code.standing import function_of
+from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, function_of
 from pytest_celerypool.agent.detectors.code.steps import root_of
 from pytest_celerypool.agent.detectors.holders import attributes_of, uses, walk
 from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
@@ -45,8 +46,12 @@ _MOST_ITEMS = 10
 
 _LOCK = re.compile(r"lock|mutex|acquire|semaphore", re.IGNORECASE)
 
-#: For how many seconds threads that have begun before the first statement are looked at, and the seconds between looks.
-_FOLLOW_S, _LOOK_S = 2.0, 0.005
+#: For how many seconds tasks that have begun before the first statement are looked at, and the seconds between looks at
+#: threads and at greenlets.
+_FOLLOW_S, _LOOK_S, _LOOK_AT_GREENLETS_S = 2.0, 0.005, 0.05
+
+#: Tasks whose variables are looked at.
+_MOST_TASKS = 20
 
 
 class Transactions(Detector):
@@ -59,7 +64,8 @@ class Transactions(Detector):
         self._names: dict[Any, tuple[dict[str, Any], frozenset[str]]] = {}
         #: By task, the names and the numbers of connections that were told of.
         self._told: set[tuple[str, str | int]] = set()
-        self._sources = Sources()
+        self._reader = Reader(watch.frames)
+        self._sources = self._reader.sources
         self._lookout = Lookout(self, self._look_on)
         self._until = 0.0
         self.rest("started")
@@ -107,17 +113,36 @@ class Transactions(Detector):
                         yield text, value, others
 
     def _follow(self, run: Run) -> None:
-        """Look at threads that have begun at once for a while: before the first statement of any, or the connection."""
-        if not self.watch.pool.green and not self._lookout.looking and any(self._shared(run)):
+        """Look at tasks that have begun at once for a while: before the first statement of any, or the connection."""
+        if not self._lookout.looking and self._used_by(run)[1] and len(self._free()) > 1:
             self._until = time.monotonic() + _FOLLOW_S
             self._lookout.begin(0.0)
 
+    def _free(self) -> list[Run]:
+        """Return the tasks that run and do not wait for a lock before they send anything."""
+        return [run for run in self.watch.running()[:_MOST_TASKS] if self._used_by(run)[1]]
+
     def _look_on(self) -> float | None:
         """Look at all that run; returns the seconds until the next look."""
-        running = self.watch.running()
-        for run in running:
+        running, green = self.watch.running(), self.watch.pool.green
+        for run in running if not green else ():
             self._look(run)
-        return _LOOK_S if len(running) > 1 and time.monotonic() < self._until else None
+        self._look_at_variables()
+        pause = _LOOK_AT_GREENLETS_S if green else _LOOK_S
+        return pause if len(running) > 1 and time.monotonic() < self._until else None
+
+    def _look_at_variables(self) -> None:
+        """Look whether two tasks hold the same connection in variables of theirs while a transaction is open on it."""
+        holders: dict[int, dict[int, tuple[str, Any, Run]]] = {}
+        for run, frame in frames_of(self.watch.recorder.running, self._free()):
+            for each in self._reader.user_frames(frame):
+                for name, value in _connections_in(each):
+                    holders.setdefault(id(value), {}).setdefault(id(run), (name, value, run))
+        for held in holders.values():
+            (name, value, run), *others = held.values()
+            told = {(run.task.name, name), (run.task.name, id(value))}
+            if others and self._told.isdisjoint(told) and _is_open(value):
+                self._report(run, name, value, [other for *_, other in others])
 
     def _users(self, run: Run, module: dict[str, Any], name: str) -> list[Run]:
         """Return the other tasks that run and use a global, or are the same task if it is that which has something."""
@@ -176,6 +201,16 @@ class Transactions(Detector):
             key=name,
             others=others[:4],
         )
+
+
+def _connections_in(frame: types.FrameType) -> Iterator[tuple[str, Any]]:
+    """Yield the connections in a function's variables, those of cursors too."""
+    sqlite3 = sys.modules["sqlite3"]
+    for name, value in list(frame.f_locals.items()):
+        if issubclass(type(value), sqlite3.Connection):
+            yield name, value
+        elif issubclass(type(value), sqlite3.Cursor):
+            yield name, value.connection
 
 
 def _held(name: str, value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
@@ -247,6 +282,8 @@ def _is_connection(
         if node.id in assigned:
             return _is_connection(assigned[node.id], module, others, sources)
         return issubclass(type(module.get(node.id)), sys.modules["sqlite3"].Connection)
+    if isinstance(node, ast.Subscript):
+        return root_of(node) in module
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return node.func.attr == "cursor" and _is_connection(node.func.value, module, assigned, sources)
     function = module.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
