@@ -15,8 +15,9 @@ from pytest_celerypool.agent.frames import TRACER
 from pytest_celerypool.agent.managers import GENERIC, Names, how_caught, swallows
 from pytest_celerypool.agent.syntax import last_name, tree_of
 
-#: What may catch.
-_Node: TypeAlias = ast.ExceptHandler | ast.With | ast.AsyncWith
+#: What may catch; a statement that leaves a ``finally``, which drops what is raised:
+#: https://docs.python.org/3/reference/compound_stmts.html#finally-clause.
+_Node: TypeAlias = ast.ExceptHandler | ast.With | ast.AsyncWith | ast.Return | ast.Break | ast.Continue
 
 
 class Catcher(NamedTuple):
@@ -48,6 +49,8 @@ def _catches(node: _Node, names: Names, raised: type[BaseException]) -> str | No
     """Return how a clause or a statement catches an exception; code of the user's is not run for it."""
     if isinstance(node, ast.ExceptHandler):
         return how_caught(node.type, names, raised)
+    if not isinstance(node, ast.With | ast.AsyncWith):
+        return GENERIC
     managers = [item.context_expr for item in node.items]
     for manager in managers[::-1]:
         if isinstance(manager, ast.Call) and last_name(manager.func) == "suppress":
@@ -65,8 +68,16 @@ def _around(filename: str, line: int) -> list[_Node]:
     around = [node for node in _tree(filename) if _inside(line, node.body)]
     found: list[_Node] = []
     for node in sorted(around, key=lambda each: -each.body[0].lineno):
-        found += [node] if isinstance(node, ast.With | ast.AsyncWith) else node.handlers
+        if isinstance(node, ast.With | ast.AsyncWith):
+            found.append(node)
+        else:
+            found += [*node.handlers, *_leaving(node.finalbody)]
     return found
+
+
+def _leaving(final: list[ast.stmt]) -> list[_Node]:
+    """Return what is certain to leave a ``finally``: of its own statements, not of those under a condition."""
+    return [each for each in final if isinstance(each, ast.Return | ast.Break | ast.Continue)]
 
 
 def _inside(line: int, body: list[ast.stmt]) -> bool:

@@ -99,6 +99,23 @@ def in_the_handler():
         yield
 
 
+def left_by_finally():
+    for _ in range(1):
+        try:
+            yield
+        finally:
+            continue  # noqa: B012 - what is looked for
+
+
+def left_by_finally_at_times():
+    for each in range(1):
+        try:
+            yield
+        finally:
+            if each:
+                break  # noqa: B012 - as above
+
+
 def finally_only():
     try:
         yield
@@ -202,6 +219,8 @@ def in_attribute():
         (another, None),
         (in_the_handler, None),
         (finally_only, None),
+        (left_by_finally, True),
+        (left_by_finally_at_times, None),
     ],
 )
 def test_the_clause_that_catches_is_found(function, generic):

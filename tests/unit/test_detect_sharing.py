@@ -167,6 +167,33 @@ def test_what_the_receivers_of_a_task_have_written_is_noted_behind_them():
     assert list(neighbour.begun.values()) == ["acme"]
 
 
+@pytest.mark.parametrize(("since", "told"), [((1.0, 1.0), 1), ((1.0, 2.0), 0)])
+def test_a_task_that_has_run_on_and_stands_there_again_has_not_waited_all_the_time(since, told):
+    """Its frame may have the number of the one before it, which is gone."""
+    found = []
+    detector = object.__new__(Sharing)
+    detector._stale_by_another = lambda *_: found.append(1)
+    run = types.SimpleNamespace(since=0.0, task=None, id="1")
+    neighbour = Neighbour(run, {})
+    for moment, value in zip(since, (100, 99), strict=True):
+        run.since = moment
+        write = types.SimpleNamespace(place=types.SimpleNamespace(value=lambda value=value: value))
+        detector._since_last_time(
+            neighbour,
+            types.SimpleNamespace(
+                run=run,
+                key=(7, 80),
+                still=lambda: True,
+                wrote={},
+                awaits={},
+                builds={},
+                drains={},
+                updates={"x": (1, write)},
+            ),
+        )
+    assert len(found) == told
+
+
 @pytest.mark.parametrize("what", ["settings.rate", "rates['eur']"])
 def test_what_an_attribute_or_an_item_is_worked_out_by_is_followed(module, standing, what):
     users = module(f"""
@@ -571,6 +598,34 @@ def test_managers_and_subclasses_of_the_users_are_followed(module, reader):
     steps = writes(reader.flow_of(users.work, scope_of(users.work, {})))
     assert [how for how, owner, _ in steps if owner in (users.tenant, users.done)] == ["=", "append", "="]
     assert ("=", users.Exporter.registry, "csv") in steps
+
+
+def test_the_manager_that_a_helper_is_decorated_with_is_entered_before_it_and_left_after_it(module, reader):
+    users = module("""
+        import contextlib
+
+        class Watch(contextlib.ContextDecorator):
+            def __enter__(self):
+                self.started = 1
+
+            def __exit__(self, *_):
+                self.taken = self.started
+
+        watch, done = Watch(), []
+
+        @watch
+        def helper(item):
+            done.append(item)
+
+        def work():
+            helper(1)
+    """)
+    steps = reader.flow_of(users.work, scope_of(users.work, {})).steps
+    known = [(step.kind, step.place.key) for step in steps if step.place is not None]
+    around = [each for each in known if each[1] in ("started", "taken") or each[0] == "write"]
+    assert around[0][1] == "started"
+    assert around[-2:] == [("read", "started"), ("write", "taken")]
+    assert ("=", users.watch, "taken") in writes(reader.flow_of(users.work, scope_of(users.work, {})))
 
 
 def test_what_is_read_into_a_buffer_is_written_to_it(module, reader):

@@ -32,6 +32,7 @@ from pytest_celerypool.agent.detectors.code.steps import (
     Step,
     Walk,
     is_whole,
+    manager_around,
     method_of_user,
     root_of,
     scope_of,
@@ -237,9 +238,15 @@ class Expressions:
         for argument in arguments:
             self._expression(argument.value if isinstance(argument, ast.Starred) else argument, walk)
         function = resolve_callable(node.func, walk.scope)
+        manager = manager_around(function)
+        self._manage(manager, "__enter__")
         self._mark("enter", node)
         if isinstance(function, types.FunctionType) and self._is_user(function.__code__.co_filename):
             self._follow(function, node, walk)
+        elif manager is not None:
+            inner = getattr(function, "__wrapped__", None)
+            if isinstance(inner, types.FunctionType) and self._is_user(inner.__code__.co_filename):
+                self._follow(inner, node, walk)
         elif (new := self._maker(function)) is not None:
             self._follow(new, node, walk, function)
         elif isinstance(function, type) and isinstance(vars(function).get("__init__"), types.FunctionType):
@@ -258,6 +265,7 @@ class Expressions:
             for argument in arguments:
                 self._used(argument, walk)
         self._mark("leave", node)
+        self._manage(manager, "__exit__")
         if method is not None:
             self._method(node, method, walk)
 
@@ -343,6 +351,12 @@ class Expressions:
         bound = dict(zip(names, values, strict=False))
         bound |= {each.arg: resolve(each.value, walk.scope) for each in node.keywords if each.arg in code.co_varnames}
         self._enter(function, {name: value for name, value in bound.items() if value is not UNKNOWN})
+
+    def _manage(self, manager: Any, name: str) -> None:
+        """Step into what the manager that a function is decorated with does around a call of it."""
+        method = None if manager is None else self._users_method(manager, name)
+        if method is not None:
+            self._enter(method, {method.__code__.co_varnames[0]: manager})
 
     def _enter(self, function: types.FunctionType, names: dict[str, Any]) -> None:
         if self._depth >= DEEPEST or function.__code__ in self._following:

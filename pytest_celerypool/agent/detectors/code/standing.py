@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import itertools
 import sys
 import types
@@ -12,7 +11,7 @@ from typing import Any
 
 from pytest_celerypool.agent.detectors.code.flow import Flow, Label, Step, reads_of, scope_of
 from pytest_celerypool.agent.detectors.code.places import ALL, Place, Scope, Sources, hashable
-from pytest_celerypool.agent.detectors.code.steps import FILLING, given_names, method_of_user
+from pytest_celerypool.agent.detectors.code.steps import FILLING, given_names, manager_around, method_of_user
 from pytest_celerypool.agent.frames import TRACER, Frames
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.receivers import receivers_of
@@ -44,11 +43,7 @@ def function_of(task: Any, frames: Frames) -> types.FunctionType | None:
 def manager_of(task: Any) -> Any:
     """Return the object of a ``contextlib.ContextDecorator`` that a task is decorated with, ``None`` without one."""
     run = getattr(task, "run", None)
-    function: Any = getattr(run, "__func__", run)
-    code = getattr(function, "__code__", None)
-    if code is None or code.co_filename != contextlib.__file__ or "self" not in code.co_freevars:
-        return None
-    return function.__closure__[code.co_freevars.index("self")].cell_contents
+    return manager_around(getattr(run, "__func__", run))
 
 
 class Reader:

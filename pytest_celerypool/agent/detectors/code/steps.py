@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -82,6 +83,14 @@ def scope_of(function: types.FunctionType, names: dict[str, Any]) -> Scope:
         except ValueError:  # not filled yet
             continue
     return Scope({**closed, **names}, function.__globals__)
+
+
+def manager_around(function: Any) -> Any:
+    """Return the object of a ``contextlib.ContextDecorator`` that a function is decorated with, or ``None``."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_filename != contextlib.__file__ or "self" not in code.co_freevars:
+        return None
+    return function.__closure__[code.co_freevars.index("self")].cell_contents
 
 
 def method_of_user(base: Any, name: str, is_user: Callable[[str], bool]) -> Any:

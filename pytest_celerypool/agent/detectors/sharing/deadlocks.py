@@ -248,7 +248,9 @@ class LocksOfFrames:
         scope = Scope(frame.f_locals, frame.f_globals)
         lock = lock_of(node, scope, self._sources)
         if not is_lock(lock):
-            lock = self._taken_by(lock) if lock is not UNKNOWN else self._taken_in(node, scope)
+            lock = self._taken_by(lock) if lock is not UNKNOWN else UNKNOWN
+        if not is_lock(lock):
+            lock = self._taken_in(node, scope)
         if not is_lock(lock):
             return None
         code = frame.f_code

@@ -103,6 +103,14 @@ SIGNS = (
     ),
     Sign(
         "bound-object",
+        ("RuntimeError",),
+        r"cannot enter context: .* is already entered",
+        True,
+        "another task has entered the context, of which there is one: {pool} runs the tasks of a process at once",
+        "enter a copy: context.copy().run(function, ...)",
+    ),
+    Sign(
+        "bound-object",
         ("ValueError",),
         r"Another profiling tool is already active",
         True,
@@ -184,6 +192,23 @@ SIGNS = (
     ),
     Sign(
         "pool-bound",
+        ("AttributeError",),
+        r"'greenlet\.greenlet' object has no attribute",
+        False,
+        "it asks a greenlet of gevent's or eventlet's for that, and under {pool} the task runs in none",
+        "take what the task needs as an argument, or ask whether the greenlet has it (hasattr)",
+    ),
+    Sign(
+        "pool-bound",
+        ("AssertionError",),
+        r"only possible from the MAIN greenlet",
+        False,
+        "it waits for all that gevent has to do, the worker itself among it, and under {pool} the task runs in the "
+        "midst of that",
+        "wait for what the task has started: gevent.wait(objects), gevent.joinall(greenlets)",
+    ),
+    Sign(
+        "pool-bound",
         ("AssertionError",),
         r"daemonic processes are not allowed to have children",
         False,
@@ -191,6 +216,10 @@ SIGNS = (
         "use threads in the task, billiard in place of multiprocessing, or a pool that does not fork",
     ),
 )
+
+
+#: What the use of a module that is half executed fails with.
+_HALF = (AttributeError, ImportError, KeyError, NameError)
 
 
 class ExplainedSharing(Detector):
@@ -233,7 +262,7 @@ class ExplainedSharing(Detector):
         text = str(exc)
         if isinstance(exc, AttributeError) and self._unset(run, text, places):
             return
-        if overlapped and isinstance(exc, AttributeError | ImportError) and self._half_imported(run, exc, places):
+        if overlapped and isinstance(exc, _HALF) and self._half_imported(run, exc, places):
             return
         if overlapped and "Empty" in names and self._all_lent(run, places):
             return
@@ -292,14 +321,15 @@ class ExplainedSharing(Detector):
         The recipe of the documentation puts it into ``sys.modules`` first, and takes no lock:
         https://docs.python.org/3/library/importlib.html#importing-a-source-file-directly.
         """
-        module = getattr(exc, "obj", None)
-        if not isinstance(module, types.ModuleType) or _PARTIAL.search(str(exc)):
+        if _PARTIAL.search(str(exc)):
             return False
+        module = getattr(exc, "obj", None)
+        modules = [module] if isinstance(module, types.ModuleType) else self._modules_in(places[0])
         running, frames = [each for each in self.watch.running() if each is not run], self.watch.frames
         at = {
             other.id: (other, frame)
             for other, frame in frames_of(self.watch.recorder.running, running)
-            if _is_code_of(frame, module)
+            if any(_is_code_of(frame, each) for each in modules)
         }
         if not at:
             return False
@@ -314,6 +344,14 @@ class ExplainedSharing(Detector):
         more += [f"  called from {line}" for line in loads[1:] if not line.startswith("<frozen ")]
         self._tell("half-imported", run, str(exc), means, remedy, places, others, more)
         return True
+
+    def _modules_in(self, place: Entry) -> list[types.ModuleType]:
+        """Return the modules that a line of the user's names."""
+        frame, line, _ = place
+        tree = tree_of(frame.f_code.co_filename)
+        nodes = [] if tree is None else [node for node in ast.walk(tree) if getattr(node, "lineno", 0) == line]
+        values = [frame.f_globals.get(node.id) for node in nodes if isinstance(node, ast.Name)]
+        return [value for value in values if isinstance(value, types.ModuleType)]
 
     def _read_slot_name(self, run: Run, exc: BaseException, places: list[Entry]) -> bool:
         """Tell of a line that fails on what the pool names its slots by; returns whether it is one."""

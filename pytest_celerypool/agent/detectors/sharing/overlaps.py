@@ -37,6 +37,7 @@ from pytest_celerypool.agent.detectors.code.standing import (
 )
 from pytest_celerypool.agent.detectors.sharing.cached import Kept, acts, calls_in, is_same_call
 from pytest_celerypool.agent.detectors.sharing.lookout import Lookout
+from pytest_celerypool.agent.detectors.state.changes import cpu_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.receivers import connect, receivers_of
 from pytest_celerypool.agent.watch import Watch
@@ -72,7 +73,7 @@ class Neighbour:
         self.request: Any = run.task.request_stack.top
         self.writes: frozenset[Identity] | None = None
         self.beside: list[Neighbour] = []
-        self.seen: tuple[tuple[int, int], dict[Identity, Any]] | None = None
+        self.seen: tuple[tuple[int, int, float], dict[Identity, Any]] | None = None
 
 
 class Sharing(Detector):
@@ -264,8 +265,9 @@ class Sharing(Detector):
         watched |= {key: write for key, (_, write) in standing.builds.items()}
         values = {key: step.place.value() for key, step in watched.items()}  # type: ignore[union-attr]
         values |= {key: len(write.place.owner) for key, (_, write) in standing.drains.items()}  # type: ignore[union-attr]
-        last, neighbour.seen = neighbour.seen, (standing.key, values)
-        if last is None or last[0] != standing.key:
+        key = (*standing.key, went_on(standing.run))
+        last, neighbour.seen = neighbour.seen, (key, values)
+        if last is None or last[0] != key or not standing.still():
             return
         for identity, value in values.items():
             before = last[1].get(identity, value)
@@ -465,6 +467,15 @@ class Sharing(Detector):
             key=f"{name} {self._reader.frames.shown(write.code.co_filename)}",
             others=[] if other is None else [other],
         )
+
+
+def went_on(run: Run) -> float:
+    """Return what is another figure once a task has run on, if only to where it was, in a frame of the same number.
+
+    That is the moment at which its greenlet got the hub, or the processor time that its thread has used.
+    """
+    since: float | None = getattr(run, "since", None)
+    return cpu_of(run) if since is None else since
 
 
 def both_still(one: Standing, other: Standing) -> bool:

@@ -43,11 +43,12 @@ class ReentrantLocks(Detector):
         return watch.pool.green
 
     def begin(self) -> None:
-        """Watch the lock, if the application has imported it."""
-        synchronize = sys.modules.get("multiprocessing.synchronize")
-        if synchronize is not None:
-            self.after(synchronize.SemLock, "__enter__", self._entered, in_task=True)
-            self.before(synchronize.SemLock, "__exit__", self._left, in_task=True)
+        """Watch the lock, if the application has imported it; billiard has one like it."""
+        for name in ("multiprocessing.synchronize", "billiard.synchronize"):
+            synchronize = sys.modules.get(name)
+            if synchronize is not None:
+                self.after(synchronize.SemLock, "__enter__", self._entered, in_task=True)
+                self.before(synchronize.SemLock, "__exit__", self._left, in_task=True)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Forget what the task held."""

@@ -170,7 +170,8 @@ class Assigned:
         if self._replaces(run, number):
             run.marks.setdefault(_FOUND, {})[number] = now
             return
-        if self._known(number)[2].grade != "strict":
+        owner, _, subject = self._known(number)
+        if subject.grade != "strict" and not (subject.grade == "read" and self._uses(run, owner)):
             return
         for other in self._beside(run):
             if not self._replaces(other, number):
@@ -179,6 +180,14 @@ class Assigned:
             if change is not None:
                 self._ledger.report_changed(change, [run], "in place when that task began")
                 return
+
+    def _uses(self, run: Run, owner: Any) -> bool:
+        """Whether a task, or what it calls, has to do with another task."""
+        function, named = (
+            function_of(run.task, self._watch.frames),
+            getattr(getattr(owner, "run", None), "__name__", ""),
+        )
+        return function is not None and named in names_of(function)
 
     def _left(self, run: Run, number: int, before: Any, now: Any) -> None:
         """Something is replaced as a task ends; it may be that of one that still runs."""
@@ -224,7 +233,7 @@ class Assigned:
         if own is not None:
             return own.line
         owner, name, _ = self._known(number)
-        return state_sources.find(run.task, (), state_sources.replaces(owner.__name__, name))
+        return state_sources.find(run.task, (), state_sources.replaces(getattr(owner, "__name__", ""), name))
 
     def _replaces(self, run: Run, number: int) -> bool:
         """Whether a task, or what it calls, has the line; another task of its file may have it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -166,3 +167,14 @@ def same(one: Any, other: Any) -> bool:
         return bool(one == other)
     except Exception:  # noqa: BLE001 - a comparison of the user's
         return False
+
+
+def cpu_of(run: Run) -> float:
+    """Return the processor time that the thread of a run has used, in seconds."""
+    clock = run.marks.get(CLOCK)
+    if clock is None:
+        return 0.0
+    try:
+        return time.clock_gettime(clock)
+    except OSError:  # the thread has ended
+        return 0.0

@@ -15,6 +15,7 @@ from pytest_celerypool.agent.detectors.state.changes import (
     Closed,
     Doings,
     Subject,
+    cpu_of,
     name_of,
     report_left,
     same,
@@ -81,6 +82,8 @@ class Ledger:
         doings: Doings = run.marks.get(MARK) or run.marks.setdefault(MARK, Doings())
         now = time.monotonic()
         before, known = doings.sets.get(subject.common), doings.changes.get(subject.key)
+        if before is not None and known is not None and not same(new, known.original):
+            self._set_again(subject, run, doings)
         doings.sets[subject.common] = (new, now)
         self._closed = [each for each in self._closed if not each.spares(subject, run)]
         if known is not None:
@@ -97,7 +100,7 @@ class Ledger:
             change.spared = {other.id for other in self._watch.running() if other.over}
             if self._shares(subject):
                 change.clocks = {
-                    other.id: _cpu(other)
+                    other.id: cpu_of(other)
                     for other in self._watch.running()
                     if other is not run and CLOCK in other.marks
                 }
@@ -158,6 +161,15 @@ class Ledger:
 
     # -- judgement
 
+    def _set_again(self, subject: Subject, run: Run, doings: Doings) -> None:
+        """A run is about to set what it has set before, maybe to what it takes for the value of all.
+
+        What others have set since hurt it while it had a value of its own.
+        """
+        for change in list(self.active.get(subject.key, ())) if self._shares(subject) else ():
+            if change.run is not run and self._struck(change, run, doings):
+                self.report_changed(change, [run], "not put back when that task set it again")
+
     def _shares(self, subject: Subject) -> bool:
         return subject.scope == "process" or (subject.scope == "thread" and self._green)
 
@@ -195,7 +207,7 @@ class Ledger:
         before = change.clocks.get(run.id)
         if before is None:
             return False
-        used = _cpu(run) - before
+        used = cpu_of(run) - before
         lasted = time.monotonic() - change.since
         return used > _WOKEN_S or (used > _WOKEN_S / 4 and lasted > _LONG_S)
 
@@ -351,14 +363,3 @@ def _names(runs: list[Run]) -> str:
     if len(runs) <= 2:
         return " and ".join(name_of(run) for run in runs)
     return f"{name_of(runs[0])} and {len(runs) - 1} others"
-
-
-def _cpu(run: Run) -> float:
-    """Return the processor time that the thread of a run has used, in seconds."""
-    clock = run.marks.get(CLOCK)
-    if clock is None:
-        return 0.0
-    try:
-        return time.clock_gettime(clock)
-    except OSError:  # the thread has ended
-        return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import codecs
 import inspect
 import itertools
 import logging
@@ -30,6 +31,7 @@ def mutators(is_shared_logger: Callable[[Any], bool]) -> list[Mutator]:
         *_logging(is_shared_logger),
         *_random(),
         *_streams(),
+        *_codecs(),
     ]
 
 
@@ -38,6 +40,7 @@ def mutators_of_imported() -> list[Mutator]:
     found = [
         *_application(),
         *_receivers(),
+        *_serializers(),
         *_logging_configuration(),
         *_django(),
         *_settings_of_django(),
@@ -286,19 +289,27 @@ class Assignment(NamedTuple):
 
 
 def assigned_by(flow: Flow, frames: Frames) -> Iterator[Assignment]:
-    """Yield what a task assigns in modules and classes that are not the user's.
+    """Yield what a task assigns in modules and classes that are not the user's, and of Celery's in tasks.
 
     :param flow: the steps of the task.
     """
+    from celery import Task
+    from celery.local import PromiseProxy
+
     for step in flow.steps:
         place = step.place
         if step.kind != "write" or step.how != "=" or place is None or not isinstance(place.key, str):
             continue
-        owner = place.owner if place.attribute else sys.modules.get(_name_of_module(place.owner))
+        owner: Any = place.owner if place.attribute else sys.modules.get(_name_of_module(place.owner))
+        if type(owner) is PromiseProxy and owner.__evaluated__():  # what stands for a task in the user's module
+            owner = owner._get_current_object()
+        line = Line(step.code.co_filename, step.line, step.code.co_name)
         if _is_of_others(owner, frames) and place.key in vars(owner):
-            line = Line(step.code.co_filename, step.line, step.code.co_name)
             subject = _assigned(f"{owner.__name__}.{place.key}", "own")
             yield Assignment(owner, place.key, subject, line, not step.path)
+        elif issubclass(type(owner), Task) and place.key in vars(Task):
+            # What Celery goes by when anybody sends or runs it.
+            yield Assignment(owner, place.key, _assigned(f"{owner.name}.{place.key}", "read"), line, not step.path)
 
 
 def _name_of_module(names: Any) -> str:
@@ -332,6 +343,23 @@ def _streams() -> list[Mutator]:
 
     redirect = contextlib._RedirectStream
     return [Mutator(redirect, name, items) for name in ("__enter__", "__exit__")]
+
+
+def _codecs() -> list[Mutator]:
+    """Return that of the handlers of errors, of which a name has one for the process."""
+    remedy = "Register each handler once, under a name of its own, where the module is imported."
+
+    def items(name: str, _: Any) -> list[Item]:
+        def read() -> Any:
+            try:
+                return codecs.lookup_error(name)
+            except LookupError:
+                return None
+
+        label = f"the handler of codecs' errors {name!r}"
+        return [Item(Subject(("codecs", name), label, remedy, grade="own", show=_shown), read)]
+
+    return [Mutator(codecs, "register_error", items)]
 
 
 # -- what modules keep once for all
@@ -487,6 +515,26 @@ def _application() -> list[Mutator]:
         Mutator(ChainMap, "__delitem__", one),
         Mutator(ChainMap, "update", several),
     ]
+
+
+def _serializers() -> list[Mutator]:
+    """Return those of the formats that kombu accepts where nobody says which."""
+    from kombu.serialization import SerializerRegistry
+
+    remedy = "Say it in the call: message.decode() of accept=[...], loads(..., accept=[...])."
+
+    def items(registry: Any, name: Any) -> list[Item]:
+        content_type = registry.name_to_type.get(name, name)
+        subject = Subject(
+            ("serializer", id(registry), content_type),
+            f"kombu's registry ({content_type})",
+            remedy,
+            grade="own",
+            show=lambda value: "disabled" if value else "enabled",
+        )
+        return [Item(subject, lambda: content_type in registry._disabled_content_types)]
+
+    return [Mutator(SerializerRegistry, name, items) for name in ("enable", "disable")]
 
 
 _RECEIVERS = "Connect it once, where the module is imported; what one task alone needs goes into the task."

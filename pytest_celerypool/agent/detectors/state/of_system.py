@@ -92,7 +92,29 @@ def _directory_and_files() -> list[Mutator]:
     return [
         *(Mutator(os, name, directory) for name in ("chdir", "fchdir") if hasattr(os, name)),
         Mutator(os, "umask", constant("the umask", lambda: None, _UMASK, "strict", show=_octal), result=True),
+        Mutator(os, "dup2", _standard_descriptor, direct=True),
     ]
+
+
+def _standard_descriptor(_: int, fd: int, *__: Any) -> list[Item]:
+    """Tell of what programs that are started write to, and C code prints to."""
+    remedy = "Hand the file to the program: subprocess.run(..., stdout=file)."
+
+    def read() -> tuple[int, int] | None:
+        try:
+            found = os.fstat(fd)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    if fd not in (0, 1, 2):
+        return []
+    subject = Subject(("descriptor", fd), f"descriptor {fd}", remedy, grade="own", show=_shown_inode)
+    return [Item(subject, read)]
+
+
+def _shown_inode(value: Any) -> str:
+    return "closed" if value is None else f"inode {value[1]}"
 
 
 # -- locale and time zone
@@ -192,6 +214,11 @@ def _interpreter() -> list[Mutator]:
             ),
         ),
         Mutator(sys, "setrecursionlimit", constant("the recursion limit", sys.getrecursionlimit, _INTERPRETER, own)),
+        Mutator(
+            sys,
+            "set_int_max_str_digits",
+            constant("the limit of digits of an integer's text", sys.get_int_max_str_digits, _INTERPRETER, own),
+        ),
         Mutator(sys, "setswitchinterval", constant("the switch interval", sys.getswitchinterval, _INTERPRETER, own)),
         Mutator(threading, "stack_size", constant("the stack size of threads", _stack_size, _INTERPRETER, own)),
         Mutator(gc, "set_threshold", constant("the thresholds of gc", gc.get_threshold, _INTERPRETER, own)),

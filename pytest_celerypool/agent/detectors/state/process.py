@@ -68,6 +68,7 @@ class State(Detector):
             "django.utils.timezone",
             "gettext",
             "cProfile",
+            "kombu.serialization",
         )
         self._passing |= {str(sys.modules[name].__file__) for name in helpers if name in sys.modules}
         self._replace(state_of_modules.mutators_of_imported())
@@ -321,5 +322,8 @@ def _passing_files() -> set[str]:
     files = {function.__code__.co_filename for function in functions}
     files |= {warnings.__file__, logging.__file__, random.__file__, contextlib.__file__}
     files |= {os.path.join(library, *parts) for parts in (("unittest", "mock.py"), ("logging", "config.py"))}
-    files |= {os.path.join(library, name) for name in ("os.py", "_collections_abc.py", "_py_warnings.py", "locale.py")}
+    files |= {
+        os.path.join(library, name)
+        for name in ("os.py", "shutil.py", "_collections_abc.py", "_py_warnings.py", "locale.py")
+    }
     return files

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
     from pytest_celerypool.agent.watch import Watch
 
-_MARK = "state-slot"
+_MARK, _APPLICATION = "state-slot", "state-application"
 _MISSING: Any = type("missing", (), {"__repr__": lambda self: "unset"})()
 
 #: What a request or a tenant is told by. Other things in a thread local are mostly kept on purpose: clients, caches.
@@ -33,6 +33,7 @@ _RESET = "Reset it in a finally: token = VAR.set(...), VAR.reset(token); or begi
 _STRUCTLOG = "Begin each task with structlog.contextvars.clear_contextvars(), or bind with bound_contextvars(...)."
 _DECIMAL = "Use decimal.localcontext(), or a decimal.Context of the task's own."
 _LOCAL = "Delete the attribute in a finally, or hand the value on as an argument."
+_APP = "Make applications at import, by Celery(..., set_as_current=False), and put back the one that was current."
 _LOOP = "Use asyncio.run(...), or asyncio.Runner, which put it back."
 
 
@@ -84,6 +85,8 @@ class SlotState(Detector):
         #: Where the user's receivers set something for tasks: what was in a slot after its last task.
         self._ends: dict[int, Snapshot] = {}
         self._receivers: list[Any] | None = None
+        #: What Celery keeps for each thread; it must not be imported before the pool has patched.
+        self._celery: Any = None
 
     @classmethod
     def wanted(cls, watch: Watch) -> bool:
@@ -98,6 +101,9 @@ class SlotState(Detector):
 
     def begin(self) -> None:
         """Look for thread locals of the application, and what is in the slot of this thread."""
+        from celery._state import _tls
+
+        self._celery = _tls
         self._scan()
         self._ends[originals.get_ident()] = self._snapshot()
 
@@ -111,6 +117,7 @@ class SlotState(Detector):
     def started(self, run: Run) -> None:
         """Note what is in the slot."""
         run.marks[_MARK] = self._snapshot()
+        run.marks[_APPLICATION] = self._celery.current_app
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Compare."""
@@ -131,6 +138,8 @@ class SlotState(Detector):
             self._left[slot] = kept
         if self._loops:
             self._compare_loop(run)
+        if self._celery.current_app is not run.marks[_APPLICATION]:
+            self._application_left(run, run.marks[_APPLICATION], self._celery.current_app)
         if len(sys.modules) != self._modules:
             self._scan()
 
@@ -307,6 +316,17 @@ class SlotState(Detector):
             subject = Subject("loop", "asyncio's current event loop", _LOOP, "slot")
             report_left(self.watch, run, subject, "an open one", "a closed one", stack, None)
 
+    # -- Celery's current application
+
+    def _application_left(self, run: Run, old: Any, new: Any) -> None:
+        """Tell of the application that ``current_app`` and ``shared_task`` mean in this thread from now on."""
+        files = self._files("")
+        line = state_sources.find(run.task, files, state_sources.calls("set_current"))
+        line = line or state_sources.find(run.task, files, state_sources.calls("Celery"))
+        if line is not None:
+            subject = Subject("application", "Celery's current application", _APP, "slot")
+            report_left(self.watch, run, subject, _named(old), _named(new), self._stack(run, line), None)
+
     # -- the user's modules
 
     def _globals(self) -> Iterator[tuple[str, str, Any]]:
@@ -330,6 +350,10 @@ class SlotState(Detector):
 
     def _stack(self, run: Run, line: state_sources.Line | None) -> list[str]:
         return [self.watch.frames.place_of(*(line or state_sources.task_line(run.task)))]
+
+
+def _named(application: Any) -> str:
+    return "unset" if application is None else text_of(application.main)
 
 
 def _in(variable: contextvars.ContextVar[Any]) -> Callable[[Snapshot], Any]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from pytest_celerypool.agent.syntax import tree_of
+from pytest_celerypool.agent.syntax import last_name, tree_of
 
 
 class Line(NamedTuple):
@@ -71,9 +71,7 @@ def targets(node: ast.AST) -> list[ast.expr]:
 
 def name_of(node: ast.AST) -> str:
     """Return the last name of ``name`` or ``something.name``."""
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
+    return last_name(node) if isinstance(node, ast.expr) else ""
 
 
 def calls(function: str) -> Callable[[ast.AST], bool]:

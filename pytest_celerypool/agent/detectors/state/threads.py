@@ -78,6 +78,22 @@ MEANINGS = (
         _ASYNCIO,
     ),
     Meaning(
+        MAIN,
+        TypeError,
+        re.compile(r"child watchers are only available on the default loop"),
+        _in_other_threads,
+        "gevent waits for programs in the main thread only, and {pool} runs this task in another one",
+        "Use the module subprocess, which gevent patches where it is in charge.",
+    ),
+    Meaning(
+        CHANGED,
+        RuntimeError,
+        re.compile(r"^input\(\) already active$"),
+        lambda watch: watch.pool.overlaps,
+        "fileinput.input() reads for the whole process, and under {pool} another task is reading by it",
+        "Make a reader of the task's own: fileinput.FileInput(files).",
+    ),
+    Meaning(
         CHANGED,
         Exception,
         re.compile(
