@@ -173,7 +173,7 @@ def test_a_task_that_has_run_on_and_stands_there_again_has_not_waited_all_the_ti
     found = []
     detector = object.__new__(Sharing)
     detector._stale_by_another = lambda *_: found.append(1)
-    run = types.SimpleNamespace(since=0.0, task=None, id="1")
+    run = types.SimpleNamespace(since=0.0, task=types.SimpleNamespace(request_stack=types.SimpleNamespace(top=None)))
     neighbour = Neighbour(run, {})
     for moment, value in zip(since, (100, 99), strict=True):
         run.since = moment
