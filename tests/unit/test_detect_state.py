@@ -298,7 +298,7 @@ def test_whose_value_was_there_before_and_is_meant_to_stay_is_hurt(watch, ledger
 
 
 USER = """
-import contextlib, os, warnings
+import codecs, contextlib, os, sys, warnings
 from unittest import mock
 
 def environment(): os.environ["STATE_A"] = "1"
@@ -312,6 +312,12 @@ def mask(): os.umask(0o027)
 def silence():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+def descriptor():
+    with open(os.devnull, "w") as file: os.dup2(file.fileno(), 2)
+def another_descriptor(fd): os.dup2(fd, fd)
+def digits(): sys.set_int_max_str_digits(5000)
+def handler(name): codecs.register_error(name, lambda error: ("", error.end))
+def format(registry): registry.disable("json")
 def import_time():
     exec(compile('import os; os.environ["STATE_A"] = "1"', __file__, "exec"))
 """
@@ -405,6 +411,76 @@ def test_the_umask_is_told_as_it_is_written(watch, state, task, user):
     finally:
         os.umask(before)
     assert "the umask changed from 0o022 to 0o027" in message
+
+
+def test_a_standard_descriptor_is_told_and_no_other_one(watch, state, task, user):
+    kept = os.dup(2)
+    try:
+        user("another_descriptor", kept)
+        user("descriptor")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+    ((_, _, message, _, _),) = finish(watch, state)
+    assert message.startswith("left descriptor 2 changed from inode ")
+
+
+def test_the_limit_of_digits_is_told(watch, state, task, user):
+    before = sys.get_int_max_str_digits()
+    try:
+        user("digits")
+        ((_, _, message, _, _),) = finish(watch, state)
+    finally:
+        sys.set_int_max_str_digits(before)
+    assert f"the limit of digits of an integer's text changed from {before} to 5000" in message
+
+
+def test_a_handler_of_codecs_errors_is_told_by_its_name(watch, state, task, user):
+    user("handler", "celerypool-test")
+    ((_, _, message, _, _),) = finish(watch, state)
+    assert "the handler of codecs' errors 'celerypool-test' changed from None to <" in message
+
+
+def test_a_format_of_kombus_that_is_disabled_is_told(watch, state, user):
+    from kombu.serialization import SerializerRegistry
+
+    state.begin()
+    registry = SerializerRegistry()
+    registry.register("json", None, None, "application/json")
+    watch.now = watch.begin(watch.run("task"), state)
+    user("format", registry)
+    ((_, _, message, _, _),) = finish(watch, state)
+    assert "kombu's registry (application/json) changed from enabled to disabled" in message
+
+
+def test_what_a_task_sets_to_the_value_of_all_at_its_end_was_its_own_until_then(watch, state):
+    """Who has set it meanwhile has hurt it, although neither puts back what was there before."""
+    one, other = (watch.begin(watch.run(name), state) for name in ("one", "other"))
+    sets(state.ledger, one, "/a", "/b")
+    sets(state.ledger, other, "/b", "/c")
+    sets(state.ledger, one, "/c", "/all")
+    assert [(kind, who, others) for kind, who, _, _, others in watch.found] == [("state-changed", "other", ["one"])]
+
+
+def test_what_a_task_sets_to_the_value_of_all_before_others_begin_hurts_nobody(watch, state):
+    one, other = (watch.begin(watch.run(name), state) for name in ("one", "other"))
+    sets(state.ledger, one, "/a", "/b")
+    sets(state.ledger, one, "/b", "/all")
+    sets(state.ledger, other, "/all", "/c")
+    sets(state.ledger, other, "/c", "/all")
+    assert watch.found == []
+
+
+def test_celerys_current_application_that_a_task_sets_is_told(watch, slot, monkeypatch):
+    monkeypatch.setattr(state_sources, "tree_of", lambda _: ast.parse("def task():\n    app.set_current()\n"))
+    from celery._state import _tls
+
+    monkeypatch.setattr(_tls, "current_app", None)
+    run = watch.begin(watch.run("sets"), slot)
+    _tls.current_app = types.SimpleNamespace(main="tenant")
+    watch.end(run, slot)
+    assert watch.kinds == ["state-left"]
+    assert "Celery's current application changed from unset to 'tenant'" in watch.found[0][2]
 
 
 def test_tasks_are_passed_over_until_one_of_them_changes_something(watch, state):
