@@ -7,6 +7,7 @@ import gc
 import itertools
 import locale
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -89,8 +90,10 @@ def _octal(value: Any) -> str:
 
 def _directory_and_files() -> list[Mutator]:
     directory = constant("the working directory", _getcwd, _DIRECTORY, "strict")
+    # eventlet gives the module shutil an os of its own.
+    systems = {id(each): each for each in (os, vars(shutil)["os"])}.values()
     return [
-        *(Mutator(os, name, directory) for name in ("chdir", "fchdir") if hasattr(os, name)),
+        *(Mutator(each, name, directory) for each in systems for name in ("chdir", "fchdir") if hasattr(each, name)),
         Mutator(os, "umask", constant("the umask", lambda: None, _UMASK, "strict", show=_octal), result=True),
         Mutator(os, "dup2", _standard_descriptor, direct=True),
     ]
