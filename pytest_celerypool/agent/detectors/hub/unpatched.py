@@ -141,7 +141,7 @@ class Unpatched(Detector):
                     f"it calls {call} on a descriptor that {self.watch.pool.name} has made non-blocking, as it does "
                     "with those of all sockets and pipes: what is not there yet is not waited for, but an error",
                     [*places, f"{type(each).__name__}: {each}", f"task {run.id}"],
-                    _COOPERATIVE[self.watch.pool.name],
+                    _COOPERATIVE.get(self.watch.pool.name, "use the methods of the socket or file, which wait"),
                     key=places[0],
                 )
 

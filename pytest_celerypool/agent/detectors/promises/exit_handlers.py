@@ -111,10 +111,12 @@ class ExitHandlers(Detector):
         self._made = [each for each in self._made if each[0].alive and each[0].atexit]
         for finalizer, keeper in list(self._made):
             kept, peeked = filled_since(keeper, {}), finalizer.peek()
-            made = None if peeked is None else peeked[0]
-            # Else it is about to be collected, and the function called.
-            if kept and made is not None and any(walk(self.watch.frames, partial(is_, made))):
-                self._made.remove((finalizer, keeper))
+            if kept is None or peeked is None:
+                continue
+            # Looked for once, since it takes a while. What nothing leads to is about to be collected, and the function
+            # called.
+            self._made.remove((finalizer, keeper))
+            if any(walk(self.watch.frames, partial(is_, peeked[0]))):
                 self._report_lost(run, keeper.function, kept, keeper.how)
 
     def _is_done(self, function: Any) -> bool:

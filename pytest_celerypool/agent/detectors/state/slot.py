@@ -123,14 +123,14 @@ class SlotState(Detector):
         """Compare."""
         before: Snapshot = run.marks.pop(_MARK)
         after = self._snapshot()
-        from celery import signals
-
         slot = originals.get_ident()
         kept = self._inherited(run, before, after, slot) if self._left else []
         if after.context != before.context or after.local != before.local or self._decimal_changed(before, after):
             kept += self._compare(run, before, after)
         if self._receivers is None:
-            self._receivers = receivers_of(signals.task_prerun, self.watch.frames)
+            from celery.signals import task_prerun
+
+            self._receivers = receivers_of(task_prerun, self.watch.frames)
         if self._receivers:
             kept += self._given(run, before, after, slot)
             self._ends[slot] = after
