@@ -354,10 +354,8 @@ class GreenMeter(Run):
 
     def waited(self) -> float:
         """Return the seconds that its hub had waited for a processor, ever, at most :data:`SLACK_S` ago."""
-        tracer = self.tracer
-        if time.monotonic() - tracer.asked_at > SLACK_S:
-            tracer.look()
-        return tracer.delayed or 0.0
+        self.tracer.look_again()
+        return self.tracer.delayed or 0.0
 
     def stop(self) -> Cost:
         """End the measurement and return what it took; the delay is of at most :data:`SLACK_S` before either end."""

@@ -278,8 +278,14 @@ def program():
 
 
 @pytest.fixture
-def programs(program, monkeypatch):
-    """A detector that has found a program, what it tells, and its reporters' kinds."""
+def holders():
+    """The processes that have the pipe of the program open."""
+    return [1]
+
+
+@pytest.fixture
+def programs(program, holders, monkeypatch):
+    """The kinds of what a detector tells that has found a program in a child."""
     told = []
     frames = types.SimpleNamespace(user_frame=lambda frame: frame, place=str, stack=lambda frame: [])
     watch = types.SimpleNamespace(
@@ -288,7 +294,7 @@ def programs(program, monkeypatch):
         guarded=lambda _, callback: callback,
         report=lambda *a, **_: told.append(a[0]),
     )
-    monkeypatch.setattr(fork_programs, "holders_of", lambda link: [1])
+    monkeypatch.setattr(fork_programs, "holders_of", lambda link: holders)
     monkeypatch.setattr(fork_programs.family, "main_pid", lambda: 1)
     monkeypatch.setattr(fork_programs, "made_at", lambda frames, reached: [])
     reached = Reached(program, types.ModuleType("m"), "program", "m.program", None, ())
@@ -297,6 +303,7 @@ def programs(program, monkeypatch):
     detector.forked()
     yield told
     detector.remove()
+    assert "readline" not in vars(program.stdout)
 
 
 @pytest.mark.parametrize("ask", ["poll", "wait"])
@@ -319,31 +326,14 @@ def test_a_child_that_asks_whether_a_program_runs_and_hears_that_it_does_is_not(
     assert programs == []
 
 
-@pytest.mark.parametrize(("holders", "reports"), [([1, 7], 1), ([1], 0)])
+@pytest.mark.parametrize(("holders", "kinds"), [([1, 7], ["shared-connection"]), ([1], [])])
 def test_an_answer_of_a_program_from_before_the_fork_is_reported_where_another_child_may_read_it(
-    program, monkeypatch, holders, reports
+    program, programs, kinds
 ):
-    told = []
-    frames = types.SimpleNamespace(user_frame=lambda frame: frame, place=str, stack=lambda frame: [])
-    watch = types.SimpleNamespace(
-        frames=frames,
-        current=lambda: types.SimpleNamespace(marks={}),
-        guarded=lambda _, callback: callback,
-        report=lambda *a, **_: told.append(a),
-    )
-    monkeypatch.setattr(fork_programs, "holders_of", lambda link: holders)
-    monkeypatch.setattr(fork_programs.family, "main_pid", lambda: 1)
-    monkeypatch.setattr(fork_programs, "made_at", lambda frames, reached: [])
-    reached = Reached(program, types.ModuleType("m"), "program", "m.program", None, ())
-    monkeypatch.setattr(fork_programs, "walk", lambda frames, wanted: [reached])
-    detector = fork_programs.Programs(watch)
-    detector.forked()
     program.stdin.write("asked\nonce more\n")
     program.stdin.flush()
     assert [program.stdout.readline() for _ in range(2)] == ["asked\n", "once more\n"]
-    assert len(told) == reports
-    detector.remove()
-    assert "readline" not in vars(program.stdout)
+    assert programs == kinds
 
 
 @pytest.mark.parametrize(

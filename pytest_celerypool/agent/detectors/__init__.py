@@ -195,7 +195,7 @@ class Detector:
         :param owner: the module or class whose attribute `name` the function is.
         :param in_task: whether only calls by the code of a task are of interest; others then cost less.
         """
-        original, function = self._original(owner, name)
+        owner, original, function = self._original(owner, name)
         guarded = self.watch.guarded(self, callback)
         current = self.watch.current if in_task else None
 
@@ -210,7 +210,7 @@ class Detector:
 
     def before(self, owner: Any, name: str, callback: Callable[..., None], *, in_task: bool = False) -> None:
         """Have `callback` called with the arguments before each call of a function, as :meth:`after` does after it."""
-        original, function = self._original(owner, name)
+        owner, original, function = self._original(owner, name)
         guarded = self.watch.guarded(self, callback)
         current = self.watch.current if in_task else None
 
@@ -223,9 +223,16 @@ class Detector:
         self.patch(owner, name, replacement if function is original else type(original)(replacement))
 
     @staticmethod
-    def _original(owner: Any, name: str) -> tuple[Any, Callable[..., Any]]:
+    def _original(owner: Any, name: str) -> tuple[Any, Any, Callable[..., Any]]:
+        """Return what has an attribute, the attribute, and the function in it.
+
+        Of a class it may be a base: gevent puts a class of its own in the place of ``threading.Thread``, which has no
+        ``start``.
+        """
+        if isinstance(owner, type):
+            owner = next(cls for cls in owner.__mro__ if name in vars(cls))
         original = vars(owner)[name]
-        return original, original.__func__ if isinstance(original, staticmethod | classmethod) else original
+        return owner, original, original.__func__ if isinstance(original, staticmethod | classmethod) else original
 
     def patch(self, owner: Any, name: str, replacement: Any) -> None:
         """Replace an attribute of a module or class, that of a base class too, until :meth:`remove`."""

@@ -356,7 +356,8 @@ class Expressions:
         """Step into what the manager that a function is decorated with does around a call of it."""
         method = None if manager is None else self._users_method(manager, name)
         if method is not None:
-            self._enter(method, {method.__code__.co_varnames[0]: manager})
+            names = method.__code__.co_varnames[: method.__code__.co_argcount]
+            self._enter(method, dict(zip(names[:1], (manager,), strict=False)))
 
     def _enter(self, function: types.FunctionType, names: dict[str, Any]) -> None:
         if self._depth >= DEEPEST or function.__code__ in self._following:

@@ -62,8 +62,7 @@ class Shutdown(Detector):
 
     def install(self) -> None:
         """Hear of every thread that a task starts."""
-        owner = next(each for each in threading.Thread.__mro__ if "start" in vars(each))  # gevent has one of its own
-        self.after(owner, "start", self._started)
+        self.after(threading.Thread, "start", self._started)
         if self.watch.pool.green:
             self._main = _outermost_greenlet()
 

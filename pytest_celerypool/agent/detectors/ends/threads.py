@@ -35,9 +35,7 @@ class ThreadFailures(Detector):
 
     def install(self) -> None:
         """Hear of threads that are started, and of how they end."""
-        # gevent puts a class of its own in the place of the one that has it.
-        owner = next(each for each in threading.Thread.__mro__ if "start" in vars(each))
-        self.before(owner, "start", self._starts, in_task=True)
+        self.before(threading.Thread, "start", self._starts, in_task=True)
 
     def _starts(self, thread: threading.Thread) -> None:
         run, frame = self.watch.current(), self.watch.frames.user_frame(sys._getframe())
