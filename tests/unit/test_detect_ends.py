@@ -250,3 +250,20 @@ def test_a_signal_that_ends_whoever_has_no_handler_ends_a_child(number, handled,
     finally:
         signal.signal(number, before)
     assert told == kinds
+
+
+@pytest.mark.parametrize(
+    ("green", "executor", "waited"), [(False, False, True), (True, False, False), (True, True, True)]
+)
+def test_a_process_waits_for_every_thread_and_for_greenlets_of_executors(green, executor, waited):
+    import concurrent.futures
+    import threading
+
+    from pytest_celerypool.agent.detectors.ends.shutdown import Shutdown, Started
+
+    detector = object.__new__(Shutdown)
+    detector._main = object() if green else None
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result(5)
+        thread = next(iter(pool._threads)) if executor else threading.current_thread()
+        assert detector._is_waited_for(Started(thread, "", "", "", [])) is waited

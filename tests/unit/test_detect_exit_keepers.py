@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import types
+import weakref
 
 import pytest
 
@@ -85,3 +87,30 @@ def test_a_container_of_the_users_own_class_is_left_alone():
 @pytest.mark.parametrize("called", [Spool().forget, len, json.dumps, functools.partial(write, "path")])
 def test_calls_that_only_empty_what_is_kept_and_those_of_libraries_keep_nothing(called):
     assert keeps(called) is None
+
+
+class Made:
+    """What a task of a child has made."""
+
+
+@pytest.mark.parametrize(("kept", "filled", "told"), [(True, True, 1), (True, False, 0), (False, True, 0)])
+def test_what_a_task_has_made_for_the_exit_is_lost_if_the_program_keeps_it(monkeypatch, kept, filled, told):
+    from pytest_celerypool.agent.detectors.promises import exit_handlers
+
+    reports, made, totals = [], Made(), {}
+    detector = object.__new__(exit_handlers.ExitHandlers)
+    detector._made, detector._done, detector.resting = [], set(), set()
+    detector._reaches = types.SimpleNamespace(of=lambda _: types.SimpleNamespace(functions=set()))
+    detector.watch = types.SimpleNamespace(
+        current=lambda: "run", frames=types.SimpleNamespace(is_user=lambda file: file == __file__)
+    )
+    detector._report_lost = lambda *about: reports.append(about)
+    monkeypatch.setattr(exit_handlers, "walk", lambda _, wanted: [made] if kept and wanted(made) else [])
+    finalizer = weakref.finalize(made, write, "path", totals)
+    detector._on_finalize(None, finalizer, made, write, "path", totals)
+    if filled:
+        totals["a"] = 1
+    for _ in range(2):
+        detector._look_at_made("run")
+    finalizer.detach()
+    assert len(reports) == told

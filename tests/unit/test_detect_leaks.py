@@ -407,3 +407,17 @@ def test_sockets_for_datagrams_are_a_leak_unless_each_has_a_key_of_its_own(regis
     finally:
         for each in sockets:
             each.close()
+
+
+def test_a_container_of_the_projects_own_class_is_filled_by_its_methods(tmp_path):
+    file = tmp_path / "users_clients.py"
+    file.write_text(
+        "class Clients(dict):\n    def __missing__(self, name):\n        self[name] = found = object()\n"
+        "        return found\n\n\nclients = Clients()\n"
+    )
+    module = types.ModuleType("users_clients")
+    module.__file__ = str(file)
+    exec(compile(file.read_text(), str(file), "exec"), vars(module))
+    reached = Reached(module.clients, module, "clients", "users_clients.clients", None, ())
+    (place,) = holders.additions(Frames(str(tmp_path)), reached)
+    assert "in __missing__: self[name] = found = object()" in place

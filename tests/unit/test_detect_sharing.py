@@ -1171,6 +1171,22 @@ def test_two_coroutines_that_await_an_answer_on_one_connection_are_told_of(expla
     assert [kind for kind, _ in explained(f"def task():\n    raise RuntimeError({text!r})\n")] == kinds
 
 
+def test_what_is_missing_in_a_module_that_another_task_runs_anew_is_not_there_yet(explained):
+    told = explained("""
+        import threading, types
+
+        begun, rates = threading.Event(), types.ModuleType("rates")
+
+        def beside(end):
+            rates.begun, rates.end = begun, end
+            exec(compile("of = {}; begun.set(); end.wait(5)", __file__, "exec"), vars(rates))
+
+        def task():
+            return rates.of["se"]
+    """)
+    assert [kind for kind, _ in told] == ["half-imported"]
+
+
 LOADS = """
     import sys, threading, types
 

@@ -965,3 +965,22 @@ def test_a_child_of_prefork_that_is_replaced_after_each_task_leaves_nothing_to_t
     run = Run("id", types.SimpleNamespace(name="t.work"), "about")
     report_left(watch, run, Subject("cwd", "the working directory", "Put it back."), "/a", "/b", [], None)
     assert reported == ([] if tasks == 1 else ["state-left"])
+
+
+@pytest.mark.parametrize(("grade", "name", "told"), [("read", "uses", 1), ("read", "other", 0), ("own", "uses", 0)])
+def test_what_is_assigned_in_a_task_hurts_those_that_use_that_task(tmp_path, grade, name, told):
+    (tmp_path / "users_mail.py").write_text("def mail(): return 1\ndef uses(): return mail()\ndef other(): return 1\n")
+    module = {}
+    exec(compile((tmp_path / "users_mail.py").read_text(), str(tmp_path / "users_mail.py"), "exec"), module)
+    reports = []
+    detector = object.__new__(Assigned)
+    detector._watch = types.SimpleNamespace(frames=Frames(str(tmp_path)))
+    detector._ledger = types.SimpleNamespace(report_changed=lambda *about: reports.append(about))
+    owner = types.SimpleNamespace(run=module["mail"])
+    detector._known = lambda _: (owner, "ignore_result", types.SimpleNamespace(grade=grade))
+    detector._replaces = lambda run, _: run.id == "campaign"
+    detector._beside = lambda _: [types.SimpleNamespace(id="campaign")]
+    detector._change = lambda *_: "change"
+    run = types.SimpleNamespace(id="begins", task=types.SimpleNamespace(run=module[name]), marks={})
+    detector._began(run, 0, None, True)
+    assert len(reports) == told

@@ -181,6 +181,8 @@ class Told:
     [
         ("sends_in_the_open", True),
         ("sends_directly", True),
+        ("by_an_item", True),
+        ("by_an_item_in_turn", False),
         ("guarded", False),
         ("sends_through_a_helper", False),
         ("sends_behind_an_acquire", False),

@@ -513,3 +513,25 @@ def test_who_asks_often_hears_the_same_and_the_system_is_asked_once_in_a_millise
     assert len(looks) == (5 if step > SLACK_S else 1)
     assert meter.cpu == pytest.approx(5 * step / 2, abs=SLACK_S)
     assert meter.cpu + meter.idle == pytest.approx(5 * step)
+
+
+def test_what_was_used_after_the_system_was_asked_in_the_middle_of_a_hold_counts_too(tracer, moment):
+    tracer.clocks.waits = lambda: (2.0, 10)
+    meter = tracer.start("1", None, "")
+    moment.now = moment.used = 0.002
+    meter.waited()
+    moment.now = moment.used = 0.0027
+    tracer.leave(meter, moment.now)
+    assert meter.cpu == pytest.approx(0.0027)
+
+
+def test_what_others_used_before_a_greenlet_got_the_hub_is_not_its_own(tracer, moment):
+    tracer.clocks.waits = lambda: (2.0, 10)
+    meter = tracer.start("1", None, "")
+    tracer.leave(meter, 0.0)
+    moment.now = moment.used = 1.0
+    tracer._switch("switch", (object(), meter.greenlet))
+    moment.now, moment.used = 1.5, 1.1
+    tracer.leave(meter, moment.now)
+    assert meter.cpu == pytest.approx(0.1)
+    assert meter.idle == pytest.approx(0.4)
