@@ -3,9 +3,11 @@
 Celery looks at its shutdown flag between two waits for the broker, of one or two seconds each
 (``celery.worker.loops.synloop``, ``celery.worker.pidbox.gPidbox.loop``, kombu's hub with nothing scheduled).
 Where the wait is a poller's of kombu, as with Redis and in the hub of prefork, the poller also watches a pipe
-that becomes readable when the worker is asked to stop: until then nothing of the worker runs for that. Each has
-a pipe of its own, since eventlet lets one greenlet at a time wait for a descriptor. The waits of other
-transports are cut to 50 ms; with Redis under gevent that cost a fortieth of a processor.
+that becomes readable when the worker is asked to stop: until then nothing of the worker runs for that. Under a
+green library the hub watches that pipe, not the poller, which is a ``select`` there and tells the hub of each of its
+descriptors anew for each wait. Each has a pipe of its own, since eventlet lets one greenlet at a time wait for a
+descriptor. The waits of other transports are cut to 50 ms; with Redis under gevent that cost a fortieth of a
+processor.
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ _RESPITE_S = 0.01
 _SUBSCRIBED_S = 1.0
 
 
+class _Stopping(BaseException):
+    """Ends the wait of a greenlet; nothing between this module and the hub catches it."""
+
+
 class Stops:
     """The pipes that wake the pollers of one worker when it is asked to stop."""
 
@@ -54,21 +60,23 @@ class Stops:
         :param interrupted: gives what a wait returns that ends for nothing else.
         :param longest: seconds that a wait may take, if there is such a limit.
         """
+        from kombu.utils.compat import detect_environment
         from kombu.utils.eventio import READ
 
+        listen = _LISTEN.get(detect_environment())
+        if listen is not None:
+            return self._watch_in_hub(poller, interrupted, longest, listen)
         poll, register = poller.poll, poller.register
         stopping = -1
+
+        def add(fd: int) -> None:
+            register(fd, READ)
 
         def watching(timeout: float | None) -> Any:
             nonlocal stopping
             waits = timeout is None or timeout > _RESPITE_S
             if waits and stopping < 0:
-                stopping, stop = os.pipe()
-                register(stopping, READ)
-                self._writing.add(stop)
-                if self._woken:
-                    originals.write(stop, b"!")
-                weakref.finalize(poller, _close, os.getpid(), self._writing, stopping, stop).atexit = False
+                stopping = self._pipe(poller, add)
             if longest is not None and (timeout is None or timeout > longest):
                 timeout = longest
             events = poll(timeout)
@@ -85,6 +93,94 @@ class Stops:
 
         poller.poll = watching
         return poller
+
+    def _watch_in_hub(self, poller: Any, interrupted: Callable[[], Any], longest: float | None, listen: _Listen) -> Any:
+        """Let the waits of a poller end whose greenlet waits in the hub of `listen`'s library."""
+        from greenlet import getcurrent
+
+        poll = poller.poll
+        waiting: Any = None
+        listening = False
+
+        def wake() -> None:
+            if waiting is not None:
+                waiting.throw(_Stopping)
+
+        def watching(timeout: float | None) -> Any:
+            nonlocal waiting, listening
+            if timeout is not None and timeout <= _RESPITE_S:
+                return poll(timeout)
+            if self._woken:
+                return poll(_RESPITE_S) or interrupted()
+            if not listening:
+                self._pipe(poller, lambda fd: listen(fd, wake))
+                listening = True
+            if longest is not None and (timeout is None or timeout > longest):
+                timeout = longest
+            waiting = getcurrent()
+            try:
+                return poll(timeout)
+            except _Stopping:
+                return interrupted()
+            finally:
+                waiting = None
+
+        poller.poll = watching
+        return poller
+
+    def _pipe(self, poller: Any, listen: Callable[[int], Callable[[], None] | None]) -> int:
+        """Make the pipe of a poller, which lives as long as that, and return the end that is read.
+
+        :param listen: begins to wait for it, and returns what is to be called before it is closed.
+        """
+        stopping, stop = os.pipe()
+        ignore = listen(stopping)
+        self._writing.add(stop)
+        if self._woken:
+            originals.write(stop, b"!")
+        weakref.finalize(poller, _close, os.getpid(), ignore, self._writing, stopping, stop).atexit = False
+        return stopping
+
+
+#: Calls a function in the hub of a library once a descriptor is readable; returns a function that ends this.
+_Listen = Callable[[int, Callable[[], None]], Callable[[], None]]
+
+
+def _listen_by_gevent(fd: int, readable: Callable[[], None]) -> Callable[[], None]:
+    from gevent import get_hub
+
+    watcher = get_hub().loop.io(fd, 1, ref=False)  # EV_READ
+
+    def on_readable() -> None:
+        watcher.stop()
+        readable()
+
+    def ignore() -> None:
+        watcher.stop()
+        watcher.close()
+
+    watcher.start(on_readable)
+    return ignore
+
+
+def _listen_by_eventlet(fd: int, readable: Callable[[], None]) -> Callable[[], None]:
+    from eventlet.hubs import get_hub
+
+    hub = get_hub()
+
+    def ignore() -> None:
+        if hub.listeners[hub.READ].get(fd) is listener:
+            hub.remove(listener)
+
+    def on_readable(_fd: int) -> None:
+        ignore()
+        readable()
+
+    listener = hub.add(hub.READ, fd, on_readable, lambda *_: None, lambda: None)
+    return ignore
+
+
+_LISTEN: dict[str, _Listen] = {"gevent": _listen_by_gevent, "eventlet": _listen_by_eventlet}
 
 
 def cap(*, redis: bool) -> None:
@@ -132,8 +228,10 @@ def time_out() -> Any:
     raise TimeoutError("the worker is stopping")
 
 
-def _close(pid: int, stops: set[int], *pipe: int) -> None:
+def _close(pid: int, ignore: Callable[[], None] | None, stops: set[int], *pipe: int) -> None:
     if os.getpid() == pid:  # in a forked child the numbers may be the user's by now
+        if ignore is not None:
+            ignore()
         stops.difference_update(pipe)
         for fd in pipe:
             os.close(fd)
