@@ -10,7 +10,8 @@ from unittest.mock import patch
 
 import pytest
 
-from pytest_celerypool.agent.detectors.sharing.changes import Change
+from pytest_celerypool.agent.detectors.code.places import ABSENT
+from pytest_celerypool.agent.detectors.sharing.changes import OBJECT, Change, text_of
 from pytest_celerypool.agent.detectors.sharing.children import Children
 from pytest_celerypool.agent.detectors.sharing.local_caches import LocalCaches
 from pytest_celerypool.agent.frames import Frames
@@ -36,6 +37,17 @@ def call(limit):
         return "refused"
     last_call["at"] += 1
     return "done"
+"""
+
+STOCK = """
+last_call = {"at": 0}
+
+
+def call(limit):
+    done = last_call["at"]
+    if done >= limit:
+        raise ValueError("no more")
+    last_call["at"] = done + 1
 """
 
 STATISTICS = """
@@ -133,7 +145,10 @@ def test_children_in_step_show_it_too(child):
     assert "last_call['at'] was 1.0 in this child, but 7.0 in another" in child.reported[0][1]
 
 
-@pytest.mark.parametrize(("source", "kinds"), [(QUOTA, ["state-per-child"]), (STATISTICS, []), (BEHIND_A_CHECK, [])])
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [(QUOTA, ["state-per-child"]), (STOCK, ["state-per-child"]), (STATISTICS, []), (BEHIND_A_CHECK, [])],
+)
 def test_a_count_by_which_tasks_are_refused_is_each_childs_own(tmp_path, monkeypatch, source, kinds):
     """Both may have come to the same number."""
     child = Child(tmp_path, monkeypatch, source)
@@ -144,6 +159,54 @@ def test_a_count_by_which_tasks_are_refused_is_each_childs_own(tmp_path, monkeyp
     finally:
         child.detector.remove()
     assert [kind for kind, _ in child.reported] == kinds
+
+
+RATES = """
+class Rates:
+    table = {"EUR": 1.0}
+
+
+last_call = Rates()
+last_call.table = {"EUR": 1.0}
+
+
+def call(key):
+    return last_call.table[key]
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "kinds"), [("{'EUR': 1.0}", ["cache-differs"]), ("{'EUR': 0.9}", [])], ids=["as here", "as nowhere"]
+)
+def test_settings_that_a_task_replaces_as_a_whole_are_old_in_the_other_children(tmp_path, monkeypatch, before, kinds):
+    child = Child(tmp_path, monkeypatch, RATES)
+    now = time.monotonic()
+    try:
+        owner = id(child.module.last_call)
+        change = Change(os.getpid() + 1, "users_own.update", "", owner, "'table'", before, "{'EUR': 1.1}", now, now, "")
+        child.detector.publish([change])
+        child.end(child.start("EUR"), "EUR")
+    finally:
+        child.detector.remove()
+    assert [kind for kind, _ in child.reported] == kinds
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"EUR": 1.0}, "{'EUR': 1.0}"),
+        (["a", 1], "['a', 1]"),
+        ({"a": len}, OBJECT),
+        ([[]], OBJECT),
+        (dict.fromkeys(range(11)), OBJECT),
+        ({"a"}, OBJECT),  # its order is not told
+        (("a", 1), "('a', 1)"),
+        (7, "7"),
+        (ABSENT, "nothing"),
+    ],
+)
+def test_small_containers_of_plain_values_are_compared_by_their_text(value, text):
+    assert text_of(value) == text
 
 
 # -- caches of the process

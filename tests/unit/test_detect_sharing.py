@@ -1219,3 +1219,39 @@ def test_a_line_that_wants_the_names_of_another_pool_is_bound_to_that(explained)
     """)
     assert kind == "pool-bound"
     assert "in task: return int(" in evidence[0]
+
+
+RELEASES = """
+import threading
+
+lock = threading.{cls}()
+begun = threading.Event()
+
+def beside(end):
+    {taken}
+    begun.set()
+    end.wait(5)
+
+def task():
+    lock.release()
+"""
+
+
+@pytest.mark.parametrize(
+    ("cls", "taken", "kinds"),
+    [
+        ("RLock", "lock.acquire()", ["bound-object"]),
+        ("_PyRLock", "lock.acquire()", ["bound-object"]),  # as eventlet has it
+        ("RLock", "pass", []),
+        ("Lock", "pass", []),
+    ],
+)
+def test_an_rlock_that_another_thread_has_taken_is_not_this_tasks_to_release(explained, cls, taken, kinds):
+    told = explained(RELEASES.format(cls=cls, taken=taken))
+    assert [kind for kind, _ in told] == kinds
+
+
+def test_the_text_of_gevents_rlock_tells_nothing_its_count_does(explained):
+    source = RELEASES.format(cls="RLock", taken="lock.acquire()").replace("threading.RLock", "gevent.lock.RLock")
+    told = explained(f"import gevent.lock\n{source}")
+    assert [kind for kind, _ in told] == ["bound-object"]

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import contextvars
+import csv
 import importlib
 import json
 import os
@@ -298,7 +299,7 @@ def test_whose_value_was_there_before_and_is_meant_to_stay_is_hurt(watch, ledger
 
 
 USER = """
-import codecs, contextlib, os, sys, warnings
+import codecs, contextlib, csv, os, sys, warnings
 from unittest import mock
 
 def environment(): os.environ["STATE_A"] = "1"
@@ -318,6 +319,7 @@ def another_descriptor(fd): os.dup2(fd, fd)
 def digits(): sys.set_int_max_str_digits(5000)
 def handler(name): codecs.register_error(name, lambda error: ("", error.end))
 def format(registry): registry.disable("json")
+def dialect(name): csv.register_dialect(name, delimiter=";")
 def import_time():
     exec(compile('import os; os.environ["STATE_A"] = "1"', __file__, "exec"))
 """
@@ -439,6 +441,17 @@ def test_a_handler_of_codecs_errors_is_told_by_its_name(watch, state, task, user
     user("handler", "celerypool-test")
     ((_, _, message, _, _),) = finish(watch, state)
     assert "the handler of codecs' errors 'celerypool-test' changed from None to <" in message
+
+
+def test_a_dialect_of_csv_is_told_by_its_name(watch, state, user):
+    state.begin()
+    watch.now = watch.begin(watch.run("task"), state)
+    try:
+        user("dialect", "celerypool-test")
+        ((_, _, message, _, _),) = finish(watch, state)
+    finally:
+        csv.unregister_dialect("celerypool-test")
+    assert "csv's dialect 'celerypool-test' changed from None to (';', " in message
 
 
 def test_a_format_of_kombus_that_is_disabled_is_told(watch, state, user):
@@ -710,6 +723,64 @@ def test_a_task_that_may_not_have_replaced_anything_is_not_accused(replacing):
 
 def test_what_every_task_replaces_by_the_same_hurts_nobody(replacing):
     assert replacing(REPLACES + "    json.JSONEncoder.default = mine\n", "mine") == []
+
+
+TAKES = """
+import json
+
+usual = json.dumps
+
+def mine(*_):
+    ...
+
+def wait(inside):
+    inside()
+
+def task(inside):
+    json.dumps = mine
+    try:
+        wait(inside)
+    finally:
+        json.dumps = usual
+"""
+
+
+@pytest.mark.parametrize(("inside", "kinds"), [(True, ["state-changed"]), (False, [])])
+def test_what_a_task_puts_back_while_another_one_relies_on_the_same_hurts_that(
+    watch, ledger, tasks_of, monkeypatch, inside, kinds
+):
+    """All tasks replace it by the same, so nobody sees another's; but the first to end takes it away from all."""
+    monkeypatch.setattr(json, "dumps", json.dumps)
+    one, other = tasks_of(TAKES, "task")["task"], watch.run("other")
+    other.task.run = one.task.run
+    detector = Assigned(watch, ledger)
+    for each in (one, other):
+        watch.begin(each, detector)
+    frames = [(other, sys._getframe())] if not inside else []
+
+    def in_the_midst():
+        frames.append((other, sys._getframe()))
+        monkeypatch.setattr(json, "dumps", detector._places.usual[0])  # the first task has put it back
+        detector.returned(one)
+
+    monkeypatch.setattr(assigned, "frames_of", lambda *_: iter(frames))
+    if inside:
+        one.task.run(in_the_midst)
+    else:
+        detector.returned(one)
+    assert watch.kinds == kinds
+
+
+def test_state_of_a_slot_is_left_in_it_whatever_other_threads_set(tmp_path):
+    watch = FakeWatch(tmp_path, "threads")
+    ledger = Ledger(watch)
+    language = Subject("language", "the language", "override it", "slot")
+    one, other = (watch.begin(watch.run(name), ledger) for name in ("one", "other"))
+    sets(ledger, one, "en", "de", language)
+    sets(ledger, other, "en", "fr", language)
+    watch.end(one, ledger)
+    watch.end(other, ledger)
+    assert [(kind, who) for kind, who, *_ in watch.found] == [("state-left", "one"), ("state-left", "other")]
 
 
 def test_the_line_in_the_tasks_own_function_is_preferred(tmp_path):

@@ -177,8 +177,16 @@ class Scope:
         if name in self.closed:
             return UNKNOWN
         if name in self.module:
-            return self.module[name]
+            return task_behind(self.module[name])
         return getattr(builtins, name, UNKNOWN)
+
+
+def task_behind(value: Any) -> Any:
+    """Return the task for which a proxy of Celery's stands in the user's module, and anything else as it is."""
+    # By name: Celery need not be imported, and no proxy is asked what it is.
+    if type(value).__name__ == "PromiseProxy" and value.__evaluated__():
+        return value._get_current_object()
+    return value
 
 
 def resolve(node: ast.expr | None, scope: Scope) -> Any:
@@ -189,7 +197,7 @@ def resolve(node: ast.expr | None, scope: Scope) -> Any:
         return scope.get(node.id)
     if isinstance(node, ast.Attribute | ast.Subscript):
         place = place_of(node, scope)
-        value = UNKNOWN if place is None else place.value()
+        value = UNKNOWN if place is None else task_behind(place.value())
         return UNKNOWN if value is ABSENT else value
     if isinstance(node, _DISPLAYS):
         return FRESH

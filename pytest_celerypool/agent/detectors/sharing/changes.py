@@ -17,6 +17,12 @@ from pytest_celerypool.agent.detectors.code.places import ABSENT, CACHED, PLAIN,
 #: Items of a container that are compared, and characters of the text of a generator.
 MOST_ITEMS = 200
 
+#: Keys, values and items of a container whose text is compared.
+_MOST_SHOWN = 20
+
+#: The text of what is not compared.
+OBJECT = "object"
+
 SEMAPHORES = (threading.Semaphore,)
 QUEUES = (queue.Queue, queue.SimpleQueue)
 
@@ -101,7 +107,13 @@ def text_of(value: Any) -> str:
     """Return a value as it is compared between processes."""
     if value is ABSENT:
         return "nothing"
-    return show(value) if isinstance(value, (*PLAIN, tuple)) else "object"
+    if isinstance(value, (*PLAIN, tuple)):
+        return show(value)
+    # A small one of plain values, such as settings that a task replaces.
+    items = (*value, *value.values()) if type(value) is dict else value if type(value) is list else None
+    if items is None or len(items) > _MOST_SHOWN or not all(isinstance(each, PLAIN) for each in items):
+        return OBJECT
+    return show(value, MOST_ITEMS)
 
 
 def items_of(owner: Any) -> tuple[int, Any]:

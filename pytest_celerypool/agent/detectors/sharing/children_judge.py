@@ -11,6 +11,7 @@ from pytest_celerypool.agent.detectors.code.places import ALL, CACHED, Place, ha
 from pytest_celerypool.agent.detectors.code.standing import name_of
 from pytest_celerypool.agent.detectors.sharing.changes import (
     EMPTY,
+    OBJECT,
     QUEUES,
     SEMAPHORES,
     Change,
@@ -170,8 +171,9 @@ class Judge:
         held = self._execution.before.get((id(place.owner), key))
         before = held[2] if held is not None else "nothing"
         # Statistics are rightly each child's own; what a task is refused by, if there is enough of it, is not.
-        refuses = write.how == "+=" and step.tested and any(name == "rest" for _, name in write.path)
-        unknown = before in ("nothing", "None", "False", "True", "object")
+        counts = write.how == "+=" or place.identity in write.sources
+        refuses = counts and step.tested and any(name == "rest" for _, name in write.path)
+        unknown = before in ("nothing", "None", "False", "True", OBJECT) or before.startswith(("{", "["))
         if not refuses and (write.path or write.how == "+=" or unknown):
             return
         own = self._children.own(id(place.owner), key)

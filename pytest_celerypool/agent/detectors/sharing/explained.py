@@ -262,6 +262,8 @@ class ExplainedSharing(Detector):
         text = str(exc)
         if isinstance(exc, AttributeError) and self._unset(run, text, places):
             return
+        if isinstance(exc, RuntimeError) and self._taken_elsewhere(run, text, places):
+            return
         if overlapped and isinstance(exc, _HALF) and self._half_imported(run, exc, places):
             return
         if overlapped and "Empty" in names and self._all_lent(run, places):
@@ -295,6 +297,20 @@ class ExplainedSharing(Detector):
                 self._tell("bound-object", run, text, means, remedy, places, [])
                 return True
         return False
+
+    def _taken_elsewhere(self, run: Run, text: str, places: list[Entry]) -> bool:
+        """Tell of an ``RLock`` that the thread or greenlet of another task has taken; returns whether."""
+        frame, line, _ = places[0]
+        name = released(frame, line) if text.startswith("cannot release un-acquired lock") else None
+        if name is None:
+            return False
+        means = (
+            f"{name} is taken, and not by this task: an RLock belongs to the thread that took it, and {{pool}} runs "
+            "each task in another thread or greenlet"
+        )
+        remedy = "take and release it in one task, or use a lock that anybody may release: threading.Lock, one in Redis"
+        self._tell("bound-object", run, text, means, remedy, places, [])
+        return True
 
     def _half_imported(self, run: Run, exc: BaseException, places: list[Entry]) -> bool:
         """Tell of a module that another task is importing at this moment; returns whether."""
@@ -471,6 +487,20 @@ def _is_code_of(frame: types.FrameType | None, module: types.ModuleType) -> bool
             return True
         frame = frame.f_back
     return False
+
+
+def released(frame: types.FrameType, line: int) -> str | None:
+    """Return the name of the ``RLock`` that a line releases, if it is taken."""
+    tree = tree_of(frame.f_code.co_filename)
+    for node in ast.walk(tree) if tree is not None else ():
+        match node:
+            case ast.Call(func=ast.Attribute(value=lock, attr="release")) if node.lineno == line:
+                held = resolve(lock, Scope({}, frame.f_globals))
+                # Of CPython's own and threading's the text tells it, of gevent's the count.
+                is_reentrant = type(held).__name__ in ("RLock", "_RLock")
+                if is_reentrant and (repr(held).startswith("<locked") or getattr(held, "_count", False)):
+                    return ast.unparse(lock)
+    return None
 
 
 def lent_from(tree: ast.AST | None, line: int) -> str | None:

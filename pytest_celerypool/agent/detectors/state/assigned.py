@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import repeat
 from operator import is_not
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors.code.calls import flow_of_task, names_of
 from pytest_celerypool.agent.detectors.code.places import Scope, resolve, same
-from pytest_celerypool.agent.detectors.code.standing import Reader, function_of
+from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, function_of
 from pytest_celerypool.agent.detectors.holders import user_modules
 from pytest_celerypool.agent.detectors.state import sources as state_sources
 from pytest_celerypool.agent.detectors.state.changes import Change, Subject
@@ -91,6 +92,11 @@ class Assigned:
         """Whether there is anything that a task may replace."""
         return bool(self._places.known)
 
+    @property
+    def replaces(self) -> bool:
+        """Whether any task is known to replace something in a library."""
+        return any(self._assigns.values())
+
     def started(self, run: Run) -> bool:
         """A task begins: another one may have replaced something for a while.
 
@@ -113,6 +119,24 @@ class Assigned:
         now = self._replaced()
         if now is not None:
             self._compare(run, now, self._left)
+
+    def returned(self, run: Run) -> None:
+        """A task has put back what it replaced; another one, which replaced it too, may be in the midst of using it."""
+        if not self._assigns.get(run.task.name):
+            return
+        running = [each for each in self._watch.running() if each is not run and not each.over]
+        frames = dict(frames_of(self._running, running)) if running else {}
+        places = self._places
+        for number, own in self._assigns[run.task.name].items():
+            if getattr(*places.known[number][:2], None) is not places.usual[number]:
+                continue
+            for other, frame in frames.items():
+                line = self._assigns.get(other.task.name, {}).get(number, own).line
+                if stands_before_the_end_of(frame, line):
+                    change = self._change(run, number, places.usual[number], value_at(line))
+                    if change is not None:
+                        self._ledger.report_changed(change, [other], "put back while that task relies on it")
+                    break
 
     def _learn(self, task: Any) -> None:
         """Read what a task replaces; what no file of a task mentions need not be compared, nothing is said of it."""
@@ -251,3 +275,33 @@ class Assigned:
             return None
         place = self._watch.frames.place_of(*line)
         return Change(self._known(number)[2], run, before, now, time.monotonic(), [place])
+
+
+def stands_before_the_end_of(frame: FrameType | None, line: state_sources.Line) -> bool:
+    """Whether code is between a line that replaces something and that of its function which puts it back."""
+    while frame is not None:
+        code = frame.f_code
+        if (code.co_filename, code.co_name) == (line.filename, line.function):
+            again = [each.lineno for each in _assignments(line) if each.lineno > line.number]
+            return bool(again) and line.number < frame.f_lineno < max(again)
+        frame = frame.f_back
+    return False
+
+
+def _assignments(line: state_sources.Line) -> list[ast.Assign]:
+    """Return the assignments of a function to what one line of it assigns to, that line's first."""
+    tree = tree_of(line.filename)
+    for function in () if tree is None else ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef) or function.name != line.function:
+            continue
+        found = [each for each in ast.walk(function) if isinstance(each, ast.Assign)]
+        first = next((each for each in found if each.lineno == line.number), None)
+        if first is not None:
+            name = ast.unparse(first.targets[0])
+            return [first, *(each for each in found if each is not first and ast.unparse(each.targets[0]) == name)]
+    return []
+
+
+def value_at(line: state_sources.Line) -> str:
+    """Return what a line assigns, as it is written there."""
+    return next((ast.unparse(each.value) for each in _assignments(line)), "another")

@@ -72,7 +72,7 @@ class Ledger:
         :param frame: the user's line.
         """
         for change in self.active.get(subject.key, ()):
-            if change.run is not run:
+            if change.run is not run and (run is None or self._shares(subject)):
                 change.gone = not same(new, change.value)
         if run is None:
             for change in list(self.active.get(subject.key, ())):

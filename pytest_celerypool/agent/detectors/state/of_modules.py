@@ -374,7 +374,7 @@ def _of_one_for_all() -> list[Mutator]:
     """Return those of modules of the standard library that seldom anybody imports."""
     tracemalloc, request, gettext = map(sys.modules.get, ("tracemalloc", "urllib.request", "gettext"))
     asyncio = sys.modules.get("asyncio")
-    found = [*_fields_of_csv(), *_namespaces(), *_timer_of_faulthandler(), *_profiler()]
+    found = [*_fields_of_csv(), *_dialects_of_csv(), *_namespaces(), *_timer_of_faulthandler(), *_profiler()]
     if tracemalloc is not None:
         tracing = constant(
             "tracemalloc", tracemalloc.is_tracing, _OWN_TRACE, "own", show=lambda value: "on" if value else "off"
@@ -415,6 +415,25 @@ def _fields_of_csv() -> list[Mutator]:
         return [] if limit is None else [Item(subject, read)]
 
     return [Mutator(csv, "field_size_limit", items)] if csv is not None else []
+
+
+def _dialects_of_csv() -> list[Mutator]:
+    """Return those of the dialects, of which a name has one for the process."""
+    csv = sys.modules.get("csv")
+    remedy = "Give the reader its own: csv.reader(lines, delimiter=...), or a subclass of csv.Dialect."
+    fields = ("delimiter", "quotechar", "escapechar", "doublequote", "skipinitialspace", "lineterminator", "quoting")
+
+    def items(name: Any, *_: Any, **__: Any) -> list[Item]:
+        def read() -> Any:
+            try:
+                dialect = csv.get_dialect(name)  # type: ignore[union-attr]
+            except csv.Error:  # type: ignore[union-attr]
+                return None
+            return tuple(getattr(dialect, field) for field in fields)
+
+        return [Item(Subject(("csv", name), f"csv's dialect {name!r}", remedy, grade="own", show=text_of), read)]
+
+    return [Mutator(csv, name, items) for name in ("register_dialect", "unregister_dialect")] if csv is not None else []
 
 
 def _namespaces() -> list[Mutator]:

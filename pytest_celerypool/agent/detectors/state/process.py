@@ -51,6 +51,7 @@ class State(Detector):
         self._keeps_clocks = not (watch.pool.green or watch.pool.forks) and hasattr(time, "pthread_getcpuclockid")
         self._path: WatchedPath | None = None
         self._assigned = Assigned(watch, self.ledger) if watch.launch == "subprocess" else None
+        self.resting.add("returned")
 
     # -- life
 
@@ -88,8 +89,15 @@ class State(Detector):
         self.ledger.started(run)
         if self._assigned is not None and self._assigned.started(run):
             self.heed_all()
+            if self._assigned.replaces:
+                self.listen("returned")
         if self.ledger.calm and not self._keeps_clocks and not (self._assigned and self._assigned.compares):
             self.pass_over(run.task.name, "started", "ended")
+
+    def returned(self, run: Run, result: Any) -> None:
+        """A task's own code is through."""
+        if self._assigned is not None:
+            self._assigned.returned(run)
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """A task ends."""
