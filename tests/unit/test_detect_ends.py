@@ -109,6 +109,32 @@ def test_what_goes_with_ignore_and_reject_has_to_pass_from_a_child_to_the_main_p
     assert kinds == (["not-picklable"] if found else [])
 
 
+class FeedError(Exception):
+    """Is pickled by its text, and needs two to be made."""
+
+    def __init__(self, line, reason):
+        super().__init__(f"line {line}: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("payload", "end"),
+    [
+        (threading.Lock(), "which gets MaybeEncodingError instead and stores the task as failed"),
+        (FeedError(1, "no price"), "which ends by that error as it reads it, with all of its children"),
+    ],
+)
+def test_what_the_main_process_cannot_read_ends_it(payload, end):
+    told = []
+    watch = SimpleNamespace(
+        pool=SimpleNamespace(forks=True),
+        frames=Frames("/"),
+        report=lambda _kind, _run, message, *_, **__: told.append(message),
+    )
+    run = Run("id", SimpleNamespace(name="t.work", run=lambda: None), "about")
+    Exceptions(watch).failed(run, "REJECTED", Reject(payload, requeue=False))
+    assert told[0].endswith(end)
+
+
 def wait_for_ever():
     """As a function of atexit may."""
 

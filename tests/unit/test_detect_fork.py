@@ -439,3 +439,38 @@ def test_the_other_processes_that_have_something_open_are_found(tmp_path, monkey
         assert fork_connections.holders_of(str(tmp_path / "none")) == []
     finally:
         other.communicate(b"\n", timeout=10)
+
+
+REFRESHES = """
+import threading
+
+def refresh():
+    timer = threading.Timer(60, refresh)
+
+class Cache:
+    def refresh(self):
+        self.timer = threading.Timer(60, self.refresh)
+
+    def close(self):
+        self.timer = None
+
+def once():
+    return 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("refresh", "starts the next one each time"), ("Cache", "starts the next one each time"), ("once", None)],
+)
+def test_a_timer_that_starts_the_next_one_is_as_a_thread_that_never_ends(name, why):
+    module = {}
+    exec(REFRESHES, module)
+    function = module[name]().refresh if name == "Cache" else module[name]
+    assert fork_threads._starts_again(threading.Timer(60, function)) == why
+
+
+def test_a_thread_that_is_no_timer_may_end():
+    module = {}
+    exec(REFRESHES, module)
+    assert fork_threads._starts_again(threading.Thread(target=module["refresh"])) is None

@@ -5,12 +5,15 @@ import datetime
 import http.client
 import importlib
 import itertools
+import linecache
 import logging
+import queue
 import socket
 import sqlite3
 import sys
 import textwrap
 import threading
+import time
 import types
 
 import pytest
@@ -125,6 +128,58 @@ def test_a_loop_that_was_told_to_end_and_has_not_come_there_yet_ends(kind):
     on.set()
     thread.join(5)
     assert whys == ["loops until a flag is set that nobody sets", None]
+
+
+TAKERS = """
+def takes(items, begun):
+    begun.set()
+    while True:
+        item = items.get()
+        if item is None:
+            break
+
+def takes_once(items, begun):
+    begun.set()
+    return items.get()
+
+def waits_a_while(items, begun):
+    begun.set()
+    return items.get(timeout=5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        ("takes", "waits for ever for an item of a queue"),
+        ("takes_once", "waits for ever for an item of a queue"),
+        ("waits_a_while", None),
+    ],
+)
+def test_who_waits_for_a_queue_that_is_written_in_c_waits_as_for_any_other(tmp_path, function, why):
+    """It has no frame of its own: the line of whoever takes from it tells."""
+    (tmp_path / "takers.py").write_text(TAKERS)
+    scope = {}
+    exec(compile(TAKERS, str(tmp_path / "takers.py"), "exec"), scope)
+    items, begun = queue.SimpleQueue(), threading.Event()
+    thread = run_in_thread(lambda: scope[function](items, begun))
+    assert begun.wait(5)
+    frame = frame_at(thread, "items.get(")
+    told = endless(frame)
+    items.put(None)
+    thread.join(5)
+    assert told == why
+
+
+def frame_at(thread, text):
+    """Return the innermost frame of a thread once it has come to a line."""
+    deadline = time.monotonic() + 5
+    while True:
+        frame = sys._current_frames()[thread.ident]
+        if text in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
+            return frame
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_how_a_library_of_greenlets_waits_tells_nothing(tmp_path):

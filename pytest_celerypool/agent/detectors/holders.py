@@ -335,8 +335,8 @@ def is_user_thread(frames: Frames, thread: threading.Thread, frame: FrameType | 
 
 
 def target_of(thread: threading.Thread) -> Any:
-    """Return the function that a thread runs: its target, or its class's own ``run``."""
-    target = getattr(thread, "_target", None)
+    """Return the function that a thread runs: its target, what a timer calls, or its class's own ``run``."""
+    target = thread.function if isinstance(thread, threading.Timer) else getattr(thread, "_target", None)
     if target is None and type(thread).run is not threading.Thread.run:
         target = type(thread).run
     return getattr(target, "__func__", target)

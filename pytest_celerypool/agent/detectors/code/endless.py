@@ -22,6 +22,11 @@ _IDLE = (
     ("multiprocessing/pool.py", "_handle_results", "waits for work of a pool that nobody closes"),
 )
 
+_FOR_AN_ITEM = "waits for ever for an item of a queue"
+
+#: The names of queues that are written in C: Python's ``queue.SimpleQueue``, and most of gevent's.
+_QUEUES = frozenset({"SimpleQueue", "Queue", "UnboundQueue", "JoinableQueue", "PriorityQueue", "LifoQueue"})
+
 #: Libraries that wait in a loop, be it with a limit: whether what is waited for comes, their loop does not tell.
 _WAITING = ("-packages/eventlet/", "-packages/gevent/")
 
@@ -34,12 +39,11 @@ def endless(frame: FrameType | None) -> str | None:
 
     :param frame: the innermost frame of a thread or greenlet.
     """
-    while frame is not None:
+    why = None if frame is None else _in_queue(frame)
+    while frame is not None and why is None:
         why = _idle(frame) or _in_loop(frame)
-        if why is not None:
-            return why
         frame = frame.f_back
-    return None
+    return why
 
 
 def queue_of_executor(frame: FrameType | None) -> Any:
@@ -63,7 +67,7 @@ def _idle(frame: FrameType) -> str | None:
             # An executor's thread that runs somebody's function has that above it: it was looked at before.
             return why if not _runs_work(frame) else None
     if name == "get" and filename.endswith(("/queue.py", "gevent/queue.py", "eventlet/queue.py")):
-        return "waits for ever for an item of a queue" if frame.f_locals.get("timeout") is None else None
+        return _FOR_AN_ITEM if frame.f_locals.get("timeout") is None else None
     if name == "run_forever" and filename.endswith("asyncio/base_events.py"):
         caller = frame.f_back
         if caller is None or caller.f_code.co_name != "run_until_complete":
@@ -73,6 +77,20 @@ def _idle(frame: FrameType) -> str | None:
         # Not a future's result or the end of another thread: these come.
         if caller is not None and caller.f_code.co_name == "wait" and caller.f_code.co_filename == code.co_filename:
             return "waits for an event that nobody sets"
+    return None
+
+
+def _in_queue(frame: FrameType) -> str | None:
+    """Return what a frame waits for whose line takes an item of a queue that is written in C, and so has no frame."""
+    function = definition_of(frame.f_code)
+    for node in ast.walk(function) if function is not None else ():
+        match node:
+            case ast.Call(func=ast.Attribute(value=queue, attr="get"), args=[] | [_], keywords=[]) if (
+                node.lineno == frame.f_lineno
+            ):
+                kind = type(value_of(queue, frame))
+                if kind.__name__ in _QUEUES and kind.__module__.partition(".")[0] in ("_queue", "gevent"):
+                    return _FOR_AN_ITEM
     return None
 
 
@@ -166,8 +184,8 @@ class _Flags:
             inner = self.truth(test.operand)
             return None if inner is None else not inner
         if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute) and test.func.attr in _FLAGS:
-            return _is_set(self._value(test.func.value))
-        value = self._value(test) if isinstance(test, ast.Name | ast.Attribute) else None
+            return _is_set(value_of(test.func.value, self._frame))
+        value = value_of(test, self._frame)
         return value if value is True or value is False else None
 
     def _is_left_alone(self, test: ast.expr) -> bool:
@@ -177,16 +195,17 @@ class _Flags:
         """Whether its value is a plain truth value: what is worked off in the loop (``while items``) is none."""
         if self._frame is None:
             return True
-        value = self._value(test)
+        value = value_of(test, self._frame)
         return value is True or value is False
 
-    def _value(self, test: ast.expr) -> Any:
-        assert self._frame is not None
-        if isinstance(test, ast.Name):
-            return self._frame.f_locals.get(test.id, self._frame.f_globals.get(test.id))
-        if isinstance(test, ast.Attribute):
-            return attributes_of(self._value(test.value)).get(test.attr)
-        return None
+
+def value_of(node: ast.expr, frame: FrameType) -> Any:
+    """Return the value of a name, or of an attribute of one, where a frame is; ``None`` if it is not known."""
+    if isinstance(node, ast.Name):
+        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+    if isinstance(node, ast.Attribute):
+        return attributes_of(value_of(node.value, frame)).get(node.attr)
+    return None
 
 
 def _is_set(event: Any) -> bool | None:

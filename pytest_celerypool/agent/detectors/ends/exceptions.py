@@ -61,14 +61,17 @@ class Exceptions(Detector):
 
     def _hand_over(self, run: Run, exc: BaseException) -> None:
         """Look at what a child of prefork hands to the main process as it is: only failures are made fit for that."""
+        end = "which gets MaybeEncodingError instead and stores the task as failed"
         try:
-            pickle.loads(pickle.dumps(exc))
+            pickled = pickle.dumps(exc)
+            end = "which ends by that error as it reads it, with all of its children"
+            pickle.loads(pickled)
         except Exception as why:  # noqa: BLE001 - a user's __reduce__ or __init__ may raise anything
             self.watch.report(
                 "not-picklable",
                 run,
                 f"it raised {_name(exc)} with what cannot be pickled ({_brief(why)}): under prefork its child hands it "
-                "to the worker's main process, which gets MaybeEncodingError instead and stores the task as failed",
+                f"to the worker's main process, {end}",
                 [*self._places(run, exc), f"raised {_short(exc)}, args {_short(exc.args)}", f"pickle: {_brief(why)}"],
                 f"Give {type(exc).__name__} a text, as str(exc), and log the rest.",
                 key=_name(exc),

@@ -110,7 +110,7 @@ class MissingThreads(Detector):
                     thread,
                     self._places.get(thread, runs),
                     is_user_thread(frames, thread, frame),
-                    endless(frame),
+                    endless(frame) or _starts_again(thread),
                     frames.place(own if own is not None else frame),
                 )
             )
@@ -367,6 +367,15 @@ def _pending_futures(known: set[int] | None = None) -> list[Any]:
 
 def _count(ghosts: list[Ghost]) -> str:
     return "one" if len(ghosts) == 1 else str(len(ghosts))
+
+
+def _starts_again(thread: threading.Thread) -> str | None:
+    """Return why a timer is as good as a thread that never ends: what it calls starts the next one."""
+    function = target_of(thread)
+    if not isinstance(thread, threading.Timer) or function is None:
+        return None
+    again = {"Timer", getattr(function, "__name__", "")} <= _names(thread)
+    return "starts the next one each time" if again else None
 
 
 def _is_others(thread: threading.Thread) -> bool:

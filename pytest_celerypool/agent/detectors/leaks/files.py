@@ -163,10 +163,14 @@ class Files(Remains):
         gc.collect()
         if not all(each.made.there() for each in left):
             return False
-        newest = left[-1].run
-        return len({each.run for each in left if each.greenlet() is None or each.run == newest}) >= self.needed(
-            kind, task, left
-        )
+        newest, files = left[-1].run, kind == "leaked-file"
+
+        def is_over(each: Left) -> bool:
+            greenlet = each.greenlet()
+            # One that has ended may be held by what it has left: by the frames of an exception.
+            return each.run == newest or greenlet is None or (files and greenlet.dead)
+
+        return len({each.run for each in left if is_over(each)}) >= self.needed(kind, task, left)
 
     def _temporaries(self, left: list[Left], *, last: bool) -> tuple[str, list[str], str] | None:
         if not last and _handed_over(left):
