@@ -76,6 +76,52 @@ def eager_note(app: Any) -> str | None:
     )
 
 
+class Current:
+    """Makes an application the current one, and the default one of other threads, while a test has its worker.
+
+    A shared task, and whatever asks for ``celery.current_app``, is that of the current application: mostly the one that
+    was made last, which may be another of the project's or of a fixture's. A worker makes its own the current one too
+    (``celery.app.trace.setup_worker_optimizations``).
+
+    :param app: the application under test.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._current, self._default = _current(), _default()
+
+    def take(self) -> None:
+        """Make it the current one, also if another was made since."""
+        current, default = _current(), _default()
+        if current is not self._app:
+            self._current = current
+            self._app.set_current()
+        if default is not self._app:
+            self._default = default
+            self._app.set_default()
+
+    def give_back(self) -> None:
+        """Put back what was current before, unless somebody has made another one current since."""
+        from celery import _state
+
+        if _current() is self._app:
+            _state._tls.current_app = self._current
+        if _default() is self._app:
+            _state.default_app = self._default
+
+
+def _current() -> Any:
+    from celery import _state
+
+    return getattr(_state._tls, "current_app", None)
+
+
+def _default() -> Any:
+    from celery import _state
+
+    return _state.default_app
+
+
 def forget_tasks_of(app: Any, item: Any) -> None:
     """Take away the tasks that a test, or its fixtures of function scope, defined in their bodies.
 

@@ -108,10 +108,12 @@ class Handle:
             return self.app.send_task(task, args=args, kwargs=kwargs)
         if isinstance(task, Signature):
             self._check_registered(task.task, None)
+            self._check_sender(task.task, task.app)
             return task.apply_async(args=args, kwargs=kwargs) if args or kwargs else task.apply_async()
         if not hasattr(task, "apply_async"):
             raise TypeError(f"{task!r} is no task: give a task, its name, or a signature such as task.s(1, 2)")
         self._check_registered(task.name, task)
+        self._check_sender(task.name, task.app)
         return task.apply_async(args=args, kwargs=kwargs)
 
     def run(self, task: Any, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
@@ -347,6 +349,18 @@ class Handle:
                 "Give the right one with --celery-app or celery_pool_app."
             )
         raise WorkerError(f"{name} {self.members[0].unregistered_text(name, task)}")
+
+    def _check_sender(self, name: str, app: Any) -> None:
+        """Refuse what another application would send, to a broker of its own."""
+        __tracebackhide__ = True
+        sender = app._get_current_object() if hasattr(app, "_get_current_object") else app  # a proxy: current_app
+        if sender is not self.app:
+            raise WorkerError(
+                f"{name} would be sent by the application {sender.main!r}, to its own broker, and this worker runs "
+                f"{self.app.main!r}: nothing was sent. A shared task is sent by the current application, mostly the "
+                "one that was made last. Give the application under test with --celery-app or celery_pool_app, or make "
+                "it the current one again in the test: app.set_current()."
+            )
 
     def _refuse_ambiguous_timeout(self, task: Any, timeout: float) -> None:
         __tracebackhide__ = True

@@ -331,6 +331,11 @@ def _facts(item: pytest.Item, handle: Handle, read: Markers, tasks: list[TaskEnt
     return found
 
 
+#: States that a task which has ended cannot have. Celery publishes a retry before it stores RETRY, which may so come
+#: after the SUCCESS of that retry and stay (``celery.app.trace``, ``handle_retry``).
+_ON_THE_WAY = frozenset({"RECEIVED", "STARTED", "RETRY"})
+
+
 def _stored_results(handle: Handle, tasks: list[TaskEntry]) -> dict[str, str]:
     """Return the text of each task's result as the backend has it."""
     return {
@@ -341,7 +346,8 @@ def _stored_results(handle: Handle, tasks: list[TaskEntry]) -> dict[str, str]:
 
 def _stored_result(backend: Any, task_id: str) -> str:
     try:
-        return repr(backend.get_task_meta(task_id).get("result"))
+        stored = backend.get_task_meta(task_id)
+        return agreement.OVERWRITTEN if stored["status"] in _ON_THE_WAY else repr(stored.get("result"))
     except Exception as exc:  # noqa: BLE001 - a serializer or a __repr__ of the user's may raise anything
         return f"unreadable: {type(exc).__name__}: {exc}"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_celerypool.agent import loading, publishing
-from pytest_celerypool.application import WaitWatch, eager_note, forget_tasks_of, locate
+from pytest_celerypool.application import Current, WaitWatch, eager_note, forget_tasks_of, locate
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, WorkerError
 from pytest_celerypool.floors import warm_up
@@ -44,9 +44,13 @@ OWN_WAIT_FACTOR = 6
 
 
 class Observed:
-    """What the test process saw while a test ran."""
+    """What the test process saw while a test ran.
+
+    :ivar current: keeps the application the current one; ``None`` until the test has its workers.
+    """
 
     def __init__(self) -> None:
+        self.current: Current | None = None
         self.eager: list[str] = []
         self.awaited: set[str] = set()
         self.memory_before: Memory | None = None
@@ -248,6 +252,9 @@ def _is_xdist_node(config: pytest.Config) -> bool:
 def observe(stack: ExitStack, app: Any, handle: Handle, observed: Observed, target: Any) -> None:
     """See what the test does with the application, which points at the namespace of its workers, `target`."""
     _check_servers(app, target)
+    observed.current = Current(app)
+    observed.current.take()
+    stack.callback(observed.current.give_back)
     stack.callback(_watch_publications(app, handle, target))
     stack.callback(_watch_waits(app, handle, observed))
     stack.callback(_watch_eager(app, observed))

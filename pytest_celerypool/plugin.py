@@ -145,6 +145,10 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Judge the test's tasks while the test is still in its call phase, in which it may reach its first worker."""
+    if HANDLE in item.stash:
+        from pytest_celerypool.running import begin_call
+
+        begin_call(item)
     try:
         result = yield
     except BaseException as exc:

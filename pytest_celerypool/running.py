@@ -68,6 +68,13 @@ def forget(item: pytest.Item) -> None:
         del item.stash[RESULT]
 
 
+def begin_call(item: pytest.Item) -> None:
+    """Have the test's application be the current one, whatever others its fixtures have made."""
+    observed = item.stash.get(OBSERVED, None)
+    if observed is not None and observed.current is not None:
+        observed.current.take()
+
+
 def judge_passed(item: pytest.Item) -> None:
     """Judge the tasks of a test that passed; what they did wrong fails it."""
     if HANDLE in item.stash:

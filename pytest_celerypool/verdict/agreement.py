@@ -24,6 +24,9 @@ _LONGEST_RESULT = 100
 #: How much of what all results begin with is kept before the place where they begin to differ.
 _CONTEXT = 20
 
+#: The text of a result in whose place the backend has something else.
+OVERWRITTEN = "(overwritten)"
+
 #: Where an object is in memory says nothing of the object, and differs between any two processes.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
 
@@ -33,7 +36,8 @@ def facts(tasks: Iterable[TaskEntry], fields: Sequence[str], results: Mapping[st
 
     :param tasks: all tasks of the test.
     :param fields: what is compared: any of ``state``, ``retries``, ``exception`` and ``result``.
-    :param results: task id to the text of its result as it was stored.
+    :param results: task id to the text of its result as it was stored, :data:`OVERWRITTEN` if that is lost: then the
+        results of this task's name are not compared, under no pool.
     :param pattern: the ``tasks=`` of the marker.
     """
     found: Facts = {}
@@ -68,10 +72,17 @@ def compare(sides: Mapping[str, Facts]) -> str | None:
     tasks = dict.fromkeys(task for found in sides.values() for task in found)
     told = []
     for task in tasks:
-        ends = {column: Counter(map(_key, found.get(task, []))) for column, found in sides.items()}
+        each_ends = {column: found.get(task, []) for column, found in sides.items()}
+        if any(end.get("result") == OVERWRITTEN for found in each_ends.values() for end in found):
+            each_ends = {column: _without_results(found) for column, found in each_ends.items()}
+        ends = {column: Counter(map(_key, found)) for column, found in each_ends.items()}
         if any(each != next(iter(ends.values())) for each in ends.values()):
             told.append(_tell(task, ends))
     return "\n\n".join(told) if told else None
+
+
+def _without_results(ends: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in end.items() if name != "result"} for end in ends]
 
 
 def _tell(task: str, ends: Mapping[str, Counter[str]]) -> str:

@@ -1,12 +1,14 @@
 import json
 from itertools import permutations
+from types import SimpleNamespace
 
 import pytest
 
+from pytest_celerypool.judge import _stored_result
 from pytest_celerypool.ledger import TaskEntry
 from pytest_celerypool.markers import AGREE
 from pytest_celerypool.trace import Span
-from pytest_celerypool.verdict.agreement import compare, facts
+from pytest_celerypool.verdict.agreement import OVERWRITTEN, compare, facts
 
 ADD = "proj.tasks.add"
 
@@ -95,6 +97,7 @@ def test_facts_survive_json():
         {"prefork": side("5")},
         {"prefork": side("5", "6"), "gevent": side("6", "5"), "solo": side("5", "6")},
         {"prefork": side(), "gevent": side()},
+        {"prefork": side("5", OVERWRITTEN), "gevent": side("6", "7")},
     ],
 )
 def test_agreement(sides):
@@ -162,6 +165,17 @@ HEAD = f"{ADD} ended differently from pool to pool"
             [f"{HEAD}:", "  prefork: result=5", "  gevent:  no result"],
         ),
         (
+            {
+                "prefork": side(OVERWRITTEN, task="b") | side("5"),
+                "gevent": side("6", state="FAILURE", task="b") | side("5"),
+            },
+            [
+                "b ended differently from pool to pool:",
+                "  prefork: SUCCESS, retries=0",
+                "  gevent:  FAILURE, retries=0",
+            ],
+        ),
+        (
             {"prefork": side("5") | side("1", task="b"), "gevent": side("6") | side("2", task="b")},
             [
                 f"{HEAD}:",
@@ -208,3 +222,17 @@ def test_shortening_does_not_hide_the_difference(tail):
         .splitlines()[1:]
     )
     assert (one[:40], other[:40]) == (f"  prefork: result=…{'a' * 20}1", f"  gevent:  result=…{'a' * 20}2")
+
+
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        ({"status": "SUCCESS", "result": 5}, "5"),
+        ({"status": "PENDING", "result": None}, "None"),  # it ignores its result
+        ({"status": "RETRY", "result": None}, OVERWRITTEN),
+        ({"status": "STARTED", "result": {"pid": 1}}, OVERWRITTEN),
+    ],
+)
+def test_what_the_backend_has_of_an_earlier_moment_is_no_result(stored, text):
+    """Celery may store RETRY after the SUCCESS of the retry."""
+    assert _stored_result(SimpleNamespace(get_task_meta=lambda _: stored), "x") == text

@@ -4,10 +4,10 @@ import sys
 import types
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 
 from pytest_celerypool.agent import loading
-from pytest_celerypool.application import eager_note, locate
+from pytest_celerypool.application import Current, eager_note, locate
 from pytest_celerypool.errors import WorkerError
 
 
@@ -89,3 +89,31 @@ def test_a_file_that_no_name_leads_to_is_imported_from_its_path(tmp_path):
         assert sys.modules["far_away"].app is found
     finally:
         sys.modules.pop("far_away", None)
+
+
+@pytest.fixture
+def nothing_current(monkeypatch):
+    """No application is the current one, and what a test makes so does not stay."""
+    monkeypatch.setattr(_state._tls, "current_app", None)
+    monkeypatch.setattr(_state, "default_app", None)
+
+
+@pytest.mark.usefixtures("nothing_current")
+def test_an_application_is_current_for_a_while_and_what_was_before_comes_back(app):
+    current = Current(app)
+    current.take()
+    assert (_state._tls.current_app, _state.default_app) == (app, app)
+    between = Celery("between")
+    current.take()
+    assert _state._tls.current_app is app
+    current.give_back()
+    assert (_state._tls.current_app, _state.default_app) == (between, None)
+
+
+@pytest.mark.usefixtures("nothing_current")
+def test_what_somebody_else_has_made_current_stays_so(app):
+    current = Current(app)
+    current.take()
+    later = Celery("later")
+    current.give_back()
+    assert _state._tls.current_app is later

@@ -302,3 +302,59 @@ def test_a_marked_test_case_is_judged(project):
     assert "expected state=SUCCESS, found FAILURE" in project.run("--celery-app=proj:app").failure(
         "TestCase::test_marked"
     )
+
+
+SHARED = """
+from celery import Celery, shared_task
+
+app = Celery("proj", broker="{elsewhere}", backend="{elsewhere}")
+
+@shared_task
+def add(x, y):
+    return x + y
+"""
+
+TWO_APPLICATIONS = """
+import threading
+
+import pytest
+from celery import Celery, current_app
+from proj import add
+import legacy
+
+@pytest.fixture
+def another():
+    return Celery("another")
+
+def test_a_module_made_one_later(celery_pool_worker):
+    assert add.delay(1, 2).get() == 3
+
+def test_so_did_a_fixture(celery_pool_worker, another):
+    assert celery_pool_worker.run(add.s(1, 2)) == 3
+
+def test_in_another_thread_too(celery_pool_worker):
+    sent = []
+    thread = threading.Thread(target=lambda: sent.append(add.delay(1, 2)))
+    thread.start()
+    thread.join()
+    assert sent[0].get() == 3
+
+def test_the_test_itself_did(celery_pool_worker):
+    Celery("in the test")
+    for what in (add, add.s()):
+        with pytest.raises(Exception, match="sent by the application 'in the test', .* runs 'proj': nothing was sent"):
+            celery_pool_worker.submit(what, 1, 2)
+
+def test_what_the_test_made_current_is_left_so():
+    assert current_app.main == "in the test"
+"""
+
+
+@pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
+def test_shared_tasks_are_sent_by_the_application_under_test_whichever_was_made_last(project, launch):
+    project.write(
+        proj=SHARED.format(elsewhere=ELSEWHERE),
+        legacy=f"from celery import Celery\napp = Celery('legacy', broker='{ELSEWHERE}')\n",
+        test_it=TWO_APPLICATIONS if launch == "subprocess" else TWO_APPLICATIONS.rpartition("\ndef ")[0],
+    )
+    passes(project.run("--celery-app=proj:app", f"--celery-launch={launch}", "-p", "no:randomly"))
