@@ -128,15 +128,16 @@ class Assigned:
         frames = dict(frames_of(self._running, running)) if running else {}
         places = self._places
         for number, own in self._assigns[run.task.name].items():
-            if getattr(*places.known[number][:2], None) is not places.usual[number]:
+            if not own.certain or getattr(*places.known[number][:2], None) is not places.usual[number]:
                 continue
             for other, frame in frames.items():
-                line = self._assigns.get(other.task.name, {}).get(number, own).line
-                if stands_before_the_end_of(frame, line):
-                    change = self._change(run, number, places.usual[number], value_at(line))
-                    if change is not None:
-                        self._ledger.report_changed(change, [other], "put back while that task relies on it")
-                    break
+                theirs = self._assigns.get(other.task.name, {}).get(number)
+                if theirs is None or not theirs.certain or not stands_before_the_end_of(frame, theirs.line):
+                    continue
+                change = self._change(run, number, places.usual[number], value_at(own.line))
+                if change is not None:
+                    self._ledger.report_changed(change, [other], "put back while that task relies on it")
+                break
 
     def _learn(self, task: Any) -> None:
         """Read what a task replaces; what no file of a task mentions need not be compared, nothing is said of it."""
