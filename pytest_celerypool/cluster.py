@@ -17,7 +17,15 @@ from pytest_celerypool.agent import loading
 from pytest_celerypool.application import locate
 from pytest_celerypool.crossing import Crossing
 from pytest_celerypool.databases import databases_of_tests
-from pytest_celerypool.errors import BrokerError, ClusterError, MarkerError, SettingError, WorkerError, did_you_mean
+from pytest_celerypool.errors import (
+    BrokerError,
+    ClusterError,
+    LackingError,
+    MarkerError,
+    SettingError,
+    WorkerError,
+    did_you_mean,
+)
 from pytest_celerypool.handle import Handle
 from pytest_celerypool.keys import HANDLE, MARKERS, OBSERVED, SETTINGS
 from pytest_celerypool.lease import (
@@ -283,7 +291,10 @@ class Starter:
             )
             for name, member in members.items()
         ]
-        started = self._workers.start_together(specs, self._source, self._app, self.target)
+        try:
+            started = self._workers.start_together(specs, self._source, self._app, self.target)
+        except LackingError as exc:
+            pytest.skip(f"a worker of the cluster: {exc}")
         test, timeout = self._item.nodeid, self._settings.timeout
         self.cluster.fill(
             [WorkerHandle(self._app, each, self._broker, test, timeout, self.cluster) for each in started]

@@ -24,6 +24,10 @@ class WorkerError(Exception):
     """A worker could not start, died, or does not answer."""
 
 
+class LackingError(WorkerError):
+    """The module of a custom pool imports a library that is not installed; tests under the pool are skipped."""
+
+
 class ClusterError(ValueError):
     """What a test has given to ``celery_pool_cluster`` is wrong; that test fails, the others run."""
 

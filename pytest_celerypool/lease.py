@@ -13,7 +13,7 @@ import pytest
 from pytest_celerypool.agent import loading, publishing
 from pytest_celerypool.application import Current, WaitWatch, eager_note, forget_tasks_of, locate
 from pytest_celerypool.databases import databases_of_tests
-from pytest_celerypool.errors import BrokerError, WorkerError
+from pytest_celerypool.errors import BrokerError, LackingError, WorkerError
 from pytest_celerypool.floors import warm_up
 from pytest_celerypool.handle import Handle, TaskTimeoutError
 from pytest_celerypool.keys import (
@@ -95,6 +95,8 @@ def lease(request: pytest.FixtureRequest, app: Any) -> Iterator[WorkerHandle]:
     try:
         borrower = _Borrower(request, app)
         worker = borrower.borrow()
+    except LackingError as exc:
+        pytest.skip(str(exc))
     except (WorkerError, BrokerError) as exc:
         raise pytest.fail.Exception(str(exc), pytrace=False) from None
     note_eager(config, app)

@@ -179,16 +179,35 @@ def missing(pool: Pool) -> str | None:
     """Return why the pool cannot be used here, as the reason of a skip, or None if it can.
 
     It looks for what the pool needs without importing it: an import of gevent or eventlet would be a side
-    effect. Of a custom pool the parent packages do get imported.
+    effect. Of a custom pool that shows when a worker starts: see `absent` and `lacking`.
     """
-    if pool.library is not None:
-        if _findable(pool.library):
-            return None
-        return f"{pool.library} is not installed: pip install {pool.library}"
-    if not pool.custom:
+    if pool.library is None or _findable(pool.library):
         return None
+    return f"{pool.library} is not installed: pip install {pool.library}"
+
+
+def absent(pool: Pool) -> str | None:
+    """Return the name of the module of a custom pool if there is none, which is an error, or None.
+
+    The module is not imported, its parent packages are. To be asked as late as may be: a conftest file, or a fixture,
+    may extend the path.
+    """
     module = pool.path.partition(":")[0]
-    return None if _findable(module) else f"no module named {module!r}, which the pool {pool} names"
+    return module if pool.custom and not _findable(module) else None
+
+
+def lacking(pool: Pool, name: str | None) -> str | None:
+    """Return why a custom pool cannot be used here, as the reason of a skip, or None if that is an error.
+
+    ``name`` is the module that the pool's own could not import, as ModuleNotFoundError has it. One beside the pool's
+    module, or one of a package that is installed, is a mistake in the project.
+    """
+    if not name:
+        return None
+    package = name.partition(".")[0]
+    if package == pool.path.partition(":")[0].partition(".")[0] or _findable(package):
+        return None
+    return f"{package} is not installed, and the module of the pool {pool} imports it: install what it belongs to"
 
 
 def default_concurrency(pool: Pool, processors: int, xdist_nodes: int) -> int:
@@ -248,8 +267,9 @@ def _findable(module: str) -> bool:
 
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:
-        return False
-    except ValueError:
-        # A module without a spec is in sys.modules already: somebody made it by hand.
+    except ModuleNotFoundError as exc:
+        # A parent package that is there may lack something itself.
+        return exc.name is None or not f"{module}.".startswith(f"{exc.name}.")
+    except Exception:  # noqa: BLE001 - a parent package is the user's, and may raise anything
+        # Also a module without a spec, which somebody made by hand. Whoever imports it learns more.
         return True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pytest_celerypool.errors import BrokerError
+from pytest_celerypool.errors import BrokerError, WorkerError
 from pytest_celerypool.keys import NOTES, POLICIES, SETTINGS, STANDINS
 from pytest_celerypool.lease import workers_of
 from pytest_celerypool.onlooker import Onlooker, policy_for_suite
@@ -23,6 +23,7 @@ from pytest_celerypool.pools import Pool
 from pytest_celerypool.settings import APP, DEFAULT, Settings
 from pytest_celerypool.trace import Finding
 from pytest_celerypool.verdict.findings import as_data
+from pytest_celerypool.workers import refuse_absent, source_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.embedded import EmbeddedWorker
@@ -183,6 +184,10 @@ class StandIn:
         """
         from celery.contrib.testing.worker import test_worker_starting, test_worker_stopped
 
+        try:
+            refuse_absent(self._pool, source_of(self._pool, self._config.stash[SETTINGS]), self._config.rootpath)
+        except WorkerError as exc:
+            raise pytest.fail.Exception(str(exc), pytrace=False) from None
         test_worker_starting.send(sender=self.app)
         self._undo.callback(lambda: test_worker_stopped.send(sender=self.app, worker=self._controller))
         if _forks(self._options["pool"], self.app):

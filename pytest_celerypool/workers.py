@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.loading import Source, spell
-from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.application import put_on_path
+from pytest_celerypool.errors import LackingError, WorkerError
 from pytest_celerypool.launch import Launched, Surroundings, WorkerSpec
+from pytest_celerypool.pools import Pool, absent
 from pytest_celerypool.verdict.findings import Tested, late_findings
 from pytest_celerypool.worker import STOP_GRACE_S
 
@@ -60,6 +62,8 @@ class Workers:
         self._count = 0
         #: Why the worker of a specification could not start, each time since it last could.
         self._failures: dict[WorkerSpec, list[str]] = {}
+        #: Why no worker of a custom pool can start, where a library of that is not installed.
+        self._lacking: dict[Pool, str] = {}
         #: For each worker, what :meth:`note_test` was told.
         self._tests: dict[int, list[Tested]] = {}
         #: Findings that showed only after the tests they struck, as plain data.
@@ -143,6 +147,7 @@ class Workers:
         :raises WorkerError: it cannot start.
         :raises BrokerError: it has no broker.
         """
+        self._check_pool(spec)
         self._check_failures(spec)
         self.broker_for(app)
         worker = None if fresh else self._idle.pop(spec, None)
@@ -167,6 +172,7 @@ class Workers:
         """
         specs = list(specs)
         for spec in specs:
+            self._check_pool(spec)
             self._check_failures(spec)
         started = [self._start(spec, source, app, ahead=False, target=target) for spec in specs]
         self._wait_ready(started)
@@ -179,10 +185,19 @@ class Workers:
             except BaseException as exc:
                 for each in workers:
                     self.discard(each)
-                if isinstance(exc, WorkerError):
+                if isinstance(exc, LackingError):
+                    self._lacking[worker.spec.pool] = str(exc)
+                elif isinstance(exc, WorkerError):
                     self._failures.setdefault(worker.spec, []).append(str(exc))
                 raise
             self._failures.pop(worker.spec, None)
+
+    def _check_pool(self, spec: WorkerSpec) -> None:
+        """Refuse a custom pool whose module is not there, or lacks a library."""
+        if spec.pool in self._lacking:
+            raise LackingError(self._lacking[spec.pool])
+        source = f"worker {spec.name!r} of the cluster" if spec.name else source_of(spec.pool, self._settings)
+        refuse_absent(spec.pool, source, self._root)
 
     def _check_failures(self, spec: WorkerSpec) -> None:
         """Refuse to try for each of a thousand tests what has failed often enough."""
@@ -317,6 +332,29 @@ class Workers:
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._reaper is not None:
             self._reaper.close()
+
+
+def source_of(pool: Pool, settings: Settings) -> str:
+    """Return what the user wrote the name of a pool in, for messages."""
+    return settings.sources["pools"] if pool in (settings.pools or ()) else "celery_pools"
+
+
+def refuse_absent(pool: Pool, source: str, root: Path) -> None:
+    """Refuse a custom pool whose module does not exist.
+
+    :param source: what the user wrote its name in.
+    :param root: the project's root; it is put on the path if the module is nowhere else, as it is in workers.
+    :raises WorkerError: there is no such module.
+    """
+    if absent(pool) is None:
+        return
+    put_on_path(root)
+    module = absent(pool)
+    if module is not None:
+        raise WorkerError(
+            f"{source}: there is no module {module!r}, which the pool {pool} names. The root of the project is {root}; "
+            "give pkg.module:TaskPool, seen from there, or install the package that has it."
+        )
 
 
 def make_spec(

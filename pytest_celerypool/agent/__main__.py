@@ -31,7 +31,13 @@ def main() -> None:
 
     import celery
 
-    celery.maybe_patch_concurrency()
+    try:
+        celery.maybe_patch_concurrency()
+    except ModuleNotFoundError as exc:
+        # Of Celery's own pools nothing is imported that was not looked for before.
+        with open(os.path.join(config["folder"], "lacks"), "w", encoding="utf-8") as file:
+            file.write(exc.name or "")
+        raise
 
     from pytest_celerypool.agent import install
 

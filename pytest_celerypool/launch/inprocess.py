@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib
 import logging
 import os
 import sys
@@ -24,7 +25,7 @@ from pytest_celerypool.agent.recorder import Recorder, Writer
 from pytest_celerypool.agent.redirect import Redirection
 from pytest_celerypool.agent.stacks import StackWriter, format_greenlets, shorten
 from pytest_celerypool.agent.watch import Watch
-from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.errors import LackingError, WorkerError
 from pytest_celerypool.launch import (
     Memory,
     Surroundings,
@@ -35,6 +36,7 @@ from pytest_celerypool.launch import (
     memory_of,
     stacks_of,
 )
+from pytest_celerypool.pools import lacking
 from pytest_celerypool.trace import TraceReader
 from pytest_celerypool.waiting import Histories
 
@@ -103,6 +105,7 @@ class InProcessWorker(WithLog):
         """
         if self.info:
             return
+        self._import_pool()
         if self._recorder is None:
             self._prepare()
         controller = self._start()
@@ -139,6 +142,18 @@ class InProcessWorker(WithLog):
         self._cleanup.enter_context(self._logging())
         if self.spec.pool.forks:
             self._cleanup.enter_context(self._children_answer())
+
+    def _import_pool(self) -> None:
+        """Import the module of a custom pool, so that what it lacks is told from what the application lacks."""
+        if not self.spec.pool.custom:
+            return
+        try:
+            importlib.import_module(self.spec.pool.path.partition(":")[0])
+        except ModuleNotFoundError as exc:
+            reason = lacking(self.spec.pool, exc.name)
+            if reason is None:
+                raise
+            raise LackingError(reason) from None
 
     def _start(self) -> Any:
         options = _options(self._app, self.spec.options)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.loading import spell
-from pytest_celerypool.errors import WorkerError
+from pytest_celerypool.errors import LackingError, WorkerError
 from pytest_celerypool.launch import (
     Memory,
     Surroundings,
@@ -25,6 +25,7 @@ from pytest_celerypool.launch import (
     runs_python,
     stacks_of,
 )
+from pytest_celerypool.pools import lacking
 from pytest_celerypool.trace import TraceReader
 from pytest_celerypool.waiting import Histories
 
@@ -144,6 +145,7 @@ class SubprocessWorker(WithLog):
             return True
         death = self.death()
         if death is not None:
+            self._check_library()
             raise WorkerError(f"the {self.spec.title} {death} before it was ready{self._log_tail()}")
         return False
 
@@ -183,6 +185,13 @@ class SubprocessWorker(WithLog):
         except WorkerError:
             self.end(0.0)
             raise
+
+    def _check_library(self) -> None:
+        """Raise :exc:`LackingError` if the worker could not start since a library of a custom pool is missing."""
+        file = self._folder / "lacks"
+        reason = lacking(self.spec.pool, file.read_text(encoding="utf-8")) if file.exists() else None
+        if reason is not None:
+            raise LackingError(reason)
 
     def _log_tail(self, start: int | None = None) -> str:
         lines = self.log(self._starts_at if start is None else start).rstrip().splitlines()

@@ -5,7 +5,18 @@ import sys
 import pytest
 
 from pytest_celerypool.errors import SettingError, did_you_mean
-from pytest_celerypool.pools import FACTS, POOLS, Pool, default_concurrency, missing, parse_pools, pool, sweep
+from pytest_celerypool.pools import (
+    FACTS,
+    POOLS,
+    Pool,
+    absent,
+    default_concurrency,
+    lacking,
+    missing,
+    parse_pools,
+    pool,
+    sweep,
+)
 
 VALID = "Valid pools: prefork, solo, threads, gevent, eventlet, all, or pkg.module:TaskPool."
 
@@ -142,22 +153,44 @@ def test_missing_does_not_import(pytester):
     assert pytester.runpython("probe.py").ret == 0
 
 
-def test_missing_custom(pytester):
+def test_absent_custom(pytester):
     """The module of a custom pool has to be findable, in a package or not."""
     pytester.syspathinsert()
     pytester.mkpydir("celerypool_proj")
     pytester.makepyfile(**{"celerypool_proj/pools": "raise RuntimeError('imported')"})
-    assert missing(pool("celerypool_proj.pools:TaskPool")) is None
-    assert missing(pool("celerypool_proj.none:TaskPool")) == (
-        "no module named 'celerypool_proj.none', which the pool celerypool_proj.none:TaskPool names"
-    )
-    assert missing(pool("celerypool_nowhere.pools:TaskPool")) is not None
+    assert absent(pool("celerypool_proj.pools:TaskPool")) is None
+    assert absent(pool("celerypool_proj.none:TaskPool")) == "celerypool_proj.none"
+    assert absent(pool("celerypool_proj.pools.deeper:TaskPool")) is None  # whoever imports it learns why it raises
+    assert absent(pool("celerypool_nowhere.pools:TaskPool")) == "celerypool_nowhere.pools"
+    assert absent(pool("gevent")) is None
 
 
-def test_missing_custom_without_spec(monkeypatch):
+@pytest.mark.parametrize("source", ["import celerypool_library", "1 / 0", "from sys import nothing"])
+def test_absent_custom_in_a_package_that_fails(pytester, source):
+    """A module is not absent because its package cannot be imported."""
+    pytester.syspathinsert()
+    pytester.makepyfile(**{"celerypool_failing/__init__": source, "celerypool_failing/pools": ""})
+    assert absent(pool("celerypool_failing.pools:TaskPool")) is None
+
+
+def test_absent_custom_without_spec(monkeypatch):
     """A module that somebody made by hand counts as found."""
     monkeypatch.setitem(sys.modules, "handmade", type(sys)("handmade"))
-    assert missing(pool("handmade:TaskPool")) is None
+    assert absent(pool("handmade:TaskPool")) is None
+
+
+@pytest.mark.parametrize("name", ["proj", "proj.typo", "celery.typo", None, ""])
+def test_lacking_of_the_projects_own(name):
+    """What a custom pool's module cannot import is a mistake where it is no library that could be installed."""
+    assert lacking(pool("proj.pools:TaskPool"), name) is None
+
+
+def test_lacking_library():
+    """A custom pool whose library is not installed says which."""
+    assert lacking(pool("proj.pools:TaskPool"), "celerypool_library.deep") == (
+        "celerypool_library is not installed, and the module of the pool proj.pools:TaskPool imports it: "
+        "install what it belongs to"
+    )
 
 
 @pytest.mark.parametrize(

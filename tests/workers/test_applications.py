@@ -202,10 +202,65 @@ def test_a_custom_pool_runs_and_another_than_was_asked_for_does_not(project):
     assert sorted(run.outcomes()) == ["test_it[pools:TaskPool]", "test_it[solo]"]
 
 
-def test_a_custom_pool_that_does_not_exist_is_a_skip_with_a_reason(project):
-    project.write(proj=APP, test_it=f"from proj import add\n{ADDS}")
-    run = passes(project.run("--celery-app=proj:app", "--celery-pools=no_pools:TaskPool", "-rs"))
-    assert "no module named 'no_pools'" in run.output
+@pytest.mark.gate("option")
+@pytest.mark.parametrize(
+    ("marker", "arguments", "source"),
+    [
+        pytest.param("", ["--celery-pools=no_pools:TaskPool"], "--celery-pools", id="option"),
+        pytest.param(
+            "", ["--celery-pools=no_pools:TaskPool", "--celery-launch=inprocess"], "--celery-pools", id="inprocess"
+        ),
+        pytest.param("@pytest.mark.celery_pools('no_pools:TaskPool')", [], "celery_pools", id="marker"),
+    ],
+)
+def test_a_custom_pool_whose_module_does_not_exist_is_an_error_that_names_the_option(
+    project, marker, arguments, source
+):
+    project.write(proj=APP, test_it=f"import pytest\nfrom proj import add\n{marker}{ADDS}")
+    run = project.run("--celery-app=proj:app", *arguments)
+    assert run.status == 1
+    text = run.failure("test_it[no_pools:TaskPool]")
+    assert f"{source}: there is no module 'no_pools', which the pool no_pools:TaskPool names. The root" in text
+
+
+def test_a_custom_pool_is_looked_for_where_a_fixture_has_extended_the_path(project):
+    conftest = """
+        import pathlib, sys
+        import pytest
+
+        @pytest.fixture(scope="session", autouse=True)
+        def path():
+            sys.path.insert(0, str(pathlib.Path(__file__).parent / "far"))
+    """
+    project.write(
+        proj=APP,
+        conftest=conftest,
+        far__pools="from celery.concurrency.solo import TaskPool\n",
+        test_it=f"from proj import add\n{ADDS}",
+    )
+    # The class is solo's own, so that what is run is told to be another: the module was found.
+    text = project.run("--celery-app=proj:app", "--celery-pools=pools:TaskPool").failure("test_it[pools:TaskPool]")
+    assert "runs celery.concurrency.solo:TaskPool" in text
+
+
+@pytest.mark.gate("subprocess")
+@pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
+def test_a_custom_pool_whose_library_is_not_installed_is_a_skip_that_says_which(project, launch):
+    pools = "import no_library\nfrom celery.concurrency.solo import TaskPool as Solo\nclass TaskPool(Solo): pass\n"
+    body = "import pytest\n\n@pytest.mark.parametrize('n', range(5))\ndef test_it(celery_pool_worker, n): pass\n"
+    project.write(proj=APP, pools=pools, test_it=body)
+    arguments = ["--celery-app=proj:app", "--celery-pools=pools:TaskPool", f"--celery-launch={launch}", "-rs"]
+    run = passes(project.run(*arguments, environment={"COLUMNS": "200"}))
+    assert list(run.outcomes().values()) == ["skipped"] * 5
+    assert "no_library is not installed, and the module of the pool pools:TaskPool imports it" in run.output
+
+
+def test_a_custom_pool_whose_module_misspells_one_of_the_project_is_an_error(project):
+    project.write(proj=APP, pools____init__="", pools__own="import pools.helpr\n", test_it=f"import proj\n{ADDS}")
+    text = project.run("--celery-app=proj:app", "--celery-pools=pools.own:TaskPool").failure(
+        "test_it[pools.own:TaskPool]"
+    )
+    assert "ModuleNotFoundError: No module named 'pools.helpr'" in text
 
 
 def test_a_worker_that_runs_another_pool_than_was_asked_for_has_failed_to_start(project):

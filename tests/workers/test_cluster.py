@@ -203,14 +203,19 @@ def test_pools_that_choose_nothing(cluster):
 def test_over_budget(cluster):
     fetch.delay("a")
 
-def test_library_is_missing(celery_pool_cluster):
+def test_no_such_module(celery_pool_cluster):
     celery_pool_cluster({"io": dict(pool="no_such_package.pools:TaskPool", queues=["io"])})
+
+def test_library_is_missing(celery_pool_cluster):
+    celery_pool_cluster({"io": dict(pool="lacking_pool:TaskPool", queues=["io"])})
 """
 
 
 @pytest.fixture(scope="module")
 def run(shared_project):
-    shared_project.write(proj=APP, conftest=CONFTEST, test_good=GOOD, test_wrong=WRONG)
+    shared_project.write(
+        proj=APP, conftest=CONFTEST, lacking_pool="import no_library\n", test_good=GOOD, test_wrong=WRONG
+    )
     arguments = ("--celery-pools=prefork,solo", "--celery-app=proj:app", "--celery-timeout=8", "-rs", "-v")
     run = shared_project.run(*arguments)
     run.remains = shared_project.remains()
@@ -310,7 +315,11 @@ def test_a_budget_is_judged(run):
 
 def test_a_pool_whose_library_is_missing_skips_the_test(run):
     assert run.outcomes()["test_library_is_missing"] == "skipped"
-    assert "worker 'io' of the cluster: no module named 'no_such_package.pools'" in " ".join(run.output.split())
+    assert "of the cluster: no_library is not installed, and the module of the" in " ".join(run.output.split())
+
+
+def test_a_pool_whose_module_does_not_exist_fails_the_test(run):
+    told(run, "test_no_such_module", "worker 'io' of the cluster: there is no module 'no_such_package.pools'")
 
 
 LONG = """
