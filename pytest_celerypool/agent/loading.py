@@ -69,9 +69,33 @@ def _find(source: Source) -> Any:
 
 
 def _import_file(name: str, path: str) -> None:
-    """Import the file at `path` as the module `name`, as pytest did, unless the name leads there anyway."""
-    if name in sys.modules or _leads_to(name, path):
-        return
+    """Import the file at `path` as the module `name`, as pytest did, unless the name leads there anyway.
+
+    With ``--import-mode=importlib`` the folder of a package need not be on the path: its files have to be told of the
+    packages around them, which their relative imports name.
+    """
+    for module, file in (*_packages_around(name, path), (name, path)):
+        if module not in sys.modules and not _leads_to(module, file):
+            _execute(module, file)
+
+
+def _packages_around(name: str, path: str) -> list[tuple[str, str]]:
+    """Return the packages that the module `name` at `path` lies in, the outermost first, each with its file."""
+    found: list[tuple[str, str]] = []
+    folder = os.path.dirname(path)
+    if os.path.basename(path) == "__init__.py":
+        folder = os.path.dirname(folder)
+    package = name.rpartition(".")[0]
+    while package and os.path.basename(folder) == package.rpartition(".")[2]:
+        file = os.path.join(folder, "__init__.py")
+        if not os.path.isfile(file):
+            break
+        found.insert(0, (package, file))
+        package, folder = package.rpartition(".")[0], os.path.dirname(folder)
+    return found
+
+
+def _execute(name: str, path: str) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import the application's module from {path}", name=name, path=path)

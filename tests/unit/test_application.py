@@ -117,3 +117,56 @@ def test_what_somebody_else_has_made_current_stays_so(app):
     later = Celery("later")
     current.give_back()
     assert _state._tls.current_app is later
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Makes a package, and with it what forgets its modules."""
+
+    def make(top, **files):
+        for name, text in files.items():
+            file = tmp_path / top / f"{name.replace('__', '/', 1) if name != '__init__' else name}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        tops.append(top)
+        return tmp_path / top
+
+    tops = []
+    yield make
+    for name in [name for name in sys.modules if name.partition(".")[0] in tops]:
+        del sys.modules[name]
+
+
+MAKES_APP = "from celery import Celery\napp = Celery('far', set_as_current=False)\n"
+
+
+def test_a_file_in_packages_that_are_not_on_the_path_is_imported_with_them(package):
+    folder = package(
+        "far_package",
+        __init__="",
+        app=MAKES_APP,
+        inner____init__="from .. import app\n",
+        inner__tasks="from ..app import app\n",
+    )
+    source = loading.Source(
+        module="far_package.inner.tasks", attribute="app", call=False, file=str(folder / "inner" / "tasks.py")
+    )
+    assert loading.load(source).main == "far"
+    assert sys.modules["far_package"].__file__ == str(folder / "__init__.py")
+    assert sys.modules["far_package.inner"].app is sys.modules["far_package.app"]
+
+
+def test_the_package_beside_the_file_is_meant_and_not_another_of_its_name(package, tmp_path, monkeypatch):
+    installed = tmp_path / "installed" / "twice"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("raise AssertionError('the wrong one')\n")
+    monkeypatch.syspath_prepend(installed.parent)
+    folder = package("twice", __init__="", app=MAKES_APP, tasks="from .app import app\n")
+    source = loading.Source(module="twice.tasks", attribute="app", call=False, file=str(folder / "tasks.py"))
+    assert loading.load(source).main == "far"
+
+
+def test_a_package_that_holds_the_application_itself_is_imported_from_its_path(package):
+    folder = package("far_top", __init__="from .inside import app\n", inside=MAKES_APP)
+    source = loading.Source(module="far_top", attribute="app", call=False, file=str(folder / "__init__.py"))
+    assert loading.load(source).main == "far"

@@ -80,6 +80,29 @@ def test_in_the_test_module_itself(project, mode):
     passes(project.run(f"--import-mode={mode}", "--celery-pools=prefork,gevent"))
 
 
+@pytest.mark.gate("in-a-module")
+@pytest.mark.parametrize(
+    ("conftest", "body"),
+    [
+        pytest.param(OVERRIDDEN.format(imports="from ..tasks import app"), "from ..tasks import add", id="in-a-module"),
+        pytest.param(
+            "", f"from ..tasks import app as _\n{APP}{OVERRIDDEN.format(imports='')}", id="in-the-test-module"
+        ),
+    ],
+)
+def test_in_a_package_that_pytest_imports_from_its_files(project, conftest, body):
+    project.write(
+        src__shop____init__="",
+        src__shop__app="from celery import Celery\napp = Celery('shop')\n",
+        src__shop__tasks=f"from .app import app\n{TASKS}",
+        src__shop__tests____init__="",
+        src__shop__tests__conftest=conftest,
+        src__shop__tests__test_it=body + ADDS,
+    )
+    run = passes(project.run("--import-mode=importlib", "--celery-pools=prefork,gevent"))
+    assert len(run.outcomes()) == 2
+
+
 def test_in_conftest_itself(project):
     project.write(
         conftest=APP + OVERRIDDEN.format(imports=""),
