@@ -121,9 +121,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Leave the tests alone if none of them uses a pool; a controller of xdist collects none, and hears of all."""
+    """Leave the tests alone if none of them uses a pool; a controller of xdist collects none, and hears of all.
+
+    If there are some, check what is known only now that every conftest file was read.
+    """
     manager = session.config.pluginmanager
-    if SETTINGS not in session.config.stash and manager.hasplugin(Tests.NAME):
+    if SETTINGS in session.config.stash:
+        from pytest_celerypool.startup import check_application
+
+        check_application(session)
+    elif manager.hasplugin(Tests.NAME):
         manager.unregister(name=Tests.NAME)
 
 

@@ -18,6 +18,7 @@ from pytest_celerypool.keys import APPLICATION, NOTES, POLICIES, SEED_OF_RUN, SE
 from pytest_celerypool.policies import from_config as from_policies
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.settings import Settings, from_config
+from pytest_celerypool.surface import CLUSTER, WORKER
 
 
 def configure(config: pytest.Config) -> None:
@@ -29,7 +30,9 @@ def configure(config: pytest.Config) -> None:
         settings = from_config(config)
         settings.concurrency.check(settings.pools or POOLS, os.cpu_count() or 1)
         if settings.app is not None:
-            _find_module(settings, config)
+            from pytest_celerypool.application import put_on_path
+
+            put_on_path(config.rootpath)
         if settings.baseline is not None and not hasattr(config, "workerinput"):
             from pytest_celerypool.baseline import check
 
@@ -56,18 +59,34 @@ def _detectors(config: pytest.Config) -> list[str]:
     return [path for paths in config.hook.pytest_celerypool_detectors(config=config) for path in paths]
 
 
-def _find_module(settings: Settings, config: pytest.Config) -> None:
-    """Put the root on the path, and refuse a module that does not exist before a thousand tests do."""
-    from pytest_celerypool.application import put_on_path
+def check_application(session: pytest.Session) -> None:
+    """Refuse an application whose module does not exist before a thousand tests do.
 
-    put_on_path(config.rootpath)
-    assert settings.app is not None
-    package = settings.app.partition(":")[0].partition(".")[0]
-    if package not in sys.modules and importlib.util.find_spec(package) is None:
-        raise SettingError(
-            f"{settings.sources['app']}: there is no module {package!r} on the path (asked for {settings.app!r}). "
-            f"The root of the project is {config.rootpath}; give MODULE:ATTR as for celery -A, seen from there."
-        )
+    Not before all tests are collected: until then any conftest file may extend the path. And only where a test needs
+    the application.
+
+    :raises pytest.UsageError: there is no such module.
+    """
+    config = session.config
+    # In a node of xdist pytest would call it an internal error; there each test says it. Broken modules come first.
+    if hasattr(config, "workerinput") or config.option.collectonly or session.testsfailed:
+        return
+    needing = {WORKER, CLUSTER, "celery_pool_app"}
+    if any(needing.intersection(getattr(item, "fixturenames", ())) for item in session.items):
+        text = _no_module(config.stash[SETTINGS], config)
+        if text:
+            raise pytest.UsageError(text)
+
+
+def _no_module(settings: Settings, config: pytest.Config) -> str:
+    """Say that the module of ``--celery-app`` does not exist; empty if it does, and without the option."""
+    package = (settings.app or "").partition(":")[0].partition(".")[0]
+    if not package or package in sys.modules or importlib.util.find_spec(package) is not None:
+        return ""
+    return (
+        f"{settings.sources['app']}: there is no module {package!r} on the path (asked for {settings.app!r}). "
+        f"The root of the project is {config.rootpath}; give MODULE:ATTR as for celery -A, seen from there."
+    )
 
 
 def header(config: pytest.Config) -> list[str]:
@@ -184,6 +203,9 @@ def _load(settings: Settings, config: pytest.Config) -> Any:
     assert settings.app is not None
     loaded = config.stash.get(APPLICATION, None)
     if loaded is None:
+        text = _no_module(settings, config)
+        if text:
+            raise pytest.fail.Exception(text, pytrace=False)
         try:
             loaded = loading.load(loading.parse(settings.app))
         except Exception as exc:  # noqa: BLE001 - the user's module may raise anything

@@ -56,6 +56,21 @@ def test_in_the_ini_file_and_the_root_is_on_the_path(project):
     passes(project.run("--import-mode=importlib"))
 
 
+@pytest.mark.gate("conftest")
+@pytest.mark.parametrize("nodes", [(), ("-n1",)], ids=["conftest", "xdist"])
+def test_on_a_path_that_the_conftest_file_of_a_folder_extends(project, nodes):
+    """The file is read while the tests are collected."""
+    project.write(
+        src__proj=APP,
+        tests__integration__conftest="import pathlib, sys\n"
+        "sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / 'src'))\n",
+        tests__integration__test_it=f"from proj import add\n{ADDS}",
+        tests__unit__test_plain="def test_plain(): pass\n",
+    )
+    (project.path / "pytest.ini").write_text("[pytest]\ncelery_app = proj:app\n")
+    passes(project.run(*nodes))
+
+
 OVERRIDDEN = """
 import pytest
 {imports}
