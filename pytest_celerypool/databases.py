@@ -36,9 +36,12 @@ def databases_of_tests(request: Any) -> dict[str, str]:
     return names
 
 
-def hidden_rows(config: Any) -> str:
-    """Say that the current test's open transaction hides its rows from the worker; empty if it does not."""
-    if not _django_is_active(config):
+def hidden_rows(item: Any) -> str:
+    """Say that the current test's open transaction hides its rows from the worker; empty if it does not.
+
+    :param item: the pytest item of the test that runs.
+    """
+    if not _django_is_active(item.config):
         return ""
     from django.db import connections
 
@@ -47,8 +50,20 @@ def hidden_rows(config: Any) -> str:
         return ""
     return (
         f"This test runs inside a database transaction ({', '.join(hidden)}): the worker, another process, sees none "
-        "of the rows that the test wrote. Mark it django_db(transaction=True), or use transactional_db."
+        f"of the rows that the test wrote. {_way_out(getattr(item, 'cls', None))}"
     )
+
+
+def _way_out(cls: type | None) -> str:
+    """Say how a test of the class `cls`, ``None`` for a plain function, does without the transaction."""
+    # Imported already if the class is one of Django's.
+    of_django = getattr(sys.modules.get("django.test"), "TestCase", None)
+    if cls is not None and of_django is not None and issubclass(cls, of_django):
+        return (
+            f"Derive {cls.__name__} from django.test.TransactionTestCase: a django.test.TestCase opens the transaction "
+            "itself, whatever pytest-django's marker and fixtures say."
+        )
+    return "Mark it django_db(transaction=True), or use transactional_db."
 
 
 def _django_is_active(config: Any) -> bool:

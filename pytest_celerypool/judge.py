@@ -381,7 +381,7 @@ def sections(item: pytest.Item) -> list[tuple[str, str]]:
     server = handle.server_notice()
     if server:
         found.append(("Celery: broker", server))
-    hint = hidden_rows(item.config)
+    hint = hidden_rows(item)
     if hint:
         found.append(("Celery: database", hint))
     for member in handle.members:

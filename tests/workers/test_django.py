@@ -114,6 +114,47 @@ def test_rows_hidden_by_the_tests_open_transaction_are_pointed_out(suite):
     assert "django_db(transaction=True)" in text
 
 
+TEST_CASES = """
+import unittest
+import pytest
+from django.test import TestCase, TransactionTestCase
+from items.models import Item
+from proj import count
+
+def check():
+    Item.objects.create(name="from the test")
+    assert count.delay().get() == 1
+
+@pytest.mark.celery_expect
+@pytest.mark.django_db(transaction=True)
+class InTransaction(TestCase):
+    def test_hidden(self):
+        check()
+
+@pytest.mark.celery_expect
+class Committing(TransactionTestCase):
+    def test_seen(self):
+        check()
+
+@pytest.mark.celery_expect
+@pytest.mark.django_db
+class OfUnittest(unittest.TestCase):
+    def test_hidden(self):
+        check()
+"""
+
+
+def test_rows_hidden_by_djangos_own_test_case_are_pointed_out_with_the_class_that_shows_them(suite, project):
+    run = suite('HERE / "test.sqlite3"')
+    project.write(test_it=TEST_CASES)
+    run = run("--celery-pools=solo")
+    text = run.failure("InTransaction::test_hidden")
+    assert "Derive InTransaction from django.test.TransactionTestCase" in text
+    assert "Mark it django_db" not in text
+    assert run.outcomes()["Committing::test_seen"] == "passed", run.output
+    assert "Mark it django_db(transaction=True)" in run.failure("OfUnittest::test_hidden")
+
+
 def test_a_database_in_memory_is_refused_with_what_to_do(suite, project):
     run = suite("None")("--celery-pools=solo")
     text = run.failure("test_hidden_rows[solo]")
