@@ -33,6 +33,8 @@ def configure(config: pytest.Config) -> None:
             from pytest_celerypool.application import put_on_path
 
             put_on_path(config.rootpath)
+            if settings.sources["app"].startswith("--"):  # named for this run, as for ``celery -A``
+                _refuse_missing_module(settings, config)
         if settings.baseline is not None and not hasattr(config, "workerinput"):
             from pytest_celerypool.baseline import check
 
@@ -62,8 +64,8 @@ def _detectors(config: pytest.Config) -> list[str]:
 def check_application(session: pytest.Session) -> None:
     """Refuse an application whose module does not exist before a thousand tests do.
 
-    Not before all tests are collected: until then any conftest file may extend the path. And only where a test needs
-    the application.
+    One of the ini file: not before all tests are collected, since until then any conftest file may extend the path.
+    And only where a test needs the application.
 
     :raises pytest.UsageError: there is no such module.
     """
@@ -73,9 +75,13 @@ def check_application(session: pytest.Session) -> None:
         return
     needing = {WORKER, CLUSTER, "celery_pool_app"}
     if any(needing.intersection(getattr(item, "fixturenames", ())) for item in session.items):
-        text = _no_module(config.stash[SETTINGS], config)
-        if text:
-            raise pytest.UsageError(text)
+        _refuse_missing_module(config.stash[SETTINGS], config)
+
+
+def _refuse_missing_module(settings: Settings, config: pytest.Config) -> None:
+    text = _no_module(settings, config)
+    if text:
+        raise pytest.UsageError(text)
 
 
 def _no_module(settings: Settings, config: pytest.Config) -> str:

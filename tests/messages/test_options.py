@@ -30,6 +30,10 @@ def suite(pytester):
         ("--celery-broker=memory://", "--celery-broker: memory:// is not a broker that tests can run on.*"),
         ("--celery-backend=nothing", "--celery-backend: 'nothing' is neither*"),
         ("--celery-app=proj app", "--celery-app: 'proj app' does not name an application. Valid: *"),
+        (
+            "--celery-app=nowhere:app",
+            "--celery-app: there is no module 'nowhere' on the path*The root of the project is*",
+        ),
     ],
 )
 @pytest.mark.parametrize("nodes", [(), ("-n1",)], ids=["", "xdist"])
@@ -40,32 +44,40 @@ def test_a_wrong_option_is_one_line_and_status_4(suite, option, message, nodes):
     assert "Traceback" not in result.stderr.str()
 
 
-NOWHERE = "--celery-app: there is no module 'nowhere' on the path*The root of the project is*"
+NOWHERE = "there is no module 'nowhere' on the path*The root of the project is*"
 
 
-def test_an_application_whose_module_does_not_exist_is_one_line_and_status_4(suite):
-    result = suite.runpytest_inprocess("--celery-app=nowhere:app")
+@pytest.fixture
+def suite_of_nowhere(suite, pytester):
+    """A suite whose ini file names an application that is not there."""
+    ini = pytester.path / "tox.ini"
+    ini.write_text("[pytest]\ncelery_app = nowhere:app\n")
+    return suite
+
+
+def test_an_application_of_the_ini_file_whose_module_does_not_exist_is_one_line_and_status_4(suite_of_nowhere):
+    result = suite_of_nowhere.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: {NOWHERE}"])
+    result.stderr.fnmatch_lines([f"ERROR: celery_app in tox.ini: {NOWHERE}"])
     assert "Traceback" not in result.stderr.str()
     assert "internal" not in result.stdout.str().lower()
 
 
-def test_under_xdist_each_test_says_it(suite):
+def test_under_xdist_each_test_says_it(suite_of_nowhere):
     """A node cannot stop the run, and the controller reads no conftest file of a folder of tests."""
-    result = suite.runpytest_inprocess("--celery-app=nowhere:app", "-n1")
+    result = suite_of_nowhere.runpytest_inprocess("-n1")
     result.assert_outcomes(errors=1, passed=1)
-    result.stdout.fnmatch_lines([NOWHERE])
+    result.stdout.fnmatch_lines([f"celery_app in tox.ini: {NOWHERE}"])
 
 
 @pytest.mark.parametrize("arguments", [("-k", "plain"), ("--collect-only",)])
-def test_an_application_that_no_test_needs_is_not_looked_for(suite, arguments):
-    assert suite.runpytest_inprocess("--celery-app=nowhere:app", *arguments).ret == pytest.ExitCode.OK
+def test_an_application_of_the_ini_file_that_no_test_needs_is_not_looked_for(suite_of_nowhere, arguments):
+    assert suite_of_nowhere.runpytest_inprocess(*arguments).ret == pytest.ExitCode.OK
 
 
-def test_broken_modules_are_told_before_an_application_that_is_not_there(suite):
-    suite.makepyfile(test_broken="1 / 0")
-    result = suite.runpytest_inprocess("--celery-app=nowhere:app")
+def test_broken_modules_are_told_before_an_application_that_is_not_there(suite_of_nowhere):
+    suite_of_nowhere.makepyfile(test_broken="1 / 0")
+    result = suite_of_nowhere.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
 
