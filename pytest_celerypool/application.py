@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,9 @@ def forget_tasks_of(app: Any, item: Any) -> None:
             app.tasks.unregister(name)
 
 
+#: The ids of the results that a wait is for, each with those of the tasks that come before it in its chain.
+Awaited = dict[str, tuple[str, ...]]
+
 #: How often a wait for a group looks whether the rest of it has come.
 _OFTEN_S = 0.01
 
@@ -153,17 +157,17 @@ class WaitWatch:
     Covers ``AsyncResult.get()``, ``GroupResult.get()``, ``join()`` and ``join_native()``, which all end in
     two methods of the backend.
 
-    :param interval: called at least every tenth of a second during a wait with the ids waited for; what it
-        raises ends the wait.
-    :param failed: called with the ids, the exception and the wait's own timeout when a wait raised; what it raises
-        is raised instead.
+    :param interval: called at least every tenth of a second during a wait with the ids waited for, each with those
+        before it in its chain, and with the moment at which the wait ends; what it raises ends the wait.
+    :param failed: called with the ids, likewise, the exception and the wait's own timeout when a wait raised; what it
+        raises is raised instead.
     :param limit: seconds for a wait that has no timeout of its own.
     """
 
     def __init__(
         self,
-        interval: Callable[[list[str]], None],
-        failed: Callable[[list[str], Exception, float | None], None],
+        interval: Callable[[Awaited, float], None],
+        failed: Callable[[Awaited, Exception, float | None], None],
         limit: float,
     ) -> None:
         self._interval = interval
@@ -213,22 +217,23 @@ class WaitWatch:
 
     def _wrapped(self, wait: Callable[..., Any], *, generator: bool) -> Callable[..., Any]:
         def options(result: Any, timeout: float | None, on_interval: Any) -> dict[str, Any]:
-            ids = list(_ids(result))
+            awaited, seconds = dict(_awaited(result)), self._limit if timeout is None else timeout
+            deadline = time.monotonic() + seconds
 
             def interval() -> None:
                 __tracebackhide__ = True
-                self._interval(ids)
+                self._interval(awaited, deadline)
                 if on_interval is not None:
                     on_interval()
 
-            return {"timeout": self._limit if timeout is None else timeout, "on_interval": interval}
+            return {"timeout": seconds, "on_interval": interval}
 
         def wait_for_pending(result: Any, timeout: float | None = None, on_interval: Any = None, **rest: Any) -> Any:
             __tracebackhide__ = True
             try:
                 return wait(result, **options(result, timeout, on_interval), **rest)
             except Exception as exc:
-                self._failed(list(_ids(result)), exc, timeout)
+                self._failed(dict(_awaited(result)), exc, timeout)
                 raise
 
         def iter_native(result: Any, timeout: float | None = None, on_interval: Any = None, **rest: Any) -> Any:
@@ -236,7 +241,7 @@ class WaitWatch:
             try:
                 yield from wait(result, **options(result, timeout, on_interval), **rest)
             except Exception as exc:
-                self._failed(list(_ids(result)), exc, timeout)
+                self._failed(dict(_awaited(result)), exc, timeout)
                 raise
 
         return iter_native if generator else wait_for_pending
@@ -251,7 +256,25 @@ def _often(get_many: Callable[..., Any]) -> Callable[..., Any]:
     return often
 
 
-def _ids(result: Any) -> Iterable[str]:
+def _awaited(result: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the ids of the tasks that a result is of, each with the ids of those before it in its chain."""
+    if getattr(result, "parent", None) is not None:
+        before = (*before, *_before(result))
+    children = getattr(result, "results", None)
+    if children is None:
+        yield result.id, before
+    else:
+        for child in children:
+            yield from _awaited(child, before)
+
+
+def _before(result: Any) -> Iterator[str]:
+    """Yield the ids of all tasks that come before a result in its chain."""
+    while (result := getattr(result, "parent", None)) is not None:
+        yield from _ids(result)
+
+
+def _ids(result: Any) -> Iterator[str]:
     children = getattr(result, "results", None)
     if children is None:
         yield result.id

@@ -5,16 +5,18 @@ The same whether it has one worker or several: what differs from worker to worke
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.launch import Memory
 from pytest_celerypool.ledger import Ledger, TaskEntry, spans_of_all
 from pytest_celerypool.trace import Finding, Span, in_order
+from pytest_celerypool.vain import is_at_rest, is_late, is_refused, is_replaced, stores_nothing
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.publishing import Publication
@@ -27,9 +29,18 @@ _LONGEST_POLL_S = 0.005
 #: Seconds after which a result that was sent has come.
 _SENT_S = 1.0
 
+_NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
 
 class TaskTimeoutError(TimeoutError):
     """Something of a test's tasks did not happen in time; the text says what the worker was doing instead."""
+
+
+class VainWaitError(Exception):
+    """A result that a test waits for never comes, or not in time; the text says why.
+
+    Not what the test gets to see: on its way Celery would take a :exc:`TimeoutError` for a socket's.
+    """
 
 
 class Handle:
@@ -158,8 +169,14 @@ class Handle:
         for member in self.members:
             member.take_in()
 
-    def check(self, ids: Iterable[str] = ()) -> None:
-        """Raise :exc:`WorkerError` if waiting for `ids` is in vain: worker or server dead, or nobody consumes them."""
+    def check(self, awaited: Mapping[str, tuple[str, ...]] = _NOTHING, deadline: float = math.inf) -> None:
+        """Raise if a wait for results is in vain.
+
+        :param awaited: the ids of the results, each with those that come before it in its chain.
+        :param deadline: when the wait ends, in monotonic seconds.
+        :raises WorkerError: worker or server are dead, or nobody consumes a task.
+        :raises VainWaitError: a task left no result, or is due only after the deadline.
+        """
         __tracebackhide__ = True
         self.pump()
         for member in self.members:
@@ -168,10 +185,75 @@ class Handle:
                 raise WorkerError(member.death_notice())
         if self.server_notice():
             raise WorkerError(self.server_notice())
-        for task_id in ids:
-            entry = self.ledger.tasks.get(task_id)
-            if entry is not None and (entry.lost or (entry.outstanding and self._in_vain(entry))):
+        for entry in self._decisive(awaited):
+            if entry.lost or (entry.outstanding and self._in_vain(entry)):
                 raise WorkerError(self.waits_for(entry))
+            if self._never_comes(entry, deadline):
+                raise VainWaitError(self.why_in_vain(entry))
+
+    def _decisive(self, awaited: Mapping[str, tuple[str, ...]]) -> list[TaskEntry]:
+        """Return the tasks on which results depend: their own, or while these are not published those before them."""
+        tasks = self.ledger.tasks
+        # The results of one group have the same before them, which may be as many.
+        before = {id(ids): ids for task_id, ids in awaited.items() if task_id not in tasks}
+        wanted = dict.fromkeys([*awaited, *(each for ids in before.values() for each in ids)])
+        return [tasks[task_id] for task_id in wanted if task_id in tasks]
+
+    def _never_comes(self, entry: TaskEntry, deadline: float) -> bool:
+        """Whether the result of a task does not come before `deadline`, although nothing is wrong with the worker."""
+        left = deadline - time.monotonic()
+        if stores_nothing(entry):
+            idle = is_refused(entry) or (is_at_rest(entry) and not self._others_go_on(entry, left))
+            return idle and self._has_no_end(entry)
+        idle = is_late(entry, left) and is_at_rest(entry) and not self._others_go_on(entry, left)
+        return idle and not self._is_revoked(entry)
+
+    def _others_go_on(self, entry: TaskEntry, seconds: float) -> bool:
+        """Whether another task may still store a result for this one, go on under its id, or revoke it."""
+        return any(
+            other is not entry and not self._in_vain(other) and not is_late(other, seconds)
+            for other in self.ledger.outstanding()
+        )
+
+    def _has_no_end(self, entry: TaskEntry) -> bool:
+        """Whether the backend has no end of a task, and says so."""
+        from celery.states import READY_STATES
+
+        state = self.stored_state(entry.id)
+        return state is not None and state not in READY_STATES
+
+    def _is_revoked(self, entry: TaskEntry) -> bool:
+        """Whether the test has asked its workers to revoke a task: they may store that at once."""
+        return any(
+            entry.id in command.ids or not command.ids
+            for member in self.members
+            for command in member.ledger.commands
+            if command.name.startswith(("revoke", "terminate"))
+        )
+
+    def why_in_vain(self, entry: TaskEntry) -> str:
+        """Say in one line why the result of a task does not come, or does not in time."""
+        if entry.outstanding:
+            return (
+                f"{self.waits_for(entry)}, and the wait for its result would end before that. "
+                "Wait with a longer timeout=, or give the task an earlier ETA."
+            )
+        name = f"{entry.task}[{entry.id}]"
+        if is_refused(entry):
+            reason = str(entry.spans[-1].exception)
+            accepted = ", ".join(map(str, self.app.conf.accept_content))
+            hint = f" By accept_content it takes {accepted}." if reason.startswith("ContentDisallowed") else ""
+            return (
+                f"{name} was refused by the worker for its content ({reason}) and left no result: whoever waits for it "
+                f"waits for ever.{hint}"
+            )
+        if entry.state == "REJECTED":
+            return f"{name} raised Reject and left no result: whoever waits for it waits for ever."
+        return (
+            f"{name} raised Ignore and left no result, its stored state is {self.stored_state(entry.id)}: whoever "
+            "waits for it waits for ever. A task that raises Ignore has to store its end itself before, as with "
+            "self.update_state(state='FAILURE', meta=…)."
+        )
 
     def _is_missed(self, dead: WorkerHandle) -> bool:
         """Whether the test can do nothing more without a worker that is dead."""
@@ -199,7 +281,7 @@ class Handle:
 
     def _hopeless(self) -> bool:
         """Whether all that is outstanding waits for something that no patience brings."""
-        return all(self._in_vain(entry) or _far(entry, self.timeout) for entry in self.ledger.outstanding())
+        return all(self._in_vain(entry) or is_late(entry, self.timeout) for entry in self.ledger.outstanding())
 
     def _in_vain(self, entry: TaskEntry) -> bool:
         """Whether no worker has a task, and none will."""
@@ -242,7 +324,7 @@ class Handle:
         children = getattr(result, "results", None)
         if children is not None:
             return [self._result(child, deadline) for child in children]
-        self._wait(lambda: self._is_over(result.id), deadline, lambda: self._cannot_begin(result.id))
+        self._wait(lambda: self._is_over(result.id), deadline, lambda: self._cannot_begin(result.id, deadline))
         entry = self.ledger.tasks.get(result.id)
         if entry is not None and (entry.unknown or (entry.lost and not result.ready())):
             raise WorkerError(self.waits_for(entry))
@@ -276,13 +358,13 @@ class Handle:
     def _is_over(self, task_id: str) -> bool:
         entry = self.ledger.tasks.get(task_id)
         if entry is not None and (entry.spans or entry.unknown):
-            return not entry.outstanding
+            return not entry.outstanding and not (is_replaced(entry) and self._others_go_on(entry, math.inf))
         # The end of a chain whose beginning failed is never published: its result says so.
         return entry is None and not self.ledger.outstanding()
 
-    def _cannot_begin(self, task_id: str) -> bool:
+    def _cannot_begin(self, task_id: str, deadline: float) -> bool:
         entry = self.ledger.tasks.get(task_id)
-        return entry is not None and self._in_vain(entry)
+        return entry is not None and (self._in_vain(entry) or self._never_comes(entry, deadline))
 
     def _from_span(self, span: Span) -> Any:
         __tracebackhide__ = True
@@ -300,12 +382,17 @@ class Handle:
 
     # -- telling what is wrong
 
-    def diagnosis(self) -> str:
-        """Say what of this test has not ended, what each such task waits for, and where every slot is."""
+    def diagnosis(self, awaited: Mapping[str, tuple[str, ...]] = _NOTHING) -> str:
+        """Say what of this test has not ended, what each such task waits for, and where every slot is.
+
+        :param awaited: the results that were waited for, as for :meth:`check`: what has ended without one is said too.
+        """
         outstanding = self.ledger.outstanding()
+        unstored = [entry for entry in self._decisive(awaited) if stores_nothing(entry) and self._has_no_end(entry)]
+        told = [self.why_in_vain(entry) for entry in unstored[:20]]
         if not outstanding:
-            return "nothing that was published is outstanding"
-        lines = [f"not ended under {self.place}:", *(f"  {self.waits_for(entry)}" for entry in outstanding[:20])]
+            return "\n".join(told) or "nothing that was published is outstanding"
+        lines = [*told, f"not ended under {self.place}:", *(f"  {self.waits_for(entry)}" for entry in outstanding[:20])]
         if len(outstanding) > 20:
             lines.append(f"  … and {len(outstanding) - 20} more")
         busy = {span.worker for entry in outstanding for span in entry.open_spans}
@@ -427,17 +514,3 @@ def _get_overwritten(result: Any, entry: TaskEntry) -> Any:
             "attempt before: whoever waits for the result waits for ever. It publishes a retry before it stores that "
             "there will be one, so another slot can be quicker; with a countdown of a second or more it is not."
         ) from None
-
-
-def _far(entry: TaskEntry, timeout: float) -> bool:
-    """Whether a task waits for an ETA that lies beyond the deadline of a drain."""
-    if entry.eta is None or entry.open_spans:
-        return False
-    from datetime import datetime
-
-    try:
-        eta = datetime.fromisoformat(entry.eta)
-    except ValueError:
-        return False
-    now = datetime.now(UTC) if eta.tzinfo else datetime.now()
-    return (eta - now).total_seconds() > timeout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from time import monotonic
@@ -15,7 +15,7 @@ from pytest_celerypool.application import Current, WaitWatch, eager_note, forget
 from pytest_celerypool.databases import databases_of_tests
 from pytest_celerypool.errors import BrokerError, LackingError, WorkerError
 from pytest_celerypool.floors import warm_up
-from pytest_celerypool.handle import Handle, TaskTimeoutError
+from pytest_celerypool.handle import Handle, TaskTimeoutError, VainWaitError
 from pytest_celerypool.keys import (
     HANDLE,
     LATE,
@@ -303,27 +303,30 @@ def _watch_waits(app: Any, handle: Handle, observed: Observed) -> Callable[[], N
     limit = OWN_WAIT_FACTOR * handle.timeout
     owner = get_ident()
 
-    def interval(ids: list[str]) -> None:
+    def interval(awaited: Mapping[str, tuple[str, ...]], deadline: float) -> None:
         __tracebackhide__ = True
         if get_ident() != owner:  # a task in a thread of this process
             return
-        observed.awaited.update(ids)
-        handle.check(ids)
+        observed.awaited.update(awaited)
+        handle.check(awaited, deadline)
 
-    def failed(ids: list[str], exc: Exception, timeout: float | None) -> None:
+    def failed(awaited: Mapping[str, tuple[str, ...]], exc: Exception, timeout: float | None) -> None:
         __tracebackhide__ = True
         if get_ident() != owner:
             return
-        observed.awaited.update(ids)
+        observed.awaited.update(awaited)
         handle.pump()
+        if isinstance(exc, VainWaitError):
+            # With a timeout what Celery would raise later: a test may expect that there is no result in time.
+            raise (TaskTimeoutError if timeout is None else CeleryTimeoutError)(str(exc)) from None
         if isinstance(exc, NotRegistered):
-            for text in handle.unregistered(ids):
+            for text in handle.unregistered(awaited):
                 exc.add_note(text)
         elif isinstance(exc, CeleryTimeoutError):
             if timeout is None:
                 waited = f"no result after {limit:g} s ({OWN_WAIT_FACTOR} times --celery-timeout)"
-                raise TaskTimeoutError(f"{waited}\n{handle.diagnosis()}") from None
-            exc.add_note(handle.diagnosis())
+                raise TaskTimeoutError(f"{waited}\n{handle.diagnosis(awaited)}") from None
+            exc.add_note(handle.diagnosis(awaited))
 
     return WaitWatch(interval, failed, limit).install(app)
 

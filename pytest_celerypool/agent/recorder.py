@@ -282,12 +282,14 @@ class Recorder:
         name = getattr(request, "task", None) or getattr(request, "name", None)
         self._settle(request.id, "REVOKED", name, text=text)
 
-    def _on_rejected(self, sender: Any = None, message: Any = None, **_: Any) -> None:
+    def _on_rejected(self, sender: Any = None, message: Any = None, exc: Any = None, **_: Any) -> None:
         if self._foreign(getattr(sender, "app", self._app)):
             return
         task_id = (message.headers or {}).get("id")
         if task_id:
-            self._settle(task_id, "REJECTED", (message.headers or {}).get("task"), text="Reject()")
+            reason = {"type": "Reject", "module": "celery.exceptions", "args": [str(exc)], "text": _short(exc)}
+            task = (message.headers or {}).get("task")
+            self._settle(task_id, "REJECTED", task, exc=None if exc is None else reason, text="Reject()")
 
     def _on_unknown(
         self,

@@ -5,9 +5,10 @@ import types
 
 import pytest
 from celery import Celery, _state
+from celery.result import AsyncResult, GroupResult
 
 from pytest_celerypool.agent import loading
-from pytest_celerypool.application import Current, eager_note, locate
+from pytest_celerypool.application import Current, _awaited, eager_note, locate
 from pytest_celerypool.errors import WorkerError
 
 
@@ -170,3 +171,12 @@ def test_a_package_that_holds_the_application_itself_is_imported_from_its_path(p
     folder = package("far_top", __init__="from .inside import app\n", inside=MAKES_APP)
     source = loading.Source(module="far_top", attribute="app", call=False, file=str(folder / "__init__.py"))
     assert loading.load(source).main == "far"
+
+
+def test_a_result_is_awaited_with_those_before_it_in_its_chain(app):
+    first = AsyncResult("first", app=app)
+    header = GroupResult("header", [AsyncResult("left", app=app), AsyncResult("right", app=app)], parent=first, app=app)
+    body = AsyncResult("body", parent=header, app=app)
+    assert dict(_awaited(body)) == {"body": ("left", "right", "first")}
+    assert dict(_awaited(header)) == {"left": ("first",), "right": ("first",)}
+    assert dict(_awaited(first)) == {"first": ()}

@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from pytest_celerypool.cluster import Cluster
-from pytest_celerypool.handle import TaskTimeoutError
+from pytest_celerypool.handle import TaskTimeoutError, VainWaitError
 from pytest_celerypool.launch import WorkerSpec
 from pytest_celerypool.pools import pool
-from pytest_celerypool.trace import TraceReader
+from pytest_celerypool.trace import Command, TraceReader
 from pytest_celerypool.worker import WorkerHandle
 
 BROKER = SimpleNamespace(server_pid=None, alive=lambda: True)
@@ -73,6 +75,42 @@ def test_what_lies_in_a_queue_of_none_is_hopeless_for_all(tmp_path):
     made.ledger.publish("1", "proj.add", 0, 1.0, "mail", None)
     with pytest.raises(TaskTimeoutError, match=r"nobody consumes \(cpu consumes: cpu; io consumes: io\)"):
         made.drain(timeout=60)
+
+
+def due_in(made, seconds, task_id="1", published=1.0):
+    """Publish a task to the worker 'cpu' that has an ETA."""
+    eta = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    made.ledger.publish(task_id, "proj.add", 0, published, "cpu", eta)
+
+
+def test_a_wait_that_ends_before_the_eta_is_in_vain_and_a_longer_one_is_not(tmp_path):
+    made = cluster(launched(tmp_path, "cpu"))
+    due_in(made, 40)
+    made.check({"1": ()}, time.monotonic() + 60)
+    with pytest.raises(VainWaitError, match=r"waits for its ETA, .* the wait for its result would end before that"):
+        made.check({"1": ()}, time.monotonic() + 20)
+
+
+def test_a_wait_for_what_would_follow_a_task_is_in_vain_with_it(tmp_path):
+    made = cluster(launched(tmp_path, "cpu"))
+    due_in(made, 40)
+    with pytest.raises(VainWaitError, match="waits for its ETA"):
+        made.check({"2": ("1",)}, time.monotonic() + 20)
+    made.ledger.publish("2", "proj.add", 0, 1.0, "cpu", None)
+    made.check({"2": ("1",)}, time.monotonic() + 20)
+
+
+def test_an_eta_may_turn_out_otherwise_at_first_and_while_other_tasks_run_and_once_it_is_revoked(tmp_path):
+    made = cluster(launched(tmp_path, "cpu"))
+    due_in(made, 40, published=time.monotonic())
+    made.check({"1": ()}, time.monotonic() + 20)
+    made.ledger.tasks.clear()
+    due_in(made, 40)
+    made.ledger.publish("2", "proj.add", 0, 1.0, "cpu", None)
+    made.check({"1": ()}, time.monotonic() + 20)
+    del made.ledger.tasks["2"]
+    made["cpu"].ledger.commands.append(Command("revoke", ("1",), False, 1.0, 1.0, False))
+    made.check({"1": ()}, time.monotonic() + 20)
 
 
 def test_what_a_process_recorded_just_before_it_died_is_read_before_its_task_is_called_lost(tmp_path):

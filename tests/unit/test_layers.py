@@ -26,6 +26,7 @@ LAYERS = (
     ("serving",),
     ("broker", "application", "databases", "crossing"),
     ("launch",),
+    ("vain",),
     ("handle",),
     ("worker",),
     ("repetition",),

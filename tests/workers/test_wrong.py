@@ -8,7 +8,8 @@ APP = """
 import os
 import signal
 import time
-from celery import Celery
+from celery import Celery, group
+from celery.exceptions import Ignore
 
 app = Celery("proj", broker="redis://localhost:1/0")
 
@@ -32,6 +33,39 @@ def leave():
 def retried(self):
     raise self.retry(exc=ValueError("again"))
 
+@app.task
+def ignored():
+    raise Ignore()
+
+@app.task(bind=True)
+def ignored_with_a_state(self):
+    self.update_state(state="HALTED", meta={"at": 3})
+    raise Ignore()
+
+@app.task(bind=True)
+def ignored_with_an_end(self):
+    self.update_state(state="FAILURE", meta={"exc_type": "KeyError", "exc_message": ["x"], "exc_module": "builtins"})
+    raise Ignore()
+
+@app.task
+def end(task_id):
+    time.sleep(2)
+    app.backend.mark_as_done(task_id, "ended elsewhere")
+
+@app.task(bind=True)
+def ended_by_another(self):
+    end.delay(self.request.id)
+    raise Ignore()
+
+@app.task(bind=True)
+def replaced_by_a_group(self):
+    raise self.replace(group(napped.s(0.3), napped.s(1.5)))
+
+@app.task
+def napped(seconds):
+    time.sleep(seconds)
+    return seconds
+
 @app.task(time_limit=1)
 def limited():
     for _ in range(300):
@@ -43,6 +77,7 @@ import os
 import pathlib
 import signal
 import time
+import celery.exceptions
 import pytest
 from celery import group
 from proj import *
@@ -87,6 +122,47 @@ def test_queued_behind_others(celery_pool_worker):
 
 def test_waits_for_its_eta(celery_pool_worker):
     add.apply_async((1, 2), countdown=3600).get(timeout=0.5)
+
+def test_eta_beyond_any_get(celery_pool_worker):
+    add.apply_async((1, 2), countdown=3600).get()
+
+def test_eta_beyond_the_timeout_of_a_join(celery_pool_worker):
+    group(add.s(1, 2), add.s(1, 2).set(countdown=60)).delay().join(timeout=30)
+
+def test_eta_beyond_a_run(celery_pool_worker):
+    celery_pool_worker.run(add.s(1, 2).set(countdown=3600))
+
+def test_refused_for_its_content(celery_pool_worker):
+    add.apply_async((1, 2), serializer="pickle").get()
+
+def test_ignored(celery_pool_worker):
+    ignored.delay().get()
+
+def test_ignored_with_a_state_of_its_own(celery_pool_worker):
+    ignored_with_a_state.delay().get()
+
+def test_ignored_in_a_group(celery_pool_worker):
+    group(add.s(1, 2), ignored.s()).delay().get()
+
+def test_ignored_before_the_rest_of_its_chain(celery_pool_worker):
+    (ignored.si() | add.si(1, 2)).delay().get()
+
+def test_ignored_in_a_chord(celery_pool_worker):
+    (group(add.si(1, 2), ignored.si()) | add.si(1, 2)).delay().get()
+
+def test_waits_that_are_not_in_vain(celery_pool_worker):
+    with pytest.raises(KeyError):
+        ignored_with_an_end.delay().get()
+    assert ended_by_another.delay().get() == "ended elsewhere"
+    assert replaced_by_a_group.delay().get() == [0.3, 1.5]
+    assert celery_pool_worker.run(replaced_by_a_group) == [0.3, 1.5]
+    assert add.apply_async((1, 2), countdown=3).get() == 3
+
+def test_expected_to_be_in_vain(celery_pool_worker):
+    with pytest.raises(celery.exceptions.TimeoutError):
+        ignored.delay().get(timeout=20)
+    with pytest.raises(celery.exceptions.TimeoutError):
+        add.apply_async((1, 2), countdown=60).get(timeout=20)
 
 @pytest.mark.celery_expect
 def test_expects_what_waits_for_its_eta():
@@ -243,6 +319,19 @@ WRONG = [
         [r"proj.add\S+ was received and waits for a free slot \(2 of 2 are busy\)"],
     ),
     ("test_waits_for_its_eta", ALL, [r"waits for its ETA, \d{4}-"]),
+    ("test_eta_beyond_any_get", ALL, [r"waits for its ETA, \d{4}-\S+, and the wait for its result would end before"]),
+    ("test_eta_beyond_the_timeout_of_a_join", ALL, [r"TimeoutError: proj.add\S+ waits for its ETA", "longer timeout="]),
+    ("test_eta_beyond_a_run", ALL, [r"waits for its ETA, \d{4}-"]),
+    (
+        "test_refused_for_its_content",
+        ALL,
+        [r"proj.add\S+ was refused by the worker for its content \(ContentDisallowed.*pickle", "it takes json"],
+    ),
+    ("test_ignored", ALL, [r"proj.ignored\S+ raised Ignore and left no result, its stored state is PENDING"]),
+    ("test_ignored_with_a_state_of_its_own", ALL, ["raised Ignore and left no result, its stored state is HALTED"]),
+    ("test_ignored_in_a_group", ALL, [r"proj.ignored\S+ raised Ignore and left no result"]),
+    ("test_ignored_before_the_rest_of_its_chain", ALL, [r"proj.ignored\S+ raised Ignore and left no result"]),
+    ("test_ignored_in_a_chord", ALL, [r"proj.ignored\S+ raised Ignore and left no result"]),
     ("test_expects_what_waits_for_its_eta", ALL, ["expected state=SUCCESS, not ended: it waits for its ETA"]),
     ("test_drain_cannot_succeed", ALL, ["waits for its ETA"]),
     (
@@ -304,6 +393,19 @@ def test_a_hard_time_limit_is_a_failure_where_the_pool_enforces_it(run, pool):
     assert run.outcomes()[f"test_hard_time_limit[{pool}]"] == "passed"
 
 
+@pytest.mark.parametrize("pool", ALL)
+def test_what_may_still_come_is_waited_for(run, pool):
+    assert run.outcomes()[f"test_waits_that_are_not_in_vain[{pool}]"] == "passed"
+
+
+@pytest.mark.parametrize("pool", ALL)
+def test_a_test_may_expect_that_there_is_no_result_in_time(run, pool):
+    """It passes as with Celery alone, only sooner: the waits are of 20 s each."""
+    assert run.outcomes()[f"test_expected_to_be_in_vain[{pool}]"] == "passed"
+    (call,) = _calls(run, "test_expected_to_be_in_vain", pool)
+    assert call["seconds"] < 7
+
+
 #: Failures that no timeout brings about must not take as long as one.
 AT_ONCE = [
     (test, pool)
@@ -313,17 +415,24 @@ AT_ONCE = [
     or "unknown" in test
     or "exits" in test
     or "nobody" in test
+    or "beyond" in test
+    or "refused" in test
+    or "ignored" in test
     or (test == "test_slot_dies" and pool != "prefork")  # which may look after five seconds only
 ]
 
 
 @pytest.mark.parametrize(("test", "pool"), AT_ONCE, ids=lambda value: value.removeprefix("test_"))
 def test_what_cannot_end_well_fails_within_about_a_second(run, test, pool):
-    (call,) = [
-        report for report in run.reports if report["nodeid"].endswith(f"::{test}[{pool}]") and report["when"] == "call"
-    ]
+    (call,) = _calls(run, test, pool)
     # The deadline is seven seconds, a test's own get() has six times that.
     assert call["seconds"] < 3.5
+
+
+def _calls(run, test, pool):
+    return [
+        report for report in run.reports if report["nodeid"].endswith(f"::{test}[{pool}]") and report["when"] == "call"
+    ]
 
 
 def test_nothing_is_left(run, shared_project):

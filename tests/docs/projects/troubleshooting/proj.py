@@ -3,6 +3,7 @@
 import time
 
 from celery import Celery
+from celery.exceptions import Ignore
 
 app = Celery("proj", broker="redis://localhost")
 
@@ -20,3 +21,8 @@ def stubborn(timeout):
 @app.task
 def forget():
     raise SystemExit(1)
+
+
+@app.task
+def ignored():
+    raise Ignore

@@ -6,7 +6,7 @@ import time
 
 import psutil
 import pytest
-from proj import app, forget, nap, stubborn
+from proj import app, forget, ignored, nap, stubborn
 
 
 def test_with_a_worker(celery_pool_worker):
@@ -46,6 +46,14 @@ def test_own_get(celery_pool_worker):
 def test_eta(celery_pool_worker):
     nap.apply_async((0,), countdown=3600)
     celery_pool_worker.drain()
+
+
+def test_ignored(celery_pool_worker):
+    ignored.delay().get()
+
+
+def test_refused(celery_pool_worker):
+    nap.apply_async((0,), serializer="pickle").get()
 
 
 @pytest.mark.celery_expect
