@@ -127,7 +127,8 @@ def _data(item: pytest.Item, report: pytest.TestReport) -> dict[str, Any]:
     if report.failed and place is not None:
         from pytest_celerypool.judge import may_disagree
 
-        data["disagrees"] = may_disagree(item)
+        # An error in set-up is of what the test needs under that pool, a worker that cannot start: its tasks never ran.
+        data["disagrees"] = report.when != "setup" and may_disagree(item)
         data["why"] = _reason(report)
     notes = item.config.stash.get(NOTES, [])
     if notes:

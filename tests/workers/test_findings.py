@@ -305,10 +305,17 @@ DISAGREEING = """
     def test_found(celery_pool_worker):
         if celery_pool_worker.pool.name != "solo":
             shout.delay().get()
+
+    @pytest.fixture
+    def of_solo(celery_pool):
+        assert celery_pool.name == "solo"
+
+    def test_error_in_set_up(of_solo, celery_pool_worker):
+        pass
 """
 
 
-def test_a_test_that_ends_differently_under_two_pools_is_a_warning_unless_it_fails_for_a_finding(noisy):
+def test_a_test_that_ends_differently_under_two_pools_is_a_warning_unless_a_finding_or_its_set_up_fails_it(noisy):
     noisy.write(test_it=DISAGREEING)
     done = run(noisy, "--celery-pools=solo,threads")
     _, _, section = done.output.partition("= celery findings")
