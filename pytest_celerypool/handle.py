@@ -488,12 +488,22 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:  # it exists and is somebody else's
         return True
+    return _status(pid) not in (None, "zombie")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal, and not continued."""
+    return _status(pid) == "stopped"
+
+
+def _status(pid: int) -> str | None:
+    """Return what the system says that a process does, in psutil's words; ``None`` if there is no such process."""
     import psutil
 
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        return str(psutil.Process(pid).status())
     except psutil.NoSuchProcess:
-        return False
+        return None
 
 
 def _get_overwritten(result: Any, entry: TaskEntry) -> Any:

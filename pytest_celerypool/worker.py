@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.crossing import Crossing
-from pytest_celerypool.handle import Handle, is_alive
+from pytest_celerypool.handle import Handle, is_alive, is_stopped
 from pytest_celerypool.launch import Launched
 from pytest_celerypool.ledger import Ledger, TaskEntry
 from pytest_celerypool.trace import Finding, Span
@@ -175,6 +175,11 @@ class WorkerHandle(Handle):
                 f"was lost ({entry.spans[-1].exception}): the {self.pool} pool told nobody, "
                 "and whoever waits for the result waits for ever"
             )
+        stopped = f": the {self.title} (pid {self.pid}) is stopped, as by SIGSTOP, and answers nothing until SIGCONT"
+        return self._step(entry) + (stopped if is_stopped(self.pid) else "")
+
+    def _step(self, entry: TaskEntry) -> str:
+        """Say how far a task has come that the worker knows and has not lost."""
         if entry.open_spans:
             span = entry.open_spans[-1]
             since = format_seconds(time.monotonic() - (span.started or 0.0))

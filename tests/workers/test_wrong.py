@@ -222,6 +222,11 @@ def test_worker_killed_after_the_last_call(celery_pool_worker):
     running(celery_pool_worker)
     os.kill(celery_pool_worker.pid, signal.SIGKILL)
 
+@every_pool
+def test_worker_stopped_by_a_signal(celery_pool_worker):
+    os.kill(celery_pool_worker.pid, signal.SIGSTOP)
+    add.delay(1, 2).get(timeout=0.5)
+
 def test_worker_shut_down_by_the_test(celery_pool_worker):
     app.control.shutdown()
     for _ in range(100):
@@ -348,6 +353,11 @@ WRONG = [
     ("test_worker_killed_in_join", ALL, ["was killed by SIGKILL", "It had not ended: .*proj.nap"]),
     ("test_worker_killed_in_run", ALL, ["was killed by SIGKILL", "It had not ended: proj.nap"]),
     ("test_worker_killed_after_the_last_call", ALL, ["was killed by SIGKILL", "It had not ended: proj.nap"]),
+    (
+        "test_worker_stopped_by_a_signal",
+        POOLS,
+        [r"not received yet: the \w+ worker \(pid \d+\) is stopped, as by SIGSTOP, and answers nothing"],
+    ),
     ("test_worker_shut_down_by_the_test", ALL, [r"worker \(pid \d+\) exited with status 0"]),
     (
         "test_retried",

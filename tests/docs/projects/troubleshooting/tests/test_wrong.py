@@ -84,6 +84,11 @@ def test_worker_dies(celery_pool_worker):
     result.get(timeout=10)
 
 
+def test_worker_stopped(celery_pool_worker):
+    os.kill(celery_pool_worker.pid, signal.SIGSTOP)
+    nap.delay(0).get(timeout=0.5)
+
+
 def test_server_dies(celery_pool_worker):
     result = nap.delay(60)
     (server,) = [child for child in psutil.Process().children() if "server" in child.name()]
