@@ -34,6 +34,8 @@ from pytest_celerypool.variants import (
     PoolName,
     has_worker,
     markers_of,
+    marks_of_sets,
+    narrow,
     parameter,
     parametrised_by_hand,
     pool_name,
@@ -54,7 +56,8 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
         or _has_values_of_its_own(metafunc)
     ):
         return
-    pools = _pools(metafunc, settings)
+    found = [_pools(metafunc, settings, marks) for marks in ((), *marks_of_sets(metafunc))]
+    pools = tuple(dict.fromkeys(pool for pools in found for pool in pools))
     if pools:
         suites_own = fixtures[CONTRIB_AXIS]
         params = [parameter(_value(pool, metafunc), pool, pool.name) for pool in pools]
@@ -63,9 +66,14 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
         fixtures[CONTRIB_AXIS] = [*suites_own, *fixtures[CONTRIB_AXIS]]
 
 
-def _pools(metafunc: pytest.Metafunc, settings: Settings) -> tuple[Pool, ...]:
+def settle(metafunc: pytest.Metafunc, settings: Settings) -> None:
+    """Take the pools away from each parameter set that its own marks leave out."""
+    narrow(metafunc, CONTRIB_AXIS, lambda value, marks: value.pool in _pools(metafunc, settings, marks))
+
+
+def _pools(metafunc: pytest.Metafunc, settings: Settings, marks: Sequence[pytest.Mark]) -> tuple[Pool, ...]:
     try:
-        spec = markers_of(metafunc.definition).pools
+        spec = markers_of(metafunc.definition, marks).pools
     except MarkerError:
         # The test's set-up says what is wrong, once.
         spec, settings = None, replace(settings, pools=(settings.pools or (OWN,))[:1])

@@ -63,6 +63,8 @@ NEXT_ITEM: pytest.StashKey[pytest.Item | None] = pytest.StashKey()
 # In ``item.stash``.
 MARKERS: pytest.StashKey[Markers] = pytest.StashKey()
 PLACE: pytest.StashKey[Place] = pytest.StashKey()
+#: The marks of ours that the test had when it was placed.
+PLACED_BY: pytest.StashKey[list[pytest.Mark]] = pytest.StashKey()
 #: In the stash of a class of ``unittest`` that was collected for one pool.
 POOL_OF_CLASS: pytest.StashKey[Pool] = pytest.StashKey()
 #: The name of the host that has to run the test, where this process cannot.

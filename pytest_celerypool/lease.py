@@ -34,7 +34,7 @@ from pytest_celerypool.markers import Markers, PoolsSpec
 from pytest_celerypool.pools import POOLS
 from pytest_celerypool.surface import AXIS, CLUSTER, WORKER
 from pytest_celerypool.trace import Command
-from pytest_celerypool.variants import Need, Variant, need_of, slots_of, variant
+from pytest_celerypool.variants import Need, Variant, first_variant, need_of, slots_of, variant
 from pytest_celerypool.verdict.findings import Tested
 from pytest_celerypool.worker import WorkerHandle
 from pytest_celerypool.workers import Workers, make_spec
@@ -69,7 +69,7 @@ def variant_of(request: pytest.FixtureRequest) -> Variant:
     """Return the variant that a test runs under.
 
     A test that reaches the axis dynamically, or from a ``unittest.TestCase``, is not multiplied: it runs under
-    the first pool of the run.
+    the first pool of the run, or of those that its ``celery_pools`` leaves.
     """
     value = getattr(request, "param", None)
     if isinstance(value, Variant):
@@ -78,8 +78,19 @@ def variant_of(request: pytest.FixtureRequest) -> Variant:
         from pytest_celerypool.pools import parse_pools
 
         return variant(parse_pools(str(value), AXIS)[0])
-    chosen = request.config.stash[SETTINGS].pools
-    return variant((chosen or POOLS)[0])
+    settings = request.config.stash[SETTINGS]
+    return first_variant(request._pyfuncitem, settings) or variant((settings.pools or POOLS)[0])
+
+
+def tell_pools_apart(fixturedef: Any) -> None:
+    """Have pytest keep the value of the axis only for tests under the same pool.
+
+    :param fixturedef: the definition of the fixture; pytest tells tests apart by their parameters alone, and one that
+        was not multiplied has none.
+    """
+    original = fixturedef.cache_key
+    if "cache_key" not in vars(fixturedef):
+        fixturedef.cache_key = lambda request: original(request) if hasattr(request, "param") else variant_of(request)
 
 
 @contextmanager
@@ -165,7 +176,13 @@ class _Borrower:
         callspec = getattr(self._item, "callspec", None)
         value = None if callspec is None else callspec.params.get(AXIS)
         self._dynamic = not isinstance(value, Variant)
-        self._variant = value if isinstance(value, Variant) else variant(request.getfixturevalue(AXIS))
+        self._variant = value if isinstance(value, Variant) else self._unmultiplied(request)
+
+    def _unmultiplied(self, request: pytest.FixtureRequest) -> Variant:
+        """Return the variant of a test that has none among its parameters; its fixture may be the user's own."""
+        pool = request.getfixturevalue(AXIS)
+        first = first_variant(self._item, self.settings)
+        return first if first is not None and first.pool == pool else variant(pool)
 
     def borrow(self) -> Any:
         spec = self._worker_spec((self._variant, slots_of(self._variant, self._spec), self._spec.options))

@@ -43,7 +43,7 @@ _CONCURRENCY = f'a whole number above 0, a list of such, or "{SWEEP}"'
 LOWER_BOUNDS = frozenset({"throughput", "overlap"})
 
 #: The markers that give their test a worker.
-_WITH_WORKER = ("celery_pools", "celery_expect", "celery_budget")
+WITH_WORKER = ("celery_pools", "celery_expect", "celery_budget")
 
 #: The words of the ``celery worker`` command line that a test cannot choose, with the reason.
 _OWNED: Mapping[str, str] = {
@@ -196,7 +196,7 @@ def read(iter_markers: IterMarkers, kinds: Collection[str]) -> Markers:
 
 def wants_worker(iter_markers: IterMarkers) -> bool:
     """Return whether the markers of a test give it a worker, whether or not they are well formed."""
-    return any(True for name in _WITH_WORKER for _ in iter_markers(name))
+    return any(True for name in WITH_WORKER for _ in iter_markers(name))
 
 
 def matches(spec_tasks: str, task_name: str) -> bool:

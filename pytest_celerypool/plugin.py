@@ -33,6 +33,7 @@ from pytest_celerypool.surface import (
     WORKER,
     add_markers,
     add_options,
+    is_our_mark,
     reaches_contrib,
     used_by_run,
     used_by_test,
@@ -46,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add_options(parser)
     # Not later, or conftest files would no longer see what is added to a report.
     pluginmanager.register(Tests(), Tests.NAME)
+    pluginmanager.register(Marked())
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -142,6 +144,10 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
         return give_application(fixturedef, request)
     if fixturedef.argname in (AXIS, CLUSTER):
         _use(request.config)
+    if fixturedef.argname == AXIS:
+        from pytest_celerypool.lease import tell_pools_apart
+
+        tell_pools_apart(fixturedef)
     if fixturedef.argname in (WORKER, CLUSTER) and MARKERS not in request.node.stash:
         from pytest_celerypool.running import check_markers
 
@@ -211,6 +217,43 @@ class Tests:
         if hasattr(report, ATTRIBUTE) and not hasattr(self._config, "workerinput"):
             _use(self._config)
             self._config.stash[SUMMARY].add(report)
+
+
+class Marked:
+    """The hooks for marks that are not a function's own: those of a parameter set, and those that a hook adds later."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, object, object]:
+        """Give each parameter set a worker and pools by its own marks, once all are known."""
+        result = yield
+        names = metafunc.fixturenames
+        contribs = reaches_contrib(names) and metafunc.config.pluginmanager.hasplugin(Contrib.NAME)
+        if not (
+            any(is_our_mark(mark) for call in metafunc._calls for mark in call.marks)
+            or used_by_test(names, metafunc.definition)
+            or contribs
+        ):
+            return result
+        _use(metafunc.config)
+        from pytest_celerypool.variants import settle
+
+        settings = metafunc.config.stash[SETTINGS]
+        settle(metafunc, settings)
+        if contribs:
+            from pytest_celerypool.contrib import settle as settle_contribs
+
+            settle_contribs(metafunc, settings)
+        return result
+
+    @pytest.hookimpl(trylast=True)  # and still before xdist, which takes the names of the tests
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Give tests what marks say that were added to them when they had been collected."""
+        for item in items:
+            if used_by_test(getattr(item, "fixturenames", ()), item):
+                _use(config)
+                from pytest_celerypool.variants import place_again
+
+                place_again(item, config.stash[SETTINGS])
 
 
 class Contrib:

@@ -22,9 +22,9 @@ from pytest_celerypool.keys import (
     RESULT,
     SETTINGS,
 )
-from pytest_celerypool.markers import Markers
-from pytest_celerypool.surface import CLUSTER
-from pytest_celerypool.variants import markers_of, need_of
+from pytest_celerypool.markers import Markers, PoolsSpec
+from pytest_celerypool.surface import AXIS, CLUSTER, WORKER, reaches_contrib
+from pytest_celerypool.variants import markers_of, marks_give_worker, need_of
 
 
 def note_next(item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -44,6 +44,7 @@ def check_markers(item: pytest.Item) -> None:
     try:
         read = markers_of(item)
         _check_workers(read, item)
+        _check_late(read, item)
     except MarkerError as exc:
         raise pytest.fail.Exception(f"{item.nodeid}: {exc}", pytrace=False) from None
     item.stash[MARKERS] = read
@@ -56,6 +57,35 @@ def _check_workers(read: Markers, item: pytest.Item) -> None:
                 f"celery_expect: worker={spec.worker!r} names a worker of a cluster, and this test has none: "
                 f"ask for the fixture {CLUSTER}."
             )
+
+
+def _check_late(read: Markers, item: pytest.Item) -> None:
+    """Refuse what marks say that came too late for it: nothing would be judged, or nothing multiplied."""
+    names = getattr(item, "fixturenames", ())
+    if not isinstance(item, pytest.Function) or item.get_closest_marker("skip") is not None:
+        return
+    if marks_give_worker(names, item.iter_markers()) and WORKER not in names and CLUSTER not in names:
+        raise MarkerError(_without_worker(item))
+    value = getattr(getattr(item, "callspec", None), "params", {}).get(AXIS)
+    pools = read.pools or PoolsSpec()
+    if pools.sweeps and value is not None and getattr(value, "concurrency", None) is None:
+        raise MarkerError(
+            f"celery_pools: concurrency={pools.concurrency!r} is an axis, and the mark came too late to make one. "
+            "Put it on the function or on its parameter set, or give one number."
+        )
+
+
+def _without_worker(item: pytest.Function) -> str:
+    """Return why a test that is marked has no worker, and what to do."""
+    if reaches_contrib(item.fixturenames):
+        return (
+            "celery_expect or celery_budget on a parameter set, or added by a hook, gives no worker to a test that has "
+            "one of celery.contrib.pytest, so it would judge nothing. Put it on the function."
+        )
+    return (
+        "celery_pools, celery_expect or celery_budget was added too late to give it a worker and would do nothing. Add "
+        f"it in pytest_collection_modifyitems without trylast, put it on the function, or ask for {WORKER}."
+    )
 
 
 def forget(item: pytest.Item) -> None:

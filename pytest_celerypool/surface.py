@@ -179,6 +179,11 @@ def used_by_test(fixtures: Container[str], node: Any) -> bool:
     return False
 
 
+def is_our_mark(mark: pytest.Mark) -> bool:
+    """Return whether a mark is one of ours, however well formed."""
+    return mark.name in _MARKER_NAMES
+
+
 def reaches_contrib(fixtures: Container[str]) -> bool:
     """Return whether a test has a worker through the fixtures of ``celery.contrib.pytest``; it is asked of every test.
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import unittest
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from pytest_celerypool.errors import MarkerError
-from pytest_celerypool.keys import HOST, HOST_NAME, PLACE, POLICIES, SETTINGS
-from pytest_celerypool.markers import Markers, PoolsSpec, wants_worker
+from pytest_celerypool.keys import HOST, HOST_NAME, PLACE, PLACED_BY, POLICIES, SETTINGS
+from pytest_celerypool.markers import WITH_WORKER, Markers, PoolsSpec, wants_worker
 from pytest_celerypool.markers import read as read_markers
 from pytest_celerypool.pools import POOLS, Pool, missing
 from pytest_celerypool.settings import Settings
-from pytest_celerypool.surface import AXIS, CLUSTER, CONTRIB_AXIS, WORKER, reaches_contrib
+from pytest_celerypool.surface import AXIS, CLUSTER, CONTRIB_AXIS, WORKER, is_our_mark, reaches_contrib
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ class Place:
 CLUSTER_COLUMN = "cluster"
 
 
+#: Why a test is skipped that its ``celery_pools`` leaves no pool.
+_NONE_LEFT = "celery_pools leaves none of the pools that this run chose"
+
+
 #: Variant, slots and options: what distinguishes the workers of one application.
 Need = tuple[Variant, int | None, tuple[str, ...]]
 
@@ -87,11 +91,13 @@ def has_worker(names: Sequence[str], node: Any) -> bool:
 
     The marker ``celery_pools`` alone gives none to a test that has one of contrib's: there it says under which pools.
     """
-    if any(name in (AXIS, WORKER, CLUSTER) for name in names):
-        return True
-    if reaches_contrib(names):
-        return any(True for name in ("celery_expect", "celery_budget") for _ in node.iter_markers(name=name))
-    return wants_worker(lambda name: node.iter_markers(name=name))
+    return any(name in (AXIS, WORKER, CLUSTER) for name in names) or marks_give_worker(names, node.iter_markers())
+
+
+def marks_give_worker(names: Sequence[str], marks: Iterable[pytest.Mark]) -> bool:
+    """Whether any of some marks gives a test a worker of ours, as `has_worker` says; `names` are its fixtures."""
+    giving = ("celery_expect", "celery_budget") if reaches_contrib(names) else WITH_WORKER
+    return any(mark.name in giving for mark in marks)
 
 
 def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
@@ -103,21 +109,37 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
 
 
 def parametrize_all(metafunc: pytest.Metafunc, settings: Settings) -> None:
-    """Run a test once for each of its pools, unless it says itself which."""
+    """Run a test once for each of its pools, unless it says itself which.
+
+    Where its parameter sets differ in their pools, it is once for each that any of them has; `settle` takes the others
+    away from each.
+    """
     if parametrised_by_hand(metafunc, AXIS):
         return
-    try:
-        spec = markers_of(metafunc.definition).pools
-    except MarkerError:
-        # The test's set-up says what is wrong, once.
-        spec, settings = None, replace(settings, pools=(settings.pools or POOLS)[:1])
-    variants = variants_of(spec, settings)
-    if not variants:
-        return
+    found = [variants_for(metafunc.definition, settings, marks) for marks in ((), *marks_of_sets(metafunc))]
+    variants = list(dict.fromkeys(each for variants in found for each in variants))
+    if variants:
+        _give_axis(metafunc, variants)
+
+
+def _give_axis(metafunc: pytest.Metafunc, variants: Iterable[Variant]) -> None:
     if AXIS not in metafunc.fixturenames:
         metafunc.fixturenames.append(AXIS)
     params = [parameter(each, each.pool, each.id) for each in variants]
     metafunc.parametrize(AXIS, params, indirect=True, scope="session")
+
+
+def variants_for(definition: Any, settings: Settings, marks: Sequence[pytest.Mark] = ()) -> list[Variant]:
+    """Return the variants that a test runs under, perhaps none.
+
+    :param marks: those of one of its parameter sets.
+    """
+    try:
+        spec = markers_of(definition, marks).pools
+    except MarkerError:
+        # The test's set-up says what is wrong, once.
+        spec, settings = None, replace(settings, pools=(settings.pools or POOLS)[:1])
+    return variants_of(spec, settings)
 
 
 def variants_of(spec: PoolsSpec | None, settings: Settings) -> list[Variant]:
@@ -140,6 +162,90 @@ def parametrised_by_hand(metafunc: pytest.Metafunc, axis: str) -> bool:
     )
 
 
+def marks_of_sets(metafunc: pytest.Metafunc) -> Iterator[list[pytest.Mark]]:
+    """Return our marks on each of a test's parameter sets that has any, as far as they are known already.
+
+    An iterator is left alone: it could be read only once.
+    """
+    values = [value for mark in metafunc.definition.iter_markers(name="parametrize") for value in _argvalues(mark)]
+    for name in metafunc.fixturenames:
+        if not parametrised_by_hand(metafunc, name):
+            values += _params_of_fixture(metafunc, name)
+    sets: list[Iterable[Any]] = [value.marks for value in values if isinstance(value, ParameterSet)]
+    for marks in (*sets, *(call.marks for call in metafunc._calls)):
+        ours: list[pytest.Mark] = [mark for each in marks if is_our_mark(mark := getattr(each, "mark", each))]
+        if ours:
+            yield ours
+
+
+def _params_of_fixture(metafunc: pytest.Metafunc, name: str) -> Sequence[object]:
+    """Return the ``params`` by which pytest will parametrise a fixture: the nearest of those that it overrides."""
+    for fixturedef in reversed(metafunc._arg2fixturedefs.get(name, ())):
+        if fixturedef.params is not None or name not in fixturedef.argnames:
+            return fixturedef.params or ()
+    return ()
+
+
+def _argvalues(mark: pytest.Mark) -> Collection[object]:
+    values = mark.args[1] if len(mark.args) > 1 else mark.kwargs.get("argvalues", ())
+    return values if isinstance(values, Collection) else ()
+
+
+def settle(metafunc: pytest.Metafunc, settings: Settings) -> None:
+    """Give each parameter set, once all are known, what its own marks say: a worker, and the pools."""
+    if any(AXIS in call.params for call in metafunc._calls):
+        allowed = _by_marks(lambda marks: variants_for(metafunc.definition, settings, marks))
+        narrow(metafunc, AXIS, lambda value, marks: value in allowed(marks))
+    calls = metafunc._calls
+    made = []
+    for call in calls:
+        metafunc._calls = [call]
+        if _needs_axis(metafunc, call):
+            variants = variants_for(metafunc.definition, settings, call.marks)
+            if variants:
+                _give_axis(metafunc, variants)
+        made += metafunc._calls
+    metafunc._calls = made
+
+
+def _needs_axis(metafunc: pytest.Metafunc, call: Any) -> bool:
+    """Whether a parameter set has a worker through its own marks alone, and no pool yet."""
+    names = metafunc.fixturenames
+    return (
+        AXIS not in call.params
+        and not isinstance(call.params.get(CONTRIB_AXIS), PoolName)
+        and (CLUSTER not in names or AXIS in names)
+        and marks_give_worker(names, call.marks)
+    )
+
+
+def _by_marks(function: Callable[[Sequence[pytest.Mark]], Collection[Any]]) -> Callable[[Any], Collection[Any]]:
+    """Return `function`, which depends on our marks, and is asked once for the many parameter sets without any."""
+    without = functools.cache(lambda: function(()))
+    return lambda marks: function(marks) if any(map(is_our_mark, marks)) else without()
+
+
+def narrow(metafunc: pytest.Metafunc, axis: str, allows: Callable[[Any, Sequence[pytest.Mark]], bool]) -> None:
+    """Take the pools away from each parameter set that its marks leave out; `place` skips one that loses all.
+
+    :param allows: says whether a value of the axis is one for the marks of a parameter set.
+    """
+    sets: dict[frozenset[tuple[str, int]], list[Any]] = {}
+    for call in metafunc._calls:
+        key = frozenset((name, index) for name, index in call.indices.items() if name != axis)
+        sets.setdefault(key, []).append(call)
+    kept: set[int] = set()
+    for calls in sets.values():
+        fitting = [call for call in calls if _is_free(call.params.get(axis)) or allows(call.params[axis], call.marks)]
+        kept.update(map(id, fitting or calls[:1]))
+    metafunc._calls = [call for call in metafunc._calls if id(call) in kept]
+
+
+def _is_free(value: object) -> bool:
+    """Whether a value of an axis is none of ours: the test's own choice."""
+    return not isinstance(value, Variant | PoolName)
+
+
 def _argnames(mark: pytest.Mark) -> Sequence[str]:
     names = mark.args[0] if mark.args else mark.kwargs.get("argnames", "")
     return names.split(",") if isinstance(names, str) else names
@@ -156,25 +262,69 @@ def place(item: pytest.Item, settings: Settings) -> None:
     """Note where an item stands in the matrix, give it its worker, and have pytest group it with its pool."""
     if not isinstance(item, pytest.Function):
         return
+    item.stash[PLACED_BY] = _our_marks(item)
     found = _value_of(item)
     if found is None and CLUSTER in item.fixturenames:
         item.stash[PLACE] = Place(item.nodeid, CLUSTER_COLUMN)
         return
     if found is None:
         if has_worker(item.fixturenames, item) or _is_contribs(item, settings):
-            _place_without_value(item)
+            _place_without_value(item, settings)
         return
     axis, value = found
-    wanting = wants_worker(lambda name: item.iter_markers(name=name)) and CLUSTER not in item.fixturenames
-    if axis == AXIS and WORKER not in item.fixturenames and wanting:
-        item.fixturenames.append(WORKER)
+    reason = _left_out(item, value.pool, settings)
+    if reason is not None:
+        item.add_marker(pytest.mark.skip(reason=reason))
+        return
+    if axis == AXIS and CLUSTER not in item.fixturenames and wants_worker(lambda name: item.iter_markers(name=name)):
+        _give_worker(item)
     callspec: Any = getattr(item, "callspec", None)
     item.stash[PLACE] = Place(_without(item.nodeid, callspec.id, value.id), value.id)
     # pytest groups by the index in each test's own list, and these lists differ.
     callspec.indices[axis] = _rank(value, settings.pools or POOLS)
     ours = CLUSTER not in item.fixturenames and launch_of(item, settings) == "inprocess"
-    inprocess = axis == CONTRIB_AXIS or ours
-    host = host_for(value.pool, item.config) if inprocess else None
+    _note_host(item, value.pool, inprocess=axis == CONTRIB_AXIS or ours)
+
+
+def place_again(item: pytest.Item, settings: Settings) -> None:
+    """Place an item anew if marks were added to it since it was collected."""
+    before, now = item.stash.get(PLACED_BY, []), _our_marks(item)
+    if len(before) != len(now) or any(one is not other for one, other in zip(before, now, strict=True)):
+        place(item, settings)
+
+
+def _our_marks(item: pytest.Item) -> list[pytest.Mark]:
+    return [mark for mark in item.iter_markers() if is_our_mark(mark)]
+
+
+def _left_out(item: pytest.Item, pool: Pool, settings: Settings) -> str | None:
+    """Return why an item that was multiplied for a pool must not run under it, ``None`` if it may."""
+    try:
+        spec = markers_of(item).pools or PoolsSpec()
+    except MarkerError:
+        return None
+    allowed = spec.select(settings.pools, (POOLS[0],), own=True)
+    if pool in allowed:
+        return None
+    if not allowed:
+        return _NONE_LEFT
+    if settings.pools is None:
+        names = ", ".join(each.name for each in allowed)
+        return (
+            f"celery_pools leaves out {pool}, and came too late to choose {names}: "
+            "put it on the function, or choose the pool with --celery-pools"
+        )
+    return f"celery_pools leaves out {pool}"
+
+
+def _give_worker(item: pytest.Function) -> None:
+    if WORKER not in item.fixturenames:
+        # A list of its own: the parameter sets of a function share one, and not all of them may have a worker.
+        item.fixturenames = [*item.fixturenames, WORKER]
+
+
+def _note_host(item: pytest.Item, pool: Pool, *, inprocess: bool) -> None:
+    host = host_for(pool, item.config) if inprocess else None
     if host is not None:
         item.stash[HOST] = host
 
@@ -202,9 +352,19 @@ def _is_contribs(item: pytest.Function, settings: Settings) -> bool:
     return settings.pools is not None and not by_hand and reaches_contrib(item.fixturenames)
 
 
-def markers_of(item: pytest.Item) -> Markers:
-    """Return the markers of a test; raises :exc:`~pytest_celerypool.errors.MarkerError` if one is wrong."""
-    return read_markers(lambda name: item.iter_markers(name=name), item.config.stash[POLICIES].kinds)
+def markers_of(item: pytest.Item, marks: Sequence[pytest.Mark] = ()) -> Markers:
+    """Return the markers of a test; raises :exc:`~pytest_celerypool.errors.MarkerError` if one is wrong.
+
+    :param marks: those of one of its parameter sets, if `item` is the definition of them all.
+    """
+    # Nearer than the function's, behind which pytest puts them.
+    nearest = [*marks, *getattr(getattr(item, "callspec", None), "marks", ())]
+
+    def iter_markers(name: str) -> Iterator[pytest.Mark]:
+        yield from (mark for mark in nearest if mark.name == name)
+        yield from (mark for mark in item.iter_markers(name=name) if not any(mark is each for each in nearest))
+
+    return read_markers(iter_markers, item.config.stash[POLICIES].kinds)
 
 
 def launch_of(item: pytest.Item, settings: Settings) -> str:
@@ -238,14 +398,42 @@ def _patched_by(library: str) -> bool:
     return module is not None and bool(module.is_monkey_patched("socket"))
 
 
-def _place_without_value(item: pytest.Function) -> None:
-    """Skip a test that no pool is left for; a ``unittest.TestCase`` is not multiplied, but has its worker."""
-    if item.cls is not None and issubclass(item.cls, unittest.TestCase):
-        if WORKER not in item.fixturenames and wants_worker(lambda name: item.iter_markers(name=name)):
-            item.fixturenames.append(WORKER)
+def _place_without_value(item: pytest.Function, settings: Settings) -> None:
+    """Place a test that was not multiplied: it runs once, under the first of its pools, and is skipped if none is left.
+
+    That is one of a ``unittest.TestCase``, one that was marked when it had been collected, or one that says its pool
+    itself.
+    """
+    if not has_worker(item.fixturenames, item):
+        if _leaves_contribs_none(item, settings):
+            item.add_marker(pytest.mark.skip(reason=_NONE_LEFT))
         return
-    if any(True for _ in item.iter_markers(name="celery_pools")):
-        item.add_marker(pytest.mark.skip(reason="celery_pools leaves none of the pools that this run chose"))
+    if marks_give_worker(item.fixturenames, item.iter_markers()):
+        _give_worker(item)
+    if AXIS not in getattr(getattr(item, "callspec", None), "params", ()):
+        first = first_variant(item, settings)
+        reason = _NONE_LEFT if first is None else missing(first.pool)
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        elif first is not None and WORKER in item.fixturenames:
+            _note_host(item, first.pool, inprocess=launch_of(item, settings) == "inprocess")
+
+
+def _leaves_contribs_none(item: pytest.Item, settings: Settings) -> bool:
+    """Whether ``celery_pools`` leaves no pool for a test that has contrib's worker and none of ours."""
+    try:
+        spec = markers_of(item).pools or PoolsSpec()
+    except MarkerError:
+        return False
+    return not spec.select(settings.pools, (), own=True)
+
+
+def first_variant(item: pytest.Item, settings: Settings) -> Variant | None:
+    """Return the variant under which a test that was not multiplied runs, ``None`` if its marker leaves it none."""
+    variants = variants_for(item, settings)
+    if not variants and not any(True for _ in item.iter_markers(name="celery_pools")):
+        return variant((settings.pools or POOLS)[0])
+    return variants[0] if variants else None
 
 
 def _rank(value: Variant, order: Sequence[Pool]) -> int:

@@ -238,8 +238,11 @@ class Summary:
         count = len(self.unmultiplied)
         if not count:
             return []
-        tests, they = ("1 test", "it reaches") if count == 1 else (f"{count} tests", "they reach")
-        return [f"{tests} ran once, on a worker of their own: {they} a worker dynamically, or from a unittest.TestCase"]
+        tests, they, were = ("1 test", "it reaches", "was") if count == 1 else (f"{count} tests", "they reach", "were")
+        return [
+            f"{tests} ran once, on a worker of their own: {they} a worker dynamically or from a unittest.TestCase, or "
+            f"{were} marked by a hook"
+        ]
 
     def _ordered(self) -> list[matrix.Cell]:
         cells = list(self._cells.values())
