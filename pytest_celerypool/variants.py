@@ -408,15 +408,16 @@ def _place_without_value(item: pytest.Function, settings: Settings) -> None:
         if _leaves_contribs_none(item, settings):
             item.add_marker(pytest.mark.skip(reason=_NONE_LEFT))
         return
+    by_hand = AXIS in getattr(getattr(item, "callspec", None), "params", ())
+    first = None if by_hand else first_variant(item, settings)
+    reason = None if by_hand else _NONE_LEFT if first is None else missing(first.pool)
+    if reason is not None:
+        item.add_marker(pytest.mark.skip(reason=reason))
+        return
     if marks_give_worker(item.fixturenames, item.iter_markers()):
         _give_worker(item)
-    if AXIS not in getattr(getattr(item, "callspec", None), "params", ()):
-        first = first_variant(item, settings)
-        reason = _NONE_LEFT if first is None else missing(first.pool)
-        if reason is not None:
-            item.add_marker(pytest.mark.skip(reason=reason))
-        elif first is not None and WORKER in item.fixturenames:
-            _note_host(item, first.pool, inprocess=launch_of(item, settings) == "inprocess")
+    if first is not None and WORKER in item.fixturenames:
+        _note_host(item, first.pool, inprocess=launch_of(item, settings) == "inprocess")
 
 
 def _leaves_contribs_none(item: pytest.Item, settings: Settings) -> bool:
