@@ -158,7 +158,8 @@ class WaitWatch:
     two methods of the backend.
 
     :param interval: called at least every tenth of a second during a wait with the ids waited for, each with those
-        before it in its chain, and with the moment at which the wait ends; what it raises ends the wait.
+        before it in its chain, with the moment at which the wait ends, and whether it has a timeout of its own; what it
+        raises ends the wait.
     :param failed: called with the ids, likewise, the exception and the wait's own timeout when a wait raised; what it
         raises is raised instead.
     :param limit: seconds for a wait that has no timeout of its own.
@@ -166,7 +167,7 @@ class WaitWatch:
 
     def __init__(
         self,
-        interval: Callable[[Awaited, float], None],
+        interval: Callable[[Awaited, float, bool], None],
         failed: Callable[[Awaited, Exception, float | None], None],
         limit: float,
     ) -> None:
@@ -222,7 +223,7 @@ class WaitWatch:
 
             def interval() -> None:
                 __tracebackhide__ = True
-                self._interval(awaited, deadline)
+                self._interval(awaited, deadline, timeout is not None)
                 if on_interval is not None:
                     on_interval()
 

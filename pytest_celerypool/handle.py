@@ -31,6 +31,10 @@ _SENT_S = 1.0
 
 _NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
+#: Seconds within which an idle worker has received what it will: what an exchange hands on to it, or what it asked
+#: Redis for before it was told not to consume that queue any more.
+_RECEIVED_S = 1.0
+
 
 class TaskTimeoutError(TimeoutError):
     """Something of a test's tasks did not happen in time; the text says what the worker was doing instead."""
@@ -62,7 +66,7 @@ class Handle:
         self.repeated: set[str] = set()
         #: Their executions.
         self.stressed: list[Span] = []
-        #: Whether they left the worker in a state in which no other test can have it.
+        #: Whether they, or a remote control command, left the worker in a state in which no other test can have it.
         self.soiled = False
 
     @property
@@ -169,11 +173,18 @@ class Handle:
         for member in self.members:
             member.take_in()
 
-    def check(self, awaited: Mapping[str, tuple[str, ...]] = _NOTHING, deadline: float = math.inf) -> None:
+    def check(
+        self,
+        awaited: Mapping[str, tuple[str, ...]] = _NOTHING,
+        deadline: float = math.inf,
+        *,
+        patient: bool = False,
+    ) -> None:
         """Raise if a wait for results is in vain.
 
         :param awaited: the ids of the results, each with those that come before it in its chain.
         :param deadline: when the wait ends, in monotonic seconds.
+        :param patient: whether the wait has an end of its own. A test that cancels a queue may want to see it come.
         :raises WorkerError: worker or server are dead, or nobody consumes a task.
         :raises VainWaitError: a task left no result, or is due only after the deadline.
         """
@@ -186,6 +197,8 @@ class Handle:
         if self.server_notice():
             raise WorkerError(self.server_notice())
         for entry in self._decisive(awaited):
+            if patient and self._was_cancelled(entry):
+                continue
             if entry.lost or (entry.outstanding and self._in_vain(entry)):
                 raise WorkerError(self.waits_for(entry))
             if self._never_comes(entry, deadline):
@@ -285,12 +298,38 @@ class Handle:
 
     def _in_vain(self, entry: TaskEntry) -> bool:
         """Whether no worker has a task, and none will."""
-        return self._unconsumed(entry) or self._stranded(entry)
+        if self._unconsumed(entry):
+            # A task may see to it that a cancelled queue is consumed again.
+            return not self._was_cancelled(entry) or self._overdue(entry)
+        return self._stranded(entry) or self._astray(entry)
 
     def _unconsumed(self, entry: TaskEntry) -> bool:
         if entry.receptions or entry.spans or entry.queue is None:
             return False
-        return all(member.chose_queues and not member.consumes(entry.queue) for member in self.members)
+        return all(
+            (member.chose_queues or member.cancelled(entry.queue)) and not member.consumes(entry.queue)
+            for member in self.members
+        )
+
+    def _was_cancelled(self, entry: TaskEntry) -> bool:
+        """Whether a worker would consume a task's queue, had it not been told otherwise."""
+        return any(member.cancelled(entry.queue) for member in self.members)
+
+    def _overdue(self, entry: TaskEntry) -> bool:
+        """Whether the workers, with nothing else of the test's to do, had the time to receive a task and did not."""
+        if any(other.receptions for other in self.ledger.outstanding()):
+            return False
+        return all(time.monotonic() - published > _RECEIVED_S for _, published in entry.publications)
+
+    def _astray(self, entry: TaskEntry) -> bool:
+        """Whether a message went to an exchange and to none of the queues that the application knows.
+
+        The broker may know one, which is told by the message coming.
+        """
+        if entry.route is None or entry.queue is not None or entry.receptions or entry.spans:
+            return False
+        ready = not any(member.ended or member.launched.death() is not None for member in self.members)
+        return ready and self._overdue(entry)
 
     def _stranded(self, entry: TaskEntry) -> bool:
         """Whether the test ended the worker that had a task, and no other can get it."""
@@ -404,18 +443,26 @@ class Handle:
 
     def waits_for(self, entry: TaskEntry) -> str:
         """Say in one line what a task that has not ended waits for, or why its end is known to nobody."""
-        name, member = f"{entry.task}[{entry.id}]", self._member_of(entry)
+        return f"{entry.task}[{entry.id}] {self._waits_for_what(entry)}"
+
+    def why_never(self, entry: TaskEntry) -> str:
+        """Say why no worker has a task and none will, empty where one may."""
+        return self._waits_for_what(entry) if self._in_vain(entry) else ""
+
+    def _waits_for_what(self, entry: TaskEntry) -> str:
+        member = self._member_of(entry)
         if not entry.unknown and not entry.lost and self._unconsumed(entry):
-            return f"{name} lies in the queue {entry.queue!r}, which nobody consumes ({self._consumed()})"
+            since = " since cancel_consumer" if self._was_cancelled(entry) else ""
+            return f"lies in the queue {entry.queue!r}, which nobody consumes{since} ({self._consumed()})"
         if member is None:
-            return f"{name} was published, and no worker was started"
+            return "was published, and no worker was started"
         if not entry.unknown and not entry.lost and self._stranded(entry):
-            return f"{name} was in the {member.title}, which the test has ended"
-        return f"{name} {member.waits_for_what(entry)}"
+            return f"was in the {member.title}, which the test has ended"
+        return member.waits_for_what(entry)
 
     def _consumed(self) -> str:
         """Say who consumes which queues."""
-        return f"this worker consumes: {', '.join(sorted(self.members[0].queues))}"
+        return f"this worker consumes: {', '.join(sorted(self.members[0].queues)) or 'nothing'}"
 
     def unregistered(self, ids: Iterable[str]) -> list[str]:
         """Say of those of the tasks `ids` that the worker does not know what to do about it."""
@@ -475,6 +522,7 @@ class Handle:
                 publication.published,
                 publication.queue,
                 publication.eta,
+                publication.route,
             )
         for member in self.members:
             member.heed(publication)

@@ -87,7 +87,7 @@ def judge(item: pytest.Item, failed: bool) -> list[Failure]:
         "only_findings": bool(judged.failures) and not failures and not failed,
         "findings": judged.data(),
         "agent_errors": [error for member in handle.members for error in member.ledger.agent_errors],
-        "left": [entry.task for entry in handle.ledger.outstanding()],
+        "left": [[entry.task, handle.why_never(entry)] for entry in handle.ledger.outstanding()],
         "unjudged": [note for outcome in outcomes for note in outcome.notes],
         "agree": [] if failed else _facts(item, handle, read, tasks),
         "ratios": [] if failed else _ratios(item, handle, read, tasks, growth),
@@ -130,7 +130,7 @@ def _seen(handle: WorkerHandle, policies: Policies, root: str) -> hazards.Seen:
         is_user=Frames(root).is_user,
         ended_by_test=handle.ended_by_test,
         queues=frozenset(handle.queues),
-        rate_limit=lambda name: getattr(handle.app.tasks.get(name), "rate_limit", None),
+        rate_limit=handle.rate_limit,
         limit=policies.limit,
     )
 

@@ -320,12 +320,12 @@ def _watch_waits(app: Any, handle: Handle, observed: Observed) -> Callable[[], N
     limit = OWN_WAIT_FACTOR * handle.timeout
     owner = get_ident()
 
-    def interval(awaited: Mapping[str, tuple[str, ...]], deadline: float) -> None:
+    def interval(awaited: Mapping[str, tuple[str, ...]], deadline: float, patient: bool) -> None:
         __tracebackhide__ = True
         if get_ident() != owner:  # a task in a thread of this process
             return
         observed.awaited.update(awaited)
-        handle.check(awaited, deadline)
+        handle.check(awaited, deadline, patient=patient)
 
     def failed(awaited: Mapping[str, tuple[str, ...]], exc: Exception, timeout: float | None) -> None:
         __tracebackhide__ = True
@@ -370,13 +370,15 @@ def _watch_commands(app: Any, handle: Handle) -> Callable[[], None]:
         try:
             reply = original(command, arguments, destination, *args, **kwargs)
         finally:
-            about = {**(arguments or {}), **kwargs}
+            given = arguments or {}
+            about = {**given, **kwargs}
             ids = about.get("task_id") or ()
             ids = (ids,) if isinstance(ids, str) else tuple(ids)
             terminate = bool(about.get("terminate")) or command == "terminate"
             answered = {name for each in reply or () for name in each}
             for member in handle.members:
                 if destination is None or member.hostname in destination:
+                    member.told(command, given)
                     unheard = bool(kwargs.get("reply")) and member.hostname not in answered
                     member.ledger.commands.append(Command(command, ids, terminate, asked, monotonic(), unheard))
         return reply

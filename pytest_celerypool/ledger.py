@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_celerypool.agent.publishing import Route
 from pytest_celerypool.trace import LOST, Command, Finding, Span, Wait, in_order
 from pytest_celerypool.waiting import Passage, QueueWaits, WaitClocks
 
@@ -28,6 +29,8 @@ class TaskEntry:
     task: str
     queue: str | None = None
     eta: str | None = None
+    #: The exchange, the routing key and the type of the exchange, where it was not sent to a queue.
+    route: Route | None = None
     publications: list[tuple[int, float]] = field(default_factory=list)
     receptions: list[float] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
@@ -155,12 +158,19 @@ class Ledger:
         return [entry for entry in self.tasks.values() if entry.unknown]
 
     def publish(
-        self, task_id: str, task: str, retries: int, published: float, queue: str | None, eta: str | None
+        self,
+        task_id: str,
+        task: str,
+        retries: int,
+        published: float,
+        queue: str | None,
+        eta: str | None,
+        route: Route | None = None,
     ) -> None:
         """Note a message that the test or one of its tasks publishes, before it is sent."""
         entry = self._entry(task_id, task)
         entry.publications.append((retries, published))
-        entry.queue, entry.eta = queue, eta
+        entry.queue, entry.eta, entry.route = queue, eta, route
         for span in entry.spans:  # of another worker, whose trace was read before that of the publisher
             if span.retries == retries and span.published is None:
                 span.published = published
@@ -222,7 +232,16 @@ class Ledger:
         return entry
 
     def _on_pub(self, record: Mapping[str, Any]) -> None:
-        self.publish(record["id"], record["task"], record["retries"], record["t"], record["queue"], record["eta"])
+        route = record.get("route")
+        self.publish(
+            record["id"],
+            record["task"],
+            record["retries"],
+            record["t"],
+            record["queue"],
+            record["eta"],
+            None if route is None else Route(*route),
+        )
 
     def _on_unpub(self, record: Mapping[str, Any]) -> None:
         self.unpublish(record["id"])

@@ -5,8 +5,9 @@ object, or :data:`PACKED`. ``e`` is its kind, ``t`` monotonic seconds:
 
 ===============  ====================================================================================
 ``boot``         the agent is installed: ``pid``
-``ready``        the worker consumes: ``hostname pool concurrency tasks queues read write backend prefix``
-``pub``          about to be published: ``id task parent retries eta queue``; ``unpub`` takes it back
+``ready``        the worker consumes: ``hostname pool concurrency tasks queues unchanging read write backend prefix``
+``pub``          about to be published: ``id task parent retries eta queue``, and ``route`` where it is not sent to that
+                 queue; ``unpub`` takes it back
 ``recv``         received by the worker: ``id task retries eta``
 ``start``        begins in a slot: ``id task retries args kwargs pid slot mem delayed``
 ``end``          leaves the slot: ``id task retries pid slot state exc cpu wait delay stored mem hold kept``, and where
@@ -15,6 +16,7 @@ object, or :data:`PACKED`. ``e`` is its kind, ``t`` monotonic seconds:
 ``unknown``      not registered: ``id task``
 ``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
 ``wait``         a task begins to wait for others in its slot: ``id task on evidence``; ``waited`` ends it: ``id``
+``command``      a remote control command that may have changed the worker: ``name arguments``
 ``agent-error``  the agent itself failed: ``where error``
 ``gc``           a process has collected its garbage by itself: ``took pid``
 ``collected``    a process has collected its garbage, as it was asked to: ``pid``
@@ -223,7 +225,7 @@ def in_order(spans: Iterable[Span]) -> list[Span]:
 
 
 #: The kinds of records that say something of the worker itself.
-REMARKS = frozenset({"finding", "agent-error"})
+REMARKS = frozenset({"finding", "agent-error", "command"})
 
 
 class TraceReader:

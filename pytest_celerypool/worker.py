@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.crossing import Crossing
@@ -15,7 +15,7 @@ from pytest_celerypool.trace import Finding, Span
 from pytest_celerypool.units import format_seconds
 
 if TYPE_CHECKING:
-    from pytest_celerypool.agent.publishing import Publication
+    from pytest_celerypool.agent.publishing import Publication, Route
     from pytest_celerypool.broker import Broker
     from pytest_celerypool.pools import Pool
 
@@ -47,10 +47,16 @@ class WorkerHandle(Handle):
         self._log_start = launched.log_size()
         self._log_end: int | None = None
         self._asked_for: set[str] = set()
+        #: The queues that the worker was told to consume no longer.
+        self._cancelled: set[str] = set()
+        #: The rate limits that the worker was told of, by task.
+        self._rate_limits: dict[str, object] = {}
         # A worker of a cluster may have begun with what was published before it started, while others still started.
         written = launched.reader.remarks() if cluster is None else launched.reader.read()
         for record in (*launched.early, *written):
             self.ledger.feed(record)
+            if record["e"] == "command":
+                self._commanded(record)
         launched.early.clear()
 
     def __repr__(self) -> str:
@@ -155,6 +161,40 @@ class WorkerHandle(Handle):
         self.ledger.feed(record)
         if record["e"] == "pub":
             self._consume(record["queue"])
+        elif record["e"] == "command":
+            self._commanded(record)
+
+    def told(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Note a remote control command that was sent to the worker, which may not have got it yet.
+
+        One that changes it leaves it to no other test.
+        """
+        self.soiled = self.soiled or alters(self.launched.info, name, arguments, self._asked_for)
+        queue = arguments.get("queue")
+        if name == "add_consumer" and queue is not None:
+            self._consumes_again(queue)
+
+    def _commanded(self, record: Mapping[str, Any]) -> None:
+        """Take in that the worker has obeyed a remote control command, whoever sent it."""
+        name, arguments = record["name"], record["arguments"]
+        self.told(name, arguments)
+        queue, task = arguments.get("queue"), arguments.get("task_name")
+        if name == "cancel_consumer" and queue is not None:
+            self._cancelled.add(queue)
+            self.launched.info["queues"] = [each for each in self.queues if each != queue]
+        elif name == "rate_limit" and task is not None:
+            self._rate_limits[task] = arguments.get("rate_limit")
+
+    def _consumes_again(self, queue: str) -> None:
+        self._cancelled.discard(queue)
+        consumed = self.launched.info.setdefault("queues", [])
+        if queue not in consumed:
+            consumed.append(queue)
+
+    def rate_limit(self, name: str) -> object:
+        """Return the rate limit of a task in the worker, as Celery takes it; what is false is none."""
+        limit = self._rate_limits.get(name, getattr(self.app.tasks.get(name), "rate_limit", None))
+        return None if limit in ("0", "0/s", "0/m", "0/h") else limit
 
     def death_notice(self) -> str:
         """Say how the worker died and which tasks it had; empty while it lives."""
@@ -192,11 +232,28 @@ class WorkerHandle(Handle):
         if entry.eta is not None:
             return f"waits for its ETA, {entry.eta}"
         if len(entry.receptions) > len(entry.spans):
-            busy = sum(span.ended is None for span in self.ledger.spans)
-            return f"was received and waits for a free slot ({busy} of {self.concurrency}{self._whose} are busy)"
+            busy, limit = sum(span.ended is None for span in self.ledger.spans), self.rate_limit(entry.task)
+            what = f"its rate limit of {limit}" if limit and busy < self.concurrency else "a free slot"
+            return f"was received and waits for {what} ({busy} of {self.concurrency}{self._whose} are busy)"
         if entry.task not in self.known_tasks:
             return self.unregistered_text(entry.task, None)
+        if entry.route is not None:
+            return self._way(entry.route, entry.queue)
         return f"is queued in {entry.queue!r}, not received yet"
+
+    def _way(self, route: Route, queue: str | None) -> str:
+        """Say how a message went that was given to an exchange and has not come."""
+        text = f"went to the exchange {route.exchange!r} with the routing key {route.key!r}, to which "
+        if queue is None:
+            return f"{text}no queue of the application is bound"
+        text += f"the queue {queue!r} is bound, and was not received yet"
+        server = str(self.launched.info.get("write", "")).partition(":")[0]
+        if route.kind in ("", "direct") or not server.startswith(("redis", "sentinel")):
+            return text
+        return (
+            f"{text}. On Redis kombu takes an exchange for a direct one, and drops the message, unless the process "
+            f"that publishes has declared it: give apply_async() queue={queue!r} in place of the exchange"
+        )
 
     @property
     def _whose(self) -> str:
@@ -213,6 +270,10 @@ class WorkerHandle(Handle):
         """The names of the queues that the worker says it consumes."""
         queues: Collection[str] = self.launched.info.get("queues", ())
         return queues
+
+    def cancelled(self, queue: str | None) -> bool:
+        """Whether the worker was told by remote control not to consume a queue any more."""
+        return queue in self._cancelled
 
     def consumes(self, queue: str | None) -> bool:
         """Whether the worker takes messages from a queue."""
@@ -259,7 +320,7 @@ class WorkerHandle(Handle):
     def _consume(self, queue: str | None) -> None:
         """Ask the worker to consume a queue that a test publishes to, unless the test's options say which."""
         consumed = self.launched.info.get("queues", [])
-        if queue is None or queue in consumed or queue in self._asked_for or self.chose_queues:
+        if queue is None or queue in consumed or queue in self._asked_for | self._cancelled or self.chose_queues:
             return
         self._asked_for.add(queue)
         known = self.app.amqp.queues.get(queue)
@@ -272,7 +333,7 @@ class WorkerHandle(Handle):
             routing_key=getattr(known, "routing_key", None) or queue,
             destination=[self.hostname],
         )
-        consumed.append(queue)
+        self._consumes_again(queue)
 
     # -- the worker's life
 
@@ -293,6 +354,8 @@ class WorkerHandle(Handle):
         self.ledger.ask(self._crossing)
         self.ended_by_test = False
         self._asked_for.clear()
+        self._cancelled.clear()
+        self._rate_limits.clear()
         for record in self.launched.early:
             self._take(record)
         self.launched.early.clear()
@@ -319,3 +382,18 @@ class WorkerHandle(Handle):
         self.launched.begin_stop()
         self.launched.end(grace)
         self.pump()
+
+
+def alters(
+    info: Mapping[str, Any], name: str, arguments: Mapping[str, Any], asked_for: Container[str] = frozenset()
+) -> bool:
+    """Whether a remote control command changes a worker, so that the next test would notice.
+
+    :param info: what the worker said of itself when it was ready, and the queues that it consumes since.
+    :param name: of the command, and its `arguments`.
+    :param asked_for: the queues that the plugin itself had it consume: those that a test publishes to.
+    """
+    if name == "add_consumer":  # of a queue that is consumed it does nothing
+        queue = arguments.get("queue")
+        return queue not in asked_for and queue not in info.get("queues", ())
+    return name not in info.get("unchanging", ())

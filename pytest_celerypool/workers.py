@@ -20,7 +20,7 @@ from pytest_celerypool.errors import LackingError, WorkerError
 from pytest_celerypool.launch import Launched, Surroundings, WorkerSpec
 from pytest_celerypool.pools import Pool, absent
 from pytest_celerypool.verdict.findings import Tested, late_findings
-from pytest_celerypool.worker import STOP_GRACE_S
+from pytest_celerypool.worker import STOP_GRACE_S, alters
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.redirect import Redirection
@@ -151,13 +151,12 @@ class Workers:
         self._check_failures(spec)
         self.broker_for(app)
         worker = None if fresh else self._idle.pop(spec, None)
-        if worker is not None and worker.death() is not None and worker.info:
+        if worker is not None and worker.info and (worker.death() is not None or self._changed(worker)):
             self.discard(worker)
+            self._forget_namespace(worker.target)
             worker = None
         if worker is None:
             worker = self._start(spec, source, app, ahead=False)
-        elif id(worker) in self._tests:
-            self._take_late(worker)
         worker.resume()
         self._wait_ready([worker])
         self._advance()
@@ -303,8 +302,14 @@ class Workers:
         """Note findings of a worker about tests that were judged before."""
         self.late += late_findings(records, worker.spec.pool.name, self._tests.get(id(worker), []), self._policies.of)
 
-    def _take_late(self, worker: Launched) -> None:
-        """Take in what a worker has remarked since its last test was judged."""
+    def _changed(self, worker: Launched) -> bool:
+        """Whether something of a worker's last test has changed it by remote control since it was given back."""
+        return id(worker) in self._tests and any(
+            alters(worker.info, record["name"], record["arguments"]) for record in self._take_late(worker)
+        )
+
+    def _take_late(self, worker: Launched) -> list[dict[str, Any]]:
+        """Take in what a worker has remarked since its last test was judged; returns the commands that it obeyed."""
         remarks, pool = worker.reader.remarks(), worker.spec.pool.name
         self.note_late(worker, [record for record in remarks if record["e"] == "finding"])
         self._notes += [
@@ -313,6 +318,7 @@ class Workers:
             for record in remarks
             if record["e"] == "agent-error"
         ]
+        return [record for record in remarks if record["e"] == "command"]
 
     def close(self) -> None:
         """End everything side by side: workers, connections, brokers, folder; every wait has a deadline."""

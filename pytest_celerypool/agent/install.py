@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pytest_celerypool.agent import loading, publishing, waits
+from pytest_celerypool.agent import commands, loading, publishing, waits
 from pytest_celerypool.agent.garbage import Collector
 from pytest_celerypool.agent.recorder import Recorder, Writer
 from pytest_celerypool.agent.redirect import Redirection
@@ -212,6 +212,7 @@ def describe(controller: Any) -> dict[str, Any]:
         "autoscale": bool(controller.autoscale),
         "tasks": sorted(app.tasks),
         "queues": sorted(app.amqp.queues.consume_from),
+        "unchanging": commands.unchanging(),
         "read": app.connection_for_read().as_uri(),
         "write": app.connection_for_write().as_uri(),
         "backend": app.backend.as_uri(),

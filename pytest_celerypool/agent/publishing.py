@@ -6,19 +6,31 @@ raises; the ``send_task_message`` of the application's own ``amqp`` does neither
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Route(NamedTuple):
+    """How a message goes that is given to an exchange, and not to a queue.
+
+    :ivar kind: the type of the exchange, as far as the application's queues tell; else empty.
+    """
+
+    exchange: str
+    key: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
 class Publication:
     """One message on its way to the broker.
 
-    ``published`` is monotonic seconds; ``eta`` is ISO 8601 text or ``None``; ``queue`` is the queue's name, or
-    ``None`` where only the broker knows it (an exchange and a routing key were given). ``arguments`` are args and
-    kwargs, ``time_limits`` the hard and the soft one in seconds.
+    ``published`` is monotonic seconds; ``eta`` is ISO 8601 text or ``None``; ``queue`` is the name of the queue that
+    gets it, or ``None`` where only the broker may know one. ``route`` is ``None`` where Celery declares that queue with
+    the message, as mostly. ``arguments`` are args and kwargs, ``time_limits`` the hard and the soft one in seconds.
     """
 
     id: str
@@ -32,6 +44,7 @@ class Publication:
     published: float
     arguments: tuple[Any, Any] = ((), {})
     time_limits: tuple[float | None, float | None] = (None, None)
+    route: Route | None = None
 
 
 Before = Callable[[Publication, Any], None]
@@ -85,9 +98,8 @@ def _wrap(amqp: Any, watchers: list[tuple[Before, Failed]]) -> None:
 def _describe(amqp: Any, name: str, message: Any, options: dict[str, Any]) -> Publication:
     # Protocol 2 keeps what describes the task in the headers, protocol 1 in the body.
     about = message.headers if "id" in message.headers else message.body
-    queue, exchange = options.get("queue"), options.get("exchange")
-    if queue is None and exchange is None:
-        queue = amqp.default_queue
+    queue, route = _destination(amqp, options)
+    exchange, routing_key = (options.get("exchange"), options.get("routing_key")) if route is None else route[:2]
     body = message.body
     arguments = (body[0], body[1]) if about is message.headers else (body["args"], body["kwargs"])
     return Publication(
@@ -98,8 +110,68 @@ def _describe(amqp: Any, name: str, message: Any, options: dict[str, Any]) -> Pu
         parent=about.get("parent_id"),
         retries=about.get("retries") or 0,
         eta=about.get("eta"),
-        queue=getattr(queue, "name", queue),
+        queue=queue,
         exchange=getattr(exchange, "name", exchange),
-        routing_key=options.get("routing_key"),
+        routing_key=routing_key,
         published=time.monotonic(),
+        route=route,
     )
+
+
+def _destination(amqp: Any, options: Mapping[str, Any]) -> tuple[str | None, Route | None]:
+    """Return the name of the queue that a message reaches, and the route if it is not sent to that queue.
+
+    Celery's router adds the default queue to whatever names none, an exchange included. ``send_task_message`` then
+    declares that queue, and leaves the message to the exchange.
+    """
+    exchange, key = options.get("exchange"), options.get("routing_key")
+    queue: Any = options.get("queue")
+    if queue is None and exchange is None:
+        queue = amqp.default_queue
+    if not exchange and not key:
+        return getattr(queue, "name", queue), None
+    if isinstance(queue, str):
+        queue = amqp.queues.get(queue, queue)
+    own = getattr(queue, "exchange", None)
+    if (not exchange or not key) and (options.get("exchange_type") or getattr(own, "type", "direct")) == "direct":
+        return getattr(queue, "name", queue), None
+    name = str(getattr(exchange, "name", exchange) or getattr(own, "name", ""))
+    key = str(key or getattr(queue, "routing_key", "") or "")
+    if not name:
+        return key, None
+    if _binds(queue, name, key):
+        return str(queue.name), None
+    kind = getattr(exchange, "type", None)
+    known = [each for each in list(amqp.queues.values()) if getattr(each.exchange, "name", None) == name]
+    kind = str(kind or next((each.exchange.type for each in known), ""))
+    return next((str(each.name) for each in known if _binds(each, name, key)), None), Route(name, key, kind)
+
+
+def _binds(queue: Any, exchange: str, key: str) -> bool:
+    """Whether a queue, as it is declared, gets what goes to an exchange with that routing key."""
+    own = getattr(queue, "exchange", None)
+    bindings = [(own, getattr(queue, "routing_key", "")), *_further(getattr(queue, "bindings", None) or ())]
+    return any(
+        getattr(each, "name", None) == exchange and _matches(each.type or "direct", str(bound or ""), key)
+        for each, bound in bindings
+    )
+
+
+def _further(bindings: Iterable[Any]) -> list[tuple[Any, Any]]:
+    return [(each.exchange, each.routing_key) for each in bindings]
+
+
+def _matches(kind: str, bound: str, key: str) -> bool:
+    """Whether an exchange of type `kind` hands a routing key on to what is bound with another.
+
+    One of a type that only the broker knows is taken to do so: nothing must be called lost that is not.
+    """
+    if kind == "direct":
+        return bound == key
+    if kind != "topic":
+        return True
+    words = {"*": r"[^.]+", "#": r".*"}
+    pattern = r"\.".join(words.get(word, re.escape(word)) for word in bound.split("."))
+    # A hash stands for no word too, and then takes the dot beside it along.
+    pattern = pattern.replace(r"\..*", r"(\..*)?").replace(r".*\.", r"(.*\.)?")
+    return re.fullmatch(pattern, key) is not None

@@ -13,10 +13,10 @@ import os
 import threading
 import time
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_celerypool.agent import originals, storing
+from pytest_celerypool.agent import commands, originals, storing
 from pytest_celerypool.agent.collecting import Collections
 from pytest_celerypool.agent.meters import Clocks, Run, SwitchTracer, ThreadMeter
 from pytest_celerypool.agent.publishing import Publication
@@ -171,6 +171,7 @@ class Recorder:
         endings = [
             self._watch_timeouts(),
             storing.watch(self),
+            commands.watch(self),
             call_directly(signals.task_received, received, (signals.task_received, "send")),
             call_directly(signals.task_prerun, prerun, (trace, "send_prerun")),
             call_directly(signals.task_postrun, postrun, (trace, "send_postrun")),
@@ -187,7 +188,7 @@ class Recorder:
 
         return disconnect
 
-    def _foreign(self, app: Any) -> bool:
+    def foreign(self, app: Any) -> bool:
         """Whether something concerns another application of the same process."""
         return self._app is not None and app is not self._app
 
@@ -229,7 +230,7 @@ class Recorder:
 
         def on_timeout(self: Any, soft: bool, timeout: float) -> Any:
             result = original(self, soft, timeout)
-            if watching and not soft and not recorder._foreign(self.app):
+            if watching and not soft and not recorder.foreign(self.app):
                 recorder._settle(self.id, "FAILURE", self.name, text=f"TimeLimitExceeded({timeout})")
             return result
 
@@ -255,6 +256,7 @@ class Recorder:
                 retries=publication.retries,
                 eta=publication.eta,
                 queue=publication.queue,
+                **({} if publication.route is None else {"route": publication.route}),
             )
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("published", exc)
@@ -262,6 +264,13 @@ class Recorder:
     def unpublished(self, publication: Publication) -> None:
         """Record that the message just announced could not be sent."""
         self.writer.write("unpub", t=time.monotonic(), id=publication.id)
+
+    def commanded(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Record a remote control command that may have changed the worker."""
+        try:
+            self.writer.write("command", t=time.monotonic(), name=name, arguments=arguments)
+        except Exception as exc:  # noqa: BLE001 - the worker goes on, the report says what failed
+            self.failed("commanded", exc)
 
     # -- signals of the worker's main process
 
@@ -276,14 +285,14 @@ class Recorder:
             self.failed("_on_received", exc)
 
     def _on_revoked(self, request: Any = None, expired: bool = False, **_: Any) -> None:
-        if self._foreign(getattr(request, "app", self._app)):
+        if self.foreign(getattr(request, "app", self._app)):
             return
         text = "TaskRevokedError('expired')" if expired else "TaskRevokedError('revoked')"
         name = getattr(request, "task", None) or getattr(request, "name", None)
         self._settle(request.id, "REVOKED", name, text=text)
 
     def _on_rejected(self, sender: Any = None, message: Any = None, exc: Any = None, **_: Any) -> None:
-        if self._foreign(getattr(sender, "app", self._app)):
+        if self.foreign(getattr(sender, "app", self._app)):
             return
         task_id = (message.headers or {}).get("id")
         if task_id:
@@ -298,13 +307,13 @@ class Recorder:
         id: str | None = None,  # noqa: A002 - the signal's own name
         **_: Any,
     ) -> None:
-        if self._foreign(getattr(sender, "app", self._app)):
+        if self.foreign(getattr(sender, "app", self._app)):
             return
         self.writer.write("unknown", t=time.monotonic(), id=id, task=name)
 
     def _on_failure(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
         """A failure that no slot reports: the child was lost, or killed for its time limit."""
-        if self._foreign(getattr(sender, "app", self._app)):
+        if self.foreign(getattr(sender, "app", self._app)):
             return
         running = self.running.get(self.key())
         if running is None or running.id != task_id:

@@ -69,7 +69,8 @@ class Summary:
         #: The file and line of each test: under xdist tests end in another order each time.
         self._lines: dict[str, tuple[str, int]] = {}
         self._distributed = False
-        self._waited: dict[str, list[str]] = {}
+        #: By why no worker would ever have had them, empty where one might: by test, the tasks that it left.
+        self._waited: dict[str, dict[str, list[str]]] = {}
         #: Whether every test had its turn.
         self.complete = False
 
@@ -86,8 +87,8 @@ class Summary:
         self.note(f"{report.nodeid}: {text}" for text in data.get("unjudged", ()))
         self.findings.add(data.get("findings", ()), report.nodeid)
         self.findings.add_late(data.get("late", ()))
-        if data.get("left") and report.passed:
-            self._waited[report.nodeid] = data["left"]
+        for task, why in data.get("left", ()) if report.passed else ():
+            self._waited.setdefault(why, {}).setdefault(report.nodeid, []).append(task)
         self.evidence += [
             Witness(data.get("test", report.nodeid), report.nodeid, report.location, report.passed, figures)
             for figures in data.get("evidence", ())
@@ -120,14 +121,14 @@ class Summary:
 
     def _left(self) -> list[str]:
         """Say which tests that passed waited in vain for tasks they left: it explains a slow suite."""
-        if not self._waited:
-            return []
-        nodeid, names = next(iter(self._waited.items()))
-        others = {1: "", 2: " and 1 more test"}.get(len(self._waited), f" and {len(self._waited) - 1} more tests")
-        return [
-            f"{nodeid}{others} passed and left tasks that did not end in time ({', '.join(dict.fromkeys(names))}); "
-            "the worker was replaced"
-        ]
+        lines = []
+        for why, tests in self._waited.items():
+            nodeid, tasks = next(iter(tests.items()))
+            others = {1: "", 2: " and 1 more test"}.get(len(tests), f" and {len(tests) - 1} more tests")
+            names = ", ".join(dict.fromkeys(tasks))
+            left = f"{names}, which {why}" if why else f"tasks that did not end in time ({names})"
+            lines.append(f"{nodeid}{others} passed and left {left}; the worker was replaced")
+        return lines
 
     def add_late(self, findings: Iterable[Mapping[str, Any]]) -> None:
         """Take in findings that workers showed at their end."""

@@ -397,7 +397,7 @@ def _without_slot(ledger: Ledger, wait: Wait, until: float, seen: Seen) -> list[
         for entry in entries
         if not entry.unknown
         # What another worker consumes needs no slot of this one.
-        and (entry.receptions or entry.queue is None or entry.queue in seen.queues)
+        and (entry.receptions or (entry.queue is None and entry.route is None) or entry.queue in seen.queues)
         and not any(span.started is None or span.started < until for span in entry.spans)
         and not (entry.eta is not None and not entry.receptions)
     ]
