@@ -16,7 +16,8 @@ object, or :data:`PACKED`. ``e`` is its kind, ``t`` monotonic seconds:
 ``unknown``      not registered: ``id task``
 ``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
 ``wait``         a task begins to wait for others in its slot: ``id task on evidence``; ``waited`` ends it: ``id``
-``command``      a remote control command that may have changed the worker: ``name arguments``
+``command``      a remote control command that may have changed the worker: ``name arguments``; ``sent`` announces one
+                 that a task sends
 ``agent-error``  the agent itself failed: ``where error``
 ``gc``           a process has collected its garbage by itself: ``took pid``
 ``collected``    a process has collected its garbage, as it was asked to: ``pid``
@@ -225,7 +226,7 @@ def in_order(spans: Iterable[Span]) -> list[Span]:
 
 
 #: The kinds of records that say something of the worker itself.
-REMARKS = frozenset({"finding", "agent-error", "command"})
+REMARKS = frozenset({"finding", "agent-error", "command", "sent"})
 
 
 class TraceReader:

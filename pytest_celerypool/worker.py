@@ -55,8 +55,7 @@ class WorkerHandle(Handle):
         written = launched.reader.remarks() if cluster is None else launched.reader.read()
         for record in (*launched.early, *written):
             self.ledger.feed(record)
-            if record["e"] == "command":
-                self._commanded(record)
+            self._heed_command(record)
         launched.early.clear()
 
     def __repr__(self) -> str:
@@ -161,8 +160,8 @@ class WorkerHandle(Handle):
         self.ledger.feed(record)
         if record["e"] == "pub":
             self._consume(record["queue"])
-        elif record["e"] == "command":
-            self._commanded(record)
+        else:
+            self._heed_command(record)
 
     def told(self, name: str, arguments: Mapping[str, Any]) -> None:
         """Note a remote control command that was sent to the worker, which may not have got it yet.
@@ -174,10 +173,14 @@ class WorkerHandle(Handle):
         if name == "add_consumer" and queue is not None:
             self._consumes_again(queue)
 
-    def _commanded(self, record: Mapping[str, Any]) -> None:
-        """Take in that the worker has obeyed a remote control command, whoever sent it."""
+    def _heed_command(self, record: Mapping[str, Any]) -> None:
+        """Take in that the worker has obeyed a remote control command, whoever sent it, or that a task has sent one."""
+        if record["e"] not in ("command", "sent"):
+            return
         name, arguments = record["name"], record["arguments"]
         self.told(name, arguments)
+        if record["e"] == "sent":
+            return
         queue, task = arguments.get("queue"), arguments.get("task_name")
         if name == "cancel_consumer" and queue is not None:
             self._cancelled.add(queue)
@@ -193,8 +196,11 @@ class WorkerHandle(Handle):
 
     def rate_limit(self, name: str) -> object:
         """Return the rate limit of a task in the worker, as Celery takes it; what is false is none."""
-        limit = self._rate_limits.get(name, getattr(self.app.tasks.get(name), "rate_limit", None))
+        limit = self._rate_limits[name] if name in self._rate_limits else self._own_rate_limit(name)
         return None if limit in ("0", "0/s", "0/m", "0/h") else limit
+
+    def _own_rate_limit(self, name: str) -> object:
+        return getattr(self.app.tasks.get(name), "rate_limit", None)
 
     def death_notice(self) -> str:
         """Say how the worker died and which tasks it had; empty while it lives."""

@@ -309,7 +309,7 @@ class Workers:
         )
 
     def _take_late(self, worker: Launched) -> list[dict[str, Any]]:
-        """Take in what a worker has remarked since its last test was judged; returns the commands that it obeyed."""
+        """Take in what a worker has remarked since its last test was judged; returns the commands among it."""
         remarks, pool = worker.reader.remarks(), worker.spec.pool.name
         self.note_late(worker, [record for record in remarks if record["e"] == "finding"])
         self._notes += [
@@ -318,7 +318,7 @@ class Workers:
             for record in remarks
             if record["e"] == "agent-error"
         ]
-        return [record for record in remarks if record["e"] == "command"]
+        return [record for record in remarks if record["e"] in ("command", "sent")]
 
     def close(self) -> None:
         """End everything side by side: workers, connections, brokers, folder; every wait has a deadline."""

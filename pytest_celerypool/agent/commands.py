@@ -64,6 +64,20 @@ def watch(recorder: Recorder) -> Callable[[], None]:
     return unwatch
 
 
+def watch_sent(app: Any, recorder: Recorder) -> None:
+    """Record the commands that tasks of `app` send: their worker may obey only when the test is over."""
+    from celery.app.control import Control
+
+    original = Control.broadcast
+
+    def broadcast(self: Any, command: str, arguments: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if self.app is app and command not in unchanging():
+            recorder.commanded(command, arguments or {}, sent=True)
+        return original(self, command, arguments, *args, **kwargs)
+
+    Replacement(Control, "broadcast", broadcast)
+
+
 def _keep(undo: ExitStack, app: Any, name: str, arguments: Mapping[str, Any]) -> None:
     """Have `undo` put back what a command is about to change in the application or in Celery itself."""
     from celery.worker import state

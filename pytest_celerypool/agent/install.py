@@ -58,6 +58,7 @@ def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
         consume_routed_queues(app)
         publishing.watch(app, recorder.published, recorder.unpublished)
         recorder.connect()
+        commands.watch_sent(app, recorder)
         if watch is not None:
             watch.begin(app)
         return app

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -141,24 +141,27 @@ def _destination(amqp: Any, options: Mapping[str, Any]) -> tuple[str | None, Rou
         return key, None
     if _binds(queue, name, key):
         return str(queue.name), None
-    kind = getattr(exchange, "type", None)
-    known = [each for each in list(amqp.queues.values()) if getattr(each.exchange, "name", None) == name]
-    kind = str(kind or next((each.exchange.type for each in known), ""))
+    known = [each for each in list(amqp.queues.values()) if _types(each, name)]
+    kinds = [getattr(exchange, "type", None), *(kind for each in known for kind in _types(each, name)), ""]
+    kind = next(str(each) for each in kinds if each is not None)
     return next((str(each.name) for each in known if _binds(each, name, key)), None), Route(name, key, kind)
+
+
+def _bindings(queue: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield name and type of each exchange that a queue is bound to when it is declared, and the routing key."""
+    for each in (queue, *(getattr(queue, "bindings", None) or ())):
+        exchange = getattr(each, "exchange", None)
+        if exchange is not None:
+            yield str(exchange.name), str(exchange.type or "direct"), str(each.routing_key or "")
+
+
+def _types(queue: Any, exchange: str) -> list[str]:
+    return [kind for name, kind, _ in _bindings(queue) if name == exchange]
 
 
 def _binds(queue: Any, exchange: str, key: str) -> bool:
     """Whether a queue, as it is declared, gets what goes to an exchange with that routing key."""
-    own = getattr(queue, "exchange", None)
-    bindings = [(own, getattr(queue, "routing_key", "")), *_further(getattr(queue, "bindings", None) or ())]
-    return any(
-        getattr(each, "name", None) == exchange and _matches(each.type or "direct", str(bound or ""), key)
-        for each, bound in bindings
-    )
-
-
-def _further(bindings: Iterable[Any]) -> list[tuple[Any, Any]]:
-    return [(each.exchange, each.routing_key) for each in bindings]
+    return any(name == exchange and _matches(kind, bound, key) for name, kind, bound in _bindings(queue))
 
 
 def _matches(kind: str, bound: str, key: str) -> bool:

@@ -265,10 +265,10 @@ class Recorder:
         """Record that the message just announced could not be sent."""
         self.writer.write("unpub", t=time.monotonic(), id=publication.id)
 
-    def commanded(self, name: str, arguments: Mapping[str, Any]) -> None:
-        """Record a remote control command that may have changed the worker."""
+    def commanded(self, name: str, arguments: Mapping[str, Any], *, sent: bool = False) -> None:
+        """Record a remote control command that may have changed the worker, or may do so once it has come."""
         try:
-            self.writer.write("command", t=time.monotonic(), name=name, arguments=arguments)
+            self.writer.write("sent" if sent else "command", t=time.monotonic(), name=name, arguments=arguments)
         except Exception as exc:  # noqa: BLE001 - the worker goes on, the report says what failed
             self.failed("commanded", exc)
 

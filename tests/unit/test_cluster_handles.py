@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from pytest_celerypool.agent.publishing import Route
 from pytest_celerypool.cluster import Cluster
+from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.handle import TaskTimeoutError, VainWaitError
 from pytest_celerypool.launch import WorkerSpec
 from pytest_celerypool.pools import pool
@@ -43,6 +45,9 @@ def launched(folder, name, records=(), early=()):
 def started(pid=10):
     task = {"id": "1", "task": "proj.add", "retries": 0, "pid": pid, "slot": "MainThread"}
     return {"e": "start", "t": 3.0, "args": "()", "kwargs": "{}", "mem": 1, "delayed": None, **task}
+
+
+RECEIVED = {"e": "recv", "t": 2.0, "id": "1", "task": "proj.add", "retries": 0, "eta": None}
 
 
 def ended(pid=10):
@@ -111,6 +116,68 @@ def test_an_eta_may_turn_out_otherwise_at_first_and_while_other_tasks_run_and_on
     del made.ledger.tasks["2"]
     made["cpu"].ledger.commands.append(Command("revoke", ("1",), False, 1.0, 1.0, False))
     made.check({"1": ()}, time.monotonic() + 20)
+
+
+def commanded(name, **arguments):
+    return {"e": "command", "t": 2.0, "name": name, "arguments": arguments}
+
+
+def test_what_reached_no_queue_that_is_known_is_hopeless_after_a_second(tmp_path, monkeypatch):
+    made = cluster(launched(tmp_path, "cpu"))
+    now = time.monotonic()
+    made.ledger.publish("1", "proj.add", 0, now, None, None, Route("ax", "nobody"))
+    assert not made._hopeless()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1.1)
+    assert made._hopeless()
+    went = "went to the exchange 'ax' with the routing key 'nobody', to which no queue of the application is bound"
+    assert made.why_never(made.ledger.tasks["1"]) == went
+
+
+def test_what_an_exchange_handed_on_all_the_same_is_waited_for(tmp_path):
+    made = cluster(launched(tmp_path, "cpu", [RECEIVED]))
+    made.ledger.publish("1", "proj.add", 0, 1.0, None, None, Route("ax", "nobody"))
+    assert not made._hopeless()
+
+
+@pytest.mark.parametrize(("server", "hint"), [("redis+socket:///s", True), ("amqp://here", False)])
+def test_on_redis_a_message_may_be_dropped_that_has_a_queue(tmp_path, server, hint):
+    worker = launched(tmp_path, "cpu")
+    worker.info["write"] = server
+    made = cluster(worker)
+    made.ledger.publish("1", "proj.add", 0, 1.0, "cpu", None, Route("ax", "a.b", "topic"))
+    text = made.waits_for(made.ledger.tasks["1"])
+    assert "to which the queue 'cpu' is bound, and was not received yet" in text
+    assert ("give apply_async() queue='cpu' in place of the exchange" in text) is hint
+
+
+def test_a_queue_that_was_cancelled_is_consumed_by_nobody(tmp_path):
+    made = cluster(launched(tmp_path, "cpu", [commanded("cancel_consumer", queue="cpu")]))
+    made.ledger.publish("1", "proj.add", 0, 1.0, "cpu", None)
+    with pytest.raises(TaskTimeoutError, match=r"nobody consumes since cancel_consumer \(cpu consumes: \)"):
+        made.drain(timeout=60)
+    with pytest.raises(WorkerError, match="nobody consumes"):
+        made.check({"1": ()})
+    made.check({"1": ()}, patient=True)
+
+
+def test_a_cancelled_queue_that_is_added_again_is_consumed(tmp_path):
+    records = [commanded("cancel_consumer", queue="cpu"), commanded("add_consumer", queue="cpu")]
+    made = cluster(launched(tmp_path, "cpu", records))
+    made.ledger.publish("1", "proj.add", 0, 1.0, "cpu", None)
+    assert not made._hopeless()
+
+
+def test_a_task_behind_its_rate_limit_waits_for_no_slot(tmp_path):
+    limited = commanded("rate_limit", task_name="proj.add", rate_limit="1/m")
+    made = cluster(launched(tmp_path, "cpu", [limited, RECEIVED]))
+    assert "waits for its rate limit of 1/m (0 of 1" in made.waits_for(made.ledger.tasks["1"])
+
+
+@pytest.mark.parametrize(("name", "soiled"), [("rate_limit", True), ("ping", False)])
+def test_a_command_that_was_obeyed_before_the_handle_was_made_soils_the_worker(tmp_path, name, soiled):
+    worker = launched(tmp_path, "cpu", [commanded(name)])
+    worker.info["unchanging"] = ["ping"]
+    assert cluster(worker)["cpu"].soiled is soiled
 
 
 def test_what_a_process_recorded_just_before_it_died_is_read_before_its_task_is_called_lost(tmp_path):

@@ -294,8 +294,8 @@ def test_a_reader_passes_over_a_line_cut_off_by_a_kill(reader, tmp_path):
 
 
 def test_of_what_was_written_while_no_test_had_the_worker_its_remarks_are_kept(reader, tmp_path):
-    (tmp_path / "trace").write_text('{"e": "x"}\n{"e": "finding"}\n{"e": "agent-error"}\n')
-    assert [record["e"] for record in reader.remarks()] == ["finding", "agent-error"]
+    (tmp_path / "trace").write_text('{"e": "x"}\n{"e": "finding"}\n{"e": "agent-error"}\n{"e": "command"}\n')
+    assert [record["e"] for record in reader.remarks()] == ["finding", "agent-error", "command"]
     assert not list(reader.read())
 
 

@@ -30,6 +30,20 @@ def test_queue_that_nobody_consumes(celery_pool_worker):
     nap.apply_async((0,), queue="mail").get()
 
 
+def test_exchange_that_leads_nowhere(celery_pool_worker):
+    nap.apply_async((0,), exchange="media", routing_key="photos").get()
+
+
+@pytest.mark.celery_pools(options="-Q celery")
+def test_left_where_nobody_consumes(celery_pool_worker):
+    nap.apply_async((0,), queue="mail")
+
+
+def test_rate_limit(celery_pool_worker):
+    app.control.rate_limit("proj.nap", "1/m", reply=True)
+    celery_pool_worker.map(nap, [0, 0])
+
+
 def test_eager(celery_pool_worker):
     app.conf.task_always_eager = True
     nap.delay(0)
