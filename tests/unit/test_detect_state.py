@@ -779,6 +779,21 @@ def test_what_a_task_puts_back_while_another_one_relies_on_the_same_hurts_that(
     assert watch.kinds == kinds
 
 
+def test_ends_of_tasks_are_heard_of_once_one_is_known_to_replace_something(tmp_path, tasks_of):
+    """Also where something is compared already, since the file of an earlier task mentions it."""
+    watch = FakeWatch(tmp_path, "threads", launch="subprocess")
+    detector = State(watch)
+    source = (
+        "import json, sys\nsys.argv = sys.argv\n\ndef mentions():\n    ...\n\ndef replaces():\n    json.dumps = None\n"
+    )
+    runs = tasks_of(source, "mentions", "replaces")
+    heard = []
+    for name in ("mentions", "replaces"):
+        watch.end(watch.begin(runs[name], detector), detector)
+        heard.append("returned" not in detector.resting)
+    assert heard == [False, True]
+
+
 def test_state_of_a_slot_is_left_in_it_whatever_other_threads_set(tmp_path):
     watch = FakeWatch(tmp_path, "threads")
     ledger = Ledger(watch)

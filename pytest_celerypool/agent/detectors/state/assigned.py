@@ -92,10 +92,9 @@ class Assigned:
         """Whether there is anything that a task may replace."""
         return bool(self._places.known)
 
-    @property
-    def replaces(self) -> bool:
-        """Whether any task is known to replace something in a library."""
-        return any(self._assigns.values())
+    def replaces(self, task: str) -> bool:
+        """Whether a task that has begun, by its name, is known to replace something in a library."""
+        return bool(self._assigns.get(task))
 
     def started(self, run: Run) -> bool:
         """A task begins: another one may have replaced something for a while.
@@ -122,7 +121,7 @@ class Assigned:
 
     def returned(self, run: Run) -> None:
         """A task has put back what it replaced; another one, which replaced it too, may be in the midst of using it."""
-        if not self._assigns.get(run.task.name):
+        if not self.replaces(run.task.name):
             return
         running = [each for each in self._watch.running() if each is not run and not each.over]
         frames = dict(frames_of(self._running, running)) if running else {}

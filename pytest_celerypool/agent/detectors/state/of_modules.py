@@ -294,15 +294,12 @@ def assigned_by(flow: Flow, frames: Frames) -> Iterator[Assignment]:
     :param flow: the steps of the task.
     """
     from celery import Task
-    from celery.local import PromiseProxy
 
     for step in flow.steps:
         place = step.place
         if step.kind != "write" or step.how != "=" or place is None or not isinstance(place.key, str):
             continue
         owner: Any = place.owner if place.attribute else sys.modules.get(_name_of_module(place.owner))
-        if type(owner) is PromiseProxy and owner.__evaluated__():  # what stands for a task in the user's module
-            owner = owner._get_current_object()
         line = Line(step.code.co_filename, step.line, step.code.co_name)
         if _is_of_others(owner, frames) and place.key in vars(owner):
             subject = _assigned(f"{owner.__name__}.{place.key}", "own")

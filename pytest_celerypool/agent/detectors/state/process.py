@@ -87,9 +87,10 @@ class State(Detector):
         if self._keeps_clocks:
             run.marks[CLOCK] = time.pthread_getcpuclockid(originals.get_ident())
         self.ledger.started(run)
-        if self._assigned is not None and self._assigned.started(run):
-            self.heed_all()
-            if self._assigned.replaces:
+        if self._assigned is not None:
+            if self._assigned.started(run):
+                self.heed_all()
+            if "returned" in self.resting and self._assigned.replaces(run.task.name):
                 self.listen("returned")
         if self.ledger.calm and not self._keeps_clocks and not (self._assigned and self._assigned.compares):
             self.pass_over(run.task.name, "started", "ended")
