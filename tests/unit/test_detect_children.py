@@ -1,5 +1,6 @@
 """What the children of prefork are found not to know of one another, with the other child played by the test."""
 
+import ast
 import os
 import sys
 import textwrap
@@ -9,8 +10,9 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
+from celery import Celery
 
-from pytest_celerypool.agent.detectors.code.places import ABSENT
+from pytest_celerypool.agent.detectors.code.places import ABSENT, Scope, place_of
 from pytest_celerypool.agent.detectors.sharing.changes import OBJECT, Change, text_of
 from pytest_celerypool.agent.detectors.sharing.children import Children
 from pytest_celerypool.agent.detectors.sharing.local_caches import LocalCaches
@@ -301,3 +303,16 @@ def test_what_has_expired_in_another_child_is_missed_by_nobody(users):
     users[0].does("set", "key", expires=time.time() - 1)
     users[1].does("get", "key")
     assert users[1].ends() == []
+
+
+def test_a_tasks_proxy_in_its_module_is_the_task_itself():
+    """What is set by the name of a task is what the task finds at itself."""
+    app = Celery("proj", set_as_current=False)
+
+    @app.task(name="proj.convert")
+    def proxy(): ...
+
+    node = ast.parse("convert.rates", mode="eval").body
+    assert place_of(node, Scope({}, {"convert": proxy})).owner is proxy  # it is none of a finished application yet
+    app.finalize()
+    assert place_of(node, Scope({}, {"convert": proxy})).owner is app.tasks["proj.convert"]

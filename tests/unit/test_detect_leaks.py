@@ -476,3 +476,18 @@ def test_a_container_of_the_projects_own_class_is_filled_by_its_methods(tmp_path
     reached = Reached(module.clients, module, "clients", "users_clients.clients", None, ())
     (place,) = holders.additions(Frames(str(tmp_path)), reached)
     assert "in __missing__: self[name] = found = object()" in place
+
+
+@pytest.mark.parametrize(
+    ("kind", "dead", "held"),
+    [("leaked-file", True, True), ("leaked-file", False, False), ("leaked-socket", True, False)],
+)
+def test_files_of_greenlets_that_have_ended_count_though_something_holds_these(kind, dead, held):
+    """The frames of an exception do, under eventlet. Sockets may be those of the greenlet's own result backend."""
+    detector = object.__new__(Files)
+    detector._collections = 0
+    detector.needed = lambda *_: 3
+    greenlet = types.SimpleNamespace(dead=dead)
+    made = types.SimpleNamespace(there=lambda: True)
+    left = [Left(made, f"run {number}", 1, lambda: greenlet, 0.0) for number in range(3)]
+    assert detector._is_held(kind, "t.work", left, last=True) is held
