@@ -34,6 +34,8 @@ from pytest_celerypool.reaper import Reaper
 
 HERE = Path(__file__).parent
 PROJECT = HERE / "project"
+#: What the project has of others, as if it were installed.
+LIBRARIES = HERE / "site-packages"
 REPOSITORY = HERE.parent.parent
 
 #: Seconds that anything but a whole benchmark may take.
@@ -112,7 +114,8 @@ class Runner:
         """
         without = ("PYTEST_", "CELERY_", "PYTHONDONTWRITEBYTECODE")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(without)}
-        return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **(env or {})}
+        libraries = os.pathsep.join(filter(None, (str(LIBRARIES), kept.get("PYTHONPATH"))))
+        return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": libraries, **(env or {})}
 
 
 @pytest.fixture

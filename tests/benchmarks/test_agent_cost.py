@@ -44,7 +44,6 @@ def test_time_in_the_slot(pool: str, lab: Any, show: Any, monkeypatch: pytest.Mo
     fifty switches of 1.5 µs each for the agent to see; :func:`test_throughput` has the defaults.
     """
     monkeypatch.setenv("BENCH_SHARED_BACKEND", "1")
-    monkeypatch.setenv("BENCH_SLOT", "1")
     ours, theirs = lab.with_agent(pool, 1).client, lab.bare(pool, 1).client
     mine, bare = _in_turn(
         SLOT_ROUNDS, lambda: _medians(ours.slot_times(TASKS)), lambda: _medians(theirs.slot_times(TASKS))

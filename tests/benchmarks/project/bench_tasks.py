@@ -3,45 +3,15 @@
 import os
 import time
 
-from celery import Celery, signals
-from celery.loaders.app import AppLoader
+from celery import Celery
+from stopwatch import Loader, TimedTask
 
-#: The key of the list to which a slot appends what a task ``in_slot`` cost it: seconds of wall and processor time.
-SLOT_TIMES = "slot-times"
 #: The key of the list to which the last of many tasks ``wait_unheard`` appends the moment of its end.
 ALL_ENDED = "all-ended"
 
-
-class SlotTimer(AppLoader):
-    """Measures a slot from its first signal to its last call, which enclose all that the agent does there."""
-
-    began = None
-
-    def begin(self):
-        """Start the clock: called by the first receiver of ``task_prerun``, before the agent's."""
-        self.began = time.perf_counter(), time.thread_time()
-
-    def on_process_cleanup(self):
-        """Stop the clock: Celery calls this after the receivers of ``task_postrun``."""
-        if self.began is not None:
-            wall, cpu = time.perf_counter() - self.began[0], time.thread_time() - self.began[1]
-            self.began = None
-            app.backend.client.rpush(SLOT_TIMES, f"{wall} {cpu}")
-
-
-app = Celery("bench", loader=SlotTimer)
+app = Celery("bench", loader=Loader)
 # By default every thread, and so every greenlet, that ends a task makes a result backend of its own.
 app.conf.result_backend_thread_safe = os.environ.get("BENCH_SHARED_BACKEND") == "1"
-
-
-def on_prerun(sender, **_):
-    """Start the clock; while tasks overlap this would be a bug of its own, and be looked at as one."""
-    if sender.name == "bench_tasks.in_slot":
-        app.loader.begin()
-
-
-if os.environ.get("BENCH_SLOT") == "1":
-    signals.task_prerun.connect(on_prerun)
 
 
 @app.task
@@ -50,7 +20,7 @@ def add(x, y):
     return x + y
 
 
-@app.task
+@app.task(base=TimedTask)
 def in_slot():
     """Do nothing, and have the slot measured."""
 
