@@ -777,7 +777,9 @@ def test_the_first_part_of_an_id_that_a_tasks_class_has_is_the_same_in_every_chi
     """)
     told = []
     detector = MadeBeforeFork(
-        types.SimpleNamespace(frames=Frames(str(tmp_path)), report=lambda kind, *_, **__: told.append(kind))
+        types.SimpleNamespace(
+            frames=Frames(str(tmp_path)), report=lambda kind, *_, **__: told.append(kind), forget=lambda _: None
+        )
     )
     detector.begin()
     detector._parent = -1  # as in a child

@@ -20,6 +20,9 @@ class Watching:
     def current(self):
         return self.run
 
+    def bind(self):
+        """Find out anew who wants to hear what, which no test here asks for."""
+
     def report(self, kind, *_args, **_kwargs):
         self.reports.append(kind)
 
@@ -86,3 +89,12 @@ def test_a_task_longer_than_two_heartbeats_misses_one(now):
 
 def test_without_heartbeats_none_is_missed(now):
     assert beating(0, 500, now) == []
+
+
+def test_without_heartbeats_nobody_asks_for_the_time_of_each_task():
+    heart = waiting.Heartbeats(Watching())
+    connection = SimpleNamespace(supports_heartbeats=True, get_heartbeat_interval=lambda: 0)
+    heart._starts(SimpleNamespace(consumer=SimpleNamespace(amqheartbeat=0, connection=connection)))
+    assert not heart.resting
+    heart.started(heart.watch.run)
+    assert heart.resting == {"started", "ended"}

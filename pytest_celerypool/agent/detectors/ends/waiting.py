@@ -166,6 +166,7 @@ class Heartbeats(Detector):
         super().__init__(watch)
         self._interval = 0.0
         self._controller: Any = None
+        self.rest("started", "ended")
 
     def begin(self) -> None:
         """See the worker when it starts, under either launch."""
@@ -175,6 +176,7 @@ class Heartbeats(Detector):
 
     def _starts(self, controller: Any) -> None:
         self._controller = controller
+        self.listen("started", "ended")
 
     def started(self, run: Run) -> None:
         """Note when a task begins, if anything was agreed with the broker."""
@@ -184,6 +186,8 @@ class Heartbeats(Detector):
                 self._interval = float(consumer.connection.get_heartbeat_interval() or 0)
         if self._interval:
             run.marks["heartbeat"] = time.monotonic()
+        else:
+            self.rest("started", "ended")
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Report a task that lasted longer than a broker waits: two intervals."""

@@ -118,6 +118,8 @@ class Connections(Detector):
                 self._sort(fd, status.st_ino, fd in objects)
         if self._streams or self._packets:
             self._watch_methods()
+        if not self._drivers:
+            self.rest("started", "ended")
 
     def _sort(self, fd: int, inode: int, has_object: bool) -> None:
         made = socket.socket(fileno=fd)
@@ -220,13 +222,10 @@ class Connections(Detector):
 
     def started(self, run: Run) -> None:
         """Note the counters."""
-        if self._drivers:
-            run.marks["shared-connection-bytes"] = self._counters()
+        run.marks["shared-connection-bytes"] = self._counters()
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Compare them."""
-        if not self._drivers:
-            return
         before = run.marks.get("shared-connection-bytes", {})
         after = self._counters()
         for fd, value in after.items():
@@ -240,6 +239,8 @@ class Connections(Detector):
                     self._report(run, self._drivers[fd], [], counted)
                 self._suspected.add(fd)
         self._idle = after
+        if not self._drivers:
+            self.rest("started", "ended")
 
     def _counters(self) -> dict[int, bytes]:
         values = {}

@@ -171,10 +171,15 @@ class EqualRandom(Detector):
         numpy: Any = sys.modules.get("numpy.random.mtrand")
         if numpy is not None and not any(stream.reached.value is numpy._rand for stream in self._streams):
             self._streams.append(NumpyStream(Reached(numpy._rand, numpy, "numpy.random", "numpy.random", None, ())))
+        self._rest_without_streams()
+
+    def _rest_without_streams(self) -> None:
+        if not self._streams:
+            self.rest("started", "ended")
 
     def started(self, run: Run) -> None:
         """A stream that was seeded anew since the fork is the child's own."""
-        if self._streams and "equal-random" not in run.marks:
+        if "equal-random" not in run.marks:
             run.marks["equal-random"] = True
             self._streams = [stream for stream in self._streams if stream.now() == stream.state]
 
@@ -186,6 +191,7 @@ class EqualRandom(Detector):
             self._streams.remove(stream)
             if stream.was_drawn():
                 self._drew(run, stream)
+        self._rest_without_streams()
 
     def _drew(self, run: Run, stream: Stream) -> None:
         self._notes.add([[stream.name, os.getpid(), run.id]])

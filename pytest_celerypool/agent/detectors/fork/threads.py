@@ -129,6 +129,8 @@ class MissingThreads(Detector):
             self.before(threading.Condition, "wait", self._waits)
             self.after(threading.Condition, "wait", self._waited)
             self.after(queue.Queue, "put", self._put)
+        else:
+            self.rest("ended")
 
     # -- executors
 
@@ -265,8 +267,6 @@ class MissingThreads(Detector):
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """What the task has put into a queue of a thread's is still there, and nobody is there to take it."""
-        if not self._ghosts:
-            return
         self._ending = run
         for items, lines in run.marks.pop("missing-thread", ()):
             ghost = self._touched[id(items)][1]

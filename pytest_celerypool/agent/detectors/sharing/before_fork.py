@@ -72,6 +72,8 @@ class MadeBeforeFork(Detector):
         found = self._known.get(run.task.name)
         if found is None:
             found = self._known[run.task.name] = self._look(run)
+        if not found:
+            self.pass_over(run.task.name, "started")
         for name, line, function, filename, what in found:
             self._report(run, name, line, function, filename, what)
 
