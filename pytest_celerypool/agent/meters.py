@@ -54,13 +54,12 @@ class ProcFile:
     it.
     """
 
-    __slots__ = ("_address", "_buffer", "_contended", "_fd", "_path")
+    __slots__ = ("_arguments", "_buffer", "_contended", "_fd", "_path")
 
     def __init__(self, path: str, *, contended: bool = True) -> None:
         self._path = path
         self._contended = contended
         self._buffer = ctypes.create_string_buffer(_READ)
-        self._address = ctypes.addressof(self._buffer)
         self._open()
 
     def _open(self) -> bool:
@@ -69,7 +68,8 @@ class ProcFile:
             self._fd = originals.open_file(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # not Linux, or /proc is hidden: the figure is then not offered
             self._fd = -1
-        return self._fd >= 0 and originals.pread(self._fd, self._address, _READ, 0) > 0
+        self._arguments = originals.pread_arguments(self._fd, self._buffer)
+        return self._fd >= 0 and originals.pread(*self._arguments) > 0
 
     def close(self) -> None:
         """Close the file; it can be read no more."""
@@ -111,7 +111,7 @@ class ProcFile:
             except OSError:
                 pass  # as below
         # It fails if the file's thread has ended, or the user's code closed every descriptor.
-        if originals.pread(self._fd, self._address, _READ, 0) <= 0 and not self._open():
+        if originals.pread(*self._arguments) <= 0 and not self._open():
             return None
         return self._buffer.raw.split(None, 3)
 

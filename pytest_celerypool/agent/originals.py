@@ -33,9 +33,14 @@ library = ctypes.PyDLL(None, use_errno=True)
 library.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 library.write.restype = ctypes.c_ssize_t
 
+#: Takes what :func:`pread_arguments` returns: to convert four numbers for each call takes longer than the call.
 pread = library.pread
-pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long)
 pread.restype = ctypes.c_ssize_t
+
+
+def pread_arguments(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> tuple[object, ...]:
+    """Return the arguments for reading the file `fd` from its beginning into a buffer."""
+    return ctypes.c_int(fd), buffer, ctypes.c_size_t(len(buffer)), ctypes.c_long(0)
 
 
 def append(fd: int, data: bytes) -> None:
@@ -48,7 +53,7 @@ def append(fd: int, data: bytes) -> None:
 def read_held(fd: int, size: int) -> bytes:
     """Return the first `size` bytes of the file `fd`, and keep the interpreter's lock; raises :exc:`OSError`."""
     buffer = ctypes.create_string_buffer(size)
-    count = pread(fd, ctypes.addressof(buffer), size, 0)
+    count = pread(*pread_arguments(fd, buffer))
     if count < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
