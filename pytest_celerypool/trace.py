@@ -13,6 +13,7 @@ object, or :data:`PACKED`. ``e`` is its kind, ``t`` monotonic seconds:
 ``end``          leaves the slot: ``id task retries pid slot state exc cpu wait delay stored mem hold kept``, and where
                  garbage was collected in it ``collected swept``
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
+``astray``       an exception goes on through Celery itself, which may end the worker: ``id``
 ``unknown``      not registered: ``id task``
 ``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
 ``wait``         a task begins to wait for others in its slot: ``id task on evidence``; ``waited`` ends it: ``id``

@@ -160,6 +160,8 @@ class WorkerHandle(Handle):
         self.ledger.feed(record)
         if record["e"] == "pub":
             self._consume(record["queue"])
+        elif record["e"] == "astray":
+            self.soiled = True
         else:
             self._heed_command(record)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import sys
 import threading
 import time
 from binascii import b2a_base64
@@ -398,7 +399,11 @@ class Recorder:
             else:
                 ended, measured = time.monotonic(), ()
                 about = (task_id, task.name, request.retries or 0, os.getpid(), None)
-            raised = None if state == "SUCCESS" else _raised(state, retval)
+            raised = sys.exc_info()[1]
+            if raised is not None and (state is None or _leaves(raised)):
+                state = self._left_by(raised, state, task_id)
+            else:
+                raised = None if state == "SUCCESS" else _raised(state, retval)
             if meter is not None and self.watch is not None:
                 # Before the record: whoever has read that the task ended has read what was found.
                 self.watch.ended(meter, state, raised)
@@ -406,14 +411,42 @@ class Recorder:
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_postrun", exc)
 
+    def _left_by(self, passes: BaseException, state: str | None, task_id: str) -> str | None:
+        """Return the state that Celery stores of a task whose tracer an exception passes through; ``None`` if none."""
+        if _fails_behind_the_task(passes):
+            self.writer.write("astray", t=time.monotonic(), id=task_id)
+            return "FAILURE"
+        return None if isinstance(passes, Exception) else state
+
+
+def _leaves(passes: BaseException) -> bool:
+    """Whether an exception passes through Celery's tracer at this moment.
+
+    It sends ``task_postrun`` from a ``finally``, and what passes through has it for the outermost frame by then. The
+    state is that of before: none as long as the task's own code runs or its failure is stored, ``SUCCESS`` after that.
+    """
+    trace = passes.__traceback__
+    return trace is not None and trace.tb_frame.f_code.co_name == "trace_task"
+
+
+def _fails_behind_the_task(raised: BaseException) -> bool:
+    """Whether something that Celery does once a task's own code is through has raised: ``on_failure``, an errback.
+
+    Celery stores that as the failure of the task (the last ``except`` of ``celery.app.trace.build_tracer``, after
+    ``task_postrun``), unless that it could not store anything is what it is about. Then it calls the same once more,
+    and what that raises ends a solo worker; a thread or greenlet drops it with the message unacknowledged.
+    """
+    from celery.exceptions import Reject
+
+    return (
+        isinstance(raised, Exception)
+        and not isinstance(raised, MemoryError | Reject)
+        and not storing.is_of_storing(raised)
+    )
+
 
 def _raised(state: str | None, retval: Any) -> BaseException | None:
-    """Return what the task raised: Celery gives it as the return value, and nothing at all for an exit."""
-    if state is None:
-        import sys
-
-        # The signal is sent from a ``finally`` while SystemExit, GreenletExit or a Timeout passes through.
-        return sys.exc_info()[1]
+    """Return what the task raised, which Celery gives as the return value."""
     if state == "RETRY":
         retval = getattr(retval, "exc", None) or retval
-    return retval if state != "SUCCESS" and isinstance(retval, BaseException) else None
+    return retval if isinstance(retval, BaseException) else None

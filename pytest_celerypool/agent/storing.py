@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,20 @@ from pytest_celerypool.agent.replacing import Replacement
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.recorder import Recorder
+
+#: Where Celery stores what a task returned, or that it failed.
+_BACKENDS = os.path.join("celery", "backends", "base.py")
+
+
+def is_of_storing(exc: BaseException) -> bool:
+    """Whether an exception was raised while Celery stored a result: then there is none."""
+    trace = exc.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_name == "store_result" and code.co_filename.endswith(_BACKENDS):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def watch(recorder: Recorder) -> Callable[[], None]:

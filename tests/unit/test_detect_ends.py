@@ -9,8 +9,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from celery import signals
+from celery import Celery, signals
+from celery.backends.cache import CacheBackend
 from celery.exceptions import Ignore, Reject
+from kombu.exceptions import EncodeError
 
 from pytest_celerypool import pools
 from pytest_celerypool.agent.detectors.ends import stop_receivers
@@ -86,6 +88,17 @@ def test_memory_that_is_not_there_ends_the_workers_whose_main_process_hears_of_i
 def test_a_timeout_of_gevents_is_the_tasks_own_unless_it_is_that_of_its_hard_limit(failing, limit, found):
     timeout = type("Timeout", (BaseException,), {"__module__": "gevent.timeout", "seconds": 0.5})
     assert failing("gevent", None, timeout(), limit=limit) == (["task-lost"] if found else [])
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent", "eventlet"])
+def test_only_what_cannot_be_stored_is_lost_of_what_celery_itself_has_failed_with(failing, pool):
+    with pytest.raises(EncodeError) as raised:
+        CacheBackend(app=Celery(), backend="memory").encode(object())
+    assert failing(pool, None, raised.value) == []  # the arguments of a callback
+    with pytest.raises(EncodeError) as raised:
+        CacheBackend(app=Celery(), backend="memory").store_result("id", object(), "SUCCESS")
+    assert failing(pool, None, raised.value) == ["task-lost"]
+    assert failing(pool, None, ValueError("of on_failure")) == []
 
 
 @pytest.mark.parametrize("cls", [Ignore, Reject])

@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pytest_celerypool.agent import storing
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.promises.limits import definition, limits_of
 
@@ -67,7 +68,12 @@ class Endings(Detector):
         """Report an exit of which a pool tells nobody, and a failure that ends the worker."""
         if state == "FAILURE" and isinstance(exc, MemoryError):
             self._fails_worker(run, exc)
-        if state is not None or self._ends or self.watch.pool.facts["reports_system_exit"]:
+        if state is not None:
+            return
+        if isinstance(exc, Exception):
+            self._cannot_be_stored(run, exc)
+            return
+        if self._ends or self.watch.pool.facts["reports_system_exit"]:
             return
         if exc is None or "terminated" in run.marks or _is_hard_limit(run, exc):
             return  # ended from outside, and told so
@@ -87,6 +93,25 @@ class Endings(Detector):
             [*(places or [definition(run, self.watch.frames)]), f"raised {exc!r}"],
             "Raise an Exception to end a task, or return.",
         )
+
+    def _cannot_be_stored(self, run: Run, exc: Exception) -> None:
+        """Report a task of which neither the result nor the failure can be encoded for the result backend.
+
+        With ``result_extended`` what is stored has the task's arguments in it, whose message may have had another
+        serializer.
+        """
+        from kombu.exceptions import EncodeError
+
+        if isinstance(exc, EncodeError) and storing.is_of_storing(exc):
+            self.watch.report(
+                "task-lost",
+                run,
+                "neither what it returned nor that it failed can be stored in the result backend, under any pool: "
+                "whoever waits for the result waits for ever",
+                [definition(run, self.watch.frames), f"raised {exc!r}"],
+                "Return and take what result_serializer can encode, or switch result_extended off: with it the "
+                "arguments are stored too.",
+            )
 
     def _fails_worker(self, run: Run, exc: MemoryError) -> None:
         """Report a failure that Celery raises once more, where the worker hears of it.
