@@ -70,6 +70,7 @@ def write_summary(reporter: Any) -> None:
         verbosity=config.get_verbosity(),
         color=writer.hasmarkup,
         chosen=None if settings.pools is None else [pool.name for pool in settings.pools],
+        narrowed=_is_narrowed(reporter),
     )
     if lines:
         if config.get_verbosity() >= 0:
@@ -80,6 +81,13 @@ def write_summary(reporter: Any) -> None:
         reporter.write_sep("=", "celery advice")
         for line in summary.counsel.lines(summary.findings.all(), writer.fullwidth):
             reporter.write_line(line)
+
+
+def _is_narrowed(reporter: Any) -> bool:
+    """Whether only some of the tests were to run; xdist's controller hears of none that a node has left out."""
+    option, arguments = reporter.config.option, reporter.config.args
+    asked = any(getattr(option, name, None) for name in ("keyword", "markexpr", "deselect", "lf"))
+    return asked or "deselected" in reporter.stats or any("::" in str(argument) for argument in arguments)
 
 
 def _write_sweeps(reporter: Any, summary: Any) -> None:

@@ -196,12 +196,15 @@ class Summary:
         """Whether any test used a worker."""
         return bool(self._cells) or bool(self.unmultiplied)
 
-    def lines(self, *, width: int, verbosity: int, color: bool, chosen: Sequence[str] | None) -> list[str]:
+    def lines(
+        self, *, width: int, verbosity: int, color: bool, chosen: Sequence[str] | None, narrowed: bool = False
+    ) -> list[str]:
         """Return the lines at the end of the session.
 
         :param width: of the terminal, in columns.
         :param verbosity: pytest's.
         :param chosen: the pools that option or ini chose, ``None`` if neither did.
+        :param narrowed: whether only some of the tests were to run.
         """
         table: list[str] = []
         if self._cells:
@@ -211,12 +214,12 @@ class Summary:
             table = matrix.render(cells, columns, width=width, verbosity=verbosity, color=color)
         notes = [
             line
-            for note in (*self._unused(chosen or ()), *self._unmultiplied(), *self._left(), *self.notes)
+            for note in (*self._unused(chosen or (), narrowed), *self._unmultiplied(), *self._left(), *self.notes)
             for line in _wrapped(note, width)
         ]
         return [*table, *([""] if table and notes and verbosity >= 0 else []), *notes]
 
-    def _unused(self, chosen: Sequence[str]) -> list[str]:
+    def _unused(self, chosen: Sequence[str], narrowed: bool) -> list[str]:
         """Say which of the chosen pools no test ran under; where not every test had its turn nobody knows."""
         if not self.complete:
             return []
@@ -229,6 +232,7 @@ class Summary:
             ]
         ran = {cell.column for cell in self._cells.values()}
         itself = ", or names its pools itself" if CLUSTER_COLUMN in ran else ""
+        itself += ", or was not selected" if narrowed else ""
         return [
             f"{name}: no test ran under it; every test that uses a worker excludes it{itself}"
             for name in chosen

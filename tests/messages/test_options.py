@@ -179,6 +179,15 @@ def test_a_pool_that_every_test_excludes_is_named_in_the_summary(pytester):
     result.stdout.fnmatch_lines(["solo: no test ran under it; every test that uses a worker excludes it"])
 
 
+@pytest.mark.parametrize("selection", [("-k", "threads"), ("test_it.py::test_it[threads]",)], ids=["-k", "node id"])
+def test_a_pool_whose_tests_were_not_selected_is_not_said_to_be_excluded(pytester, selection):
+    pytester.makepyfile(test_it="import pytest\n@pytest.mark.celery_pools\n@pytest.mark.skip\ndef test_it(): pass\n")
+    result = pytester.runpytest_inprocess("--celery-pools=solo,threads", *selection)
+    result.stdout.fnmatch_lines(
+        ["solo: no test ran under it; every test that uses a worker excludes it, or was not selected"]
+    )
+
+
 @pytest.mark.parametrize("stop", ["assert 0", "pytest.exit('enough')"])
 def test_a_run_that_was_cut_short_says_nothing_of_the_pools_that_had_no_turn(pytester, stop):
     pytester.makepyfile(f"import pytest\ndef test_it(celery_pool): {stop}\ndef test_other(celery_pool): pass\n")
