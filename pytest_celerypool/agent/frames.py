@@ -41,6 +41,14 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or each.__context__
 
 
+def message_of(exc: BaseException) -> str:
+    """Return the text of an exception, an empty one if its class cannot give it."""
+    try:
+        return str(exc)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        return ""
+
+
 class Frames:
     """What is the user's in this process.
 

@@ -89,3 +89,39 @@ def test_what_cannot_be_stored_is_told_under_every_pool(project, pool, stored):
     assert "task-lost: proj.sort under " + pool in run.output
     assert "can be stored in the result backend, under any pool" in " ".join(run.output.split())
     assert set(run.outcomes().values()) == {"failed"}, run.output
+
+
+UNREADABLE = """
+from celery import Celery
+
+app = Celery("proj")
+
+class UnreadableError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+@app.task
+def refuse():
+    raise UnreadableError
+"""
+
+
+@pytest.mark.gate("prefork", "gevent")
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent", "eventlet"])
+def test_an_exception_without_a_text_switches_no_detector_off(project, pool):
+    project.write(
+        proj=UNREADABLE,
+        test_it="""
+            import pytest
+            from proj import refuse
+
+            @pytest.mark.celery_expect(state="FAILURE")
+            def test_refuse(celery_pool_worker):
+                celery_pool_worker.submit(refuse)
+        """,
+    )
+    run = project.run("--celery-app=proj:app", f"--celery-pools={pool}")
+    assert run.status == 0, run.output
+    assert "agent failed" not in run.output

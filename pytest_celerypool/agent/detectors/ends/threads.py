@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.state.changes import text_of
+from pytest_celerypool.agent.frames import message_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -61,8 +62,9 @@ class ThreadFailures(Detector):
         self.watch.report(
             _KIND,
             origin.run,
-            f"the thread {thread.name} that it started ended with {type(exc).__name__}: {text_of(str(exc))}, which "
-            "nobody hears of: Python prints it to the worker's standard error, and the task ends as if nothing was",
+            f"the thread {thread.name} that it started ended with {type(exc).__name__}: {text_of(message_of(exc))}, "
+            "which nobody hears of: Python prints it to the worker's standard error, and the task ends as if nothing "
+            "was",
             [
                 *(frames.raised_places(exc)[:3] or ["(no line of the project's own)"]),
                 *(f"started at {line}" for line in origin.stack[:1]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_celerypool.agent import family
 from pytest_celerypool.agent.detectors import Detector
+from pytest_celerypool.agent.frames import message_of
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Bound(Detector):
         """Look at what the task failed with."""
         if exc is None or state != "FAILURE":
             return
-        text = str(exc)
+        text = message_of(exc)
         if _REFUSALS.search(text) is None:
             return
         stack = self.watch.frames.raised_places(exc)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.hub.substitutes import Lacking, lacking
-from pytest_celerypool.agent.frames import chain
+from pytest_celerypool.agent.frames import chain, message_of
 
 if TYPE_CHECKING:
     from pytest_celerypool.agent.meters import Run
@@ -146,7 +146,7 @@ class Explained(Detector):
         )
 
     def _loop(self, run: Run, exc: BaseException) -> None:
-        text = str(exc)
+        text = message_of(exc)
         pool = self.watch.pool.name
         for pattern, pools, does in _LOOPS:
             if pool not in pools or not pattern.search(text):
@@ -204,11 +204,11 @@ def removed_by(exc: BaseException, pool: str) -> Removed | None:
 def _asked(exc: BaseException) -> Removed | None:
     """Return what was looked for in a module of Python, and not found."""
     if isinstance(exc, AttributeError):
-        match = _ATTRIBUTE.search(str(exc))
+        match = _ATTRIBUTE.search(message_of(exc))
         if match is not None and isinstance(getattr(exc, "obj", None) or sys.modules.get(match[1]), ModuleType):
             return Removed(match[1], match[2])
     elif isinstance(exc, ImportError):
-        match = _NAME.search(str(exc))
+        match = _NAME.search(message_of(exc))
         if match is not None:
             return Removed(match[2], match[1])
     return None

@@ -17,6 +17,7 @@ from pytest_celerypool.agent.detectors.code.calls import functions_of
 from pytest_celerypool.agent.detectors.code.standing import function_of
 from pytest_celerypool.agent.detectors.holders import user_modules, walk
 from pytest_celerypool.agent.detectors.state.sources import find, name_of
+from pytest_celerypool.agent.frames import message_of
 from pytest_celerypool.agent.reach import FILLS, Name, Reach, Reaches
 from pytest_celerypool.agent.receivers import owners_of, receivers_of
 from pytest_celerypool.agent.syntax import definition_of, tree_of
@@ -165,7 +166,7 @@ class InitSignals(Detector):
             made_when_needed = any(each in task.sets or task.changes.get(each, set()) & FILLS for each in same)
             if same & task.reads and _unset(value) and not made_when_needed:
                 return IGNORED, f"{name.name} is {_told(value)}, and {run.task.name} reads it"
-        if isinstance(exc, TypeError | AttributeError) and self._is_blamed(run, function, str(exc)):
+        if isinstance(exc, TypeError | AttributeError) and self._is_blamed(run, function, message_of(exc)):
             return IGNORED, f"{run.task.name} fails with {type(exc).__name__}: {exc}"
         assigns = any(what.endswith("=") for changes in receiver.changes.values() for what in changes)
         if names or assigns or receiver.calls <= _AFTER_FORK:

@@ -21,7 +21,7 @@ from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, s
 from pytest_celerypool.agent.detectors.sharing.slot_names import slot_name_in
 from pytest_celerypool.agent.detectors.sharing.streams import SHARED_STREAM
 from pytest_celerypool.agent.detectors.state.sources import name_of
-from pytest_celerypool.agent.frames import Entry, Frames, chain
+from pytest_celerypool.agent.frames import Entry, Frames, chain, message_of
 from pytest_celerypool.agent.meters import Run
 from pytest_celerypool.agent.syntax import tree_of
 from pytest_celerypool.agent.watch import Watch
@@ -259,7 +259,7 @@ class ExplainedSharing(Detector):
         if not places:
             return
         names = {cls.__name__ for cls in type(exc).__mro__}
-        text = str(exc)
+        text = message_of(exc)
         if isinstance(exc, AttributeError) and self._unset(run, text, places):
             return
         if isinstance(exc, RuntimeError) and self._taken_elsewhere(run, text, places):
@@ -316,7 +316,7 @@ class ExplainedSharing(Detector):
         """Tell of a module that another task is importing at this moment; returns whether."""
         if self._half_executed(run, exc, places):
             return True
-        text = str(exc)
+        text = message_of(exc)
         match = _PARTIAL.search(text)
         module = None if match is None else sys.modules.get(match[1])
         # One that imports itself in a circle is gone again by now.
@@ -337,7 +337,7 @@ class ExplainedSharing(Detector):
         The recipe of the documentation puts it into ``sys.modules`` first, and takes no lock:
         https://docs.python.org/3/library/importlib.html#importing-a-source-file-directly.
         """
-        if _PARTIAL.search(str(exc)):
+        if _PARTIAL.search(message_of(exc)):
             return False
         module = getattr(exc, "obj", None)
         modules = [module] if isinstance(module, types.ModuleType) else self._modules_in(places[0])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.state.changes import CHANGED, LEFT, name_of
-from pytest_celerypool.agent.frames import chain
+from pytest_celerypool.agent.frames import chain, message_of
 from pytest_celerypool.trace import Kind
 
 if TYPE_CHECKING:
@@ -120,7 +120,11 @@ class Threads(Detector):
             return
         for one in chain(exc):
             for meaning in MEANINGS:
-                if isinstance(one, meaning.exception) and meaning.where(self.watch) and meaning.text.search(str(one)):
+                if (
+                    isinstance(one, meaning.exception)
+                    and meaning.where(self.watch)
+                    and meaning.text.search(message_of(one))
+                ):
                     self._report(run, one, meaning)
                     return
 
