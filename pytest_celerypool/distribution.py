@@ -11,6 +11,9 @@ from xdist.scheduler import LoadScheduling
 from pytest_celerypool.keys import SETTINGS
 from pytest_celerypool.pools import POOLS
 
+#: A node runs a test only once it knows the next one: with fewer tests than these it waits for more, or for the end.
+_RUNS = 2
+
 #: Seconds that the start of a worker costs, on a machine that runs several at once.
 _START_S = 1.5
 
@@ -55,18 +58,30 @@ class PoolScheduling(LoadScheduling):  # type: ignore[misc]
         if len(own) >= num or len(own) == len(self.pending):
             chosen = own[:num]
         else:
-            chosen = own + self._of_a_new_pool(node, pools, num - len(own))
+            least = _RUNS - len(self.node2pending[node]) - len(own)
+            chosen = own + self._of_new_pools(node, pools, num - len(own), least)
         mine.update(pool for index in chosen if (pool := pools[index]) is not None)
         return chosen
 
-    def _of_a_new_pool(self, node: Any, pools: dict[int, str | None], num: int) -> list[int]:
-        """Take the tests of pools that no other node has; only then, and if it pays, help another with its own."""
+    def _of_new_pools(self, node: Any, pools: dict[int, str | None], num: int, least: int) -> list[int]:
+        """Take the tests of a pool that no other node has; only then, and if it pays, help another with its own.
+
+        :param least: so many must be taken, of several pools if need be, lest all nodes wait for more tests.
+        """
         taken = set().union(*(found for other, found in self._pools_of.items() if other is not node))
         mine = self._pools_of[node]
         counts = Counter(pool for pool in pools.values() if pool is not None and pool not in mine)
         order = sorted(counts, key=lambda pool: (pool in taken, -counts[pool]))
-        pool = next((pool for pool in order if pool not in taken or self._pays(pool, counts[pool])), None)
-        return [index for index in self.pending if pool is not None and pools[index] == pool][:num]
+        found: list[int] = []
+        for pool in order:
+            free = pool not in taken or (not found and self._pays(pool, counts[pool]))
+            if (free and not found) or (len(found) < least and (free or not self._goes_on(pool))):
+                found += [index for index in self.pending if pools[index] == pool]
+        return found[:num]
+
+    def _goes_on(self, pool: str) -> bool:
+        """Whether a node that has the pool will ask for more tests by itself."""
+        return any(pool in found and len(self.node2pending[node]) >= _RUNS for node, found in self._pools_of.items())
 
     def _pays(self, pool: str, count: int) -> bool:
         """Whether half of what is left of a pool takes longer than the start of another worker for it."""
