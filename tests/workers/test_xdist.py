@@ -114,3 +114,17 @@ def test_notes_of_the_nodes_reach_the_summary(project):
     run = project.run("--celery-app=proj:app", "-n1")
     assert run.status == 0, run.output
     assert "task_always_eager is on in the application 'proj'" in run.output
+
+
+def test_a_suite_of_one_test_ends(project):
+    project.write(
+        proj=APP,
+        test_it="""
+            from proj import add
+
+            def test_add(celery_pool_worker):
+                assert celery_pool_worker.run(add, 1, 1) == 2
+        """,
+    )
+    run = project.run("--celery-app=proj:app", "--celery-pools=solo,threads", "-n1")
+    assert run.outcomes() == {"test_add[solo]": "passed", "test_add[threads]": "passed"}, run.output
