@@ -102,8 +102,8 @@ def _found(last: Span) -> str:
     """Return the state of a task's last execution, with what it means where Celery's documentation does not say."""
     if last.state == LOST:
         return (
-            "LOST: the slot was left by SystemExit and the like, or died, or nothing could be stored, and Celery told "
-            "nobody; whoever waits for the result waits for ever"
+            "LOST: the slot was left by SystemExit and the like, or died, and Celery told nobody; "
+            "whoever waits for the result waits for ever"
         )
     if last.state in PASSING_STATES:
         return f"{last.state}, which is not an end, and no execution followed under the same id"

@@ -93,7 +93,7 @@ def test_pools(spec_pools, judged):
 
 
 LEFT = (
-    "the slot was left by SystemExit and the like, or died, or nothing could be stored, and Celery told nobody; "
+    "the slot was left by SystemExit and the like, or died, and Celery told nobody; "
     "whoever waits for the result waits for ever"
 )
 NO_END = "which is not an end, and no execution followed under the same id"
