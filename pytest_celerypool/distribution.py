@@ -66,7 +66,8 @@ class PoolScheduling(LoadScheduling):  # type: ignore[misc]
     def _of_new_pools(self, node: Any, pools: dict[int, str | None], num: int, least: int) -> list[int]:
         """Take the tests of a pool that no other node has; only then, and if it pays, help another with its own.
 
-        :param least: so many must be taken, of several pools if need be, lest all nodes wait for more tests.
+        :param least: so many are wanted, of several pools if need be, lest all nodes wait for more tests. What is left
+            of a pool that another node has is never stuck there: that fills up with its own to what it needs to run.
         """
         taken = set().union(*(found for other, found in self._pools_of.items() if other is not node))
         mine = self._pools_of[node]
@@ -74,14 +75,11 @@ class PoolScheduling(LoadScheduling):  # type: ignore[misc]
         order = sorted(counts, key=lambda pool: (pool in taken, -counts[pool]))
         found: list[int] = []
         for pool in order:
-            free = pool not in taken or (not found and self._pays(pool, counts[pool]))
-            if (free and not found) or (len(found) < least and (free or not self._goes_on(pool))):
+            if len(found) >= max(least, 1):
+                break
+            if pool not in taken or self._pays(pool, counts[pool]):
                 found += [index for index in self.pending if pools[index] == pool]
         return found[:num]
-
-    def _goes_on(self, pool: str) -> bool:
-        """Whether a node that has the pool will ask for more tests by itself."""
-        return any(pool in found and len(self.node2pending[node]) >= _RUNS for node, found in self._pools_of.items())
 
     def _pays(self, pool: str, count: int) -> bool:
         """Whether half of what is left of a pool takes longer than the start of another worker for it."""

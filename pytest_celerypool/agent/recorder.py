@@ -401,7 +401,7 @@ class Recorder:
                 about = (task_id, task.name, request.retries or 0, os.getpid(), None)
             raised = sys.exc_info()[1]
             if raised is not None and (state is None or _leaves(raised)):
-                state = self._left_by(raised, state, task_id)
+                state = self._left_by(raised, task_id)
             else:
                 raised = None if state == "SUCCESS" else _raised(state, retval)
             if meter is not None and self.watch is not None:
@@ -411,22 +411,22 @@ class Recorder:
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("_on_postrun", exc)
 
-    def _left_by(self, passes: BaseException, state: str | None, task_id: str) -> str | None:
+    def _left_by(self, passes: BaseException, task_id: str) -> str | None:
         """Return the state that Celery stores of a task whose tracer an exception passes through; ``None`` if none."""
         if _fails_behind_the_task(passes):
             self.writer.write("astray", t=time.monotonic(), id=task_id)
             return "FAILURE"
-        return None if isinstance(passes, Exception) else state
+        return None
 
 
 def _leaves(passes: BaseException) -> bool:
-    """Whether an exception passes through Celery's tracer at this moment.
+    """Whether an ``Exception`` passes through Celery's tracer at this moment.
 
     It sends ``task_postrun`` from a ``finally``, and what passes through has it for the outermost frame by then. The
     state is that of before: none as long as the task's own code runs or its failure is stored, ``SUCCESS`` after that.
     """
     trace = passes.__traceback__
-    return trace is not None and trace.tb_frame.f_code.co_name == "trace_task"
+    return isinstance(passes, Exception) and trace is not None and trace.tb_frame.f_code.co_name == "trace_task"
 
 
 def _fails_behind_the_task(raised: BaseException) -> bool:
@@ -434,7 +434,7 @@ def _fails_behind_the_task(raised: BaseException) -> bool:
 
     Celery stores that as the failure of the task (the last ``except`` of ``celery.app.trace.build_tracer``, after
     ``task_postrun``), unless that it could not store anything is what it is about. Then it calls the same once more,
-    and what that raises ends a solo worker; a thread or greenlet drops it with the message unacknowledged.
+    and what that raises ends a solo worker; threads and greenlets drop it, and the task stays among the active ones.
     """
     from celery.exceptions import Reject
 

@@ -107,7 +107,7 @@ class Runner:
         return done.stdout
 
     def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return this process's environment with `env` added, and without what is Celery's or pytest's.
+        """Return this process's environment with `env` and our libraries added, without what is Celery's or pytest's.
 
         Which plugins are installed here must decide no comparison, so none is loaded that is not named. Modules are
         compiled once, as those of an installed package are, whatever is usual on this machine.

@@ -179,10 +179,17 @@ def test_a_pool_that_every_test_excludes_is_named_in_the_summary(pytester):
     result.stdout.fnmatch_lines(["solo: no test ran under it; every test that uses a worker excludes it"])
 
 
-@pytest.mark.parametrize("selection", [("-k", "threads"), ("test_it.py::test_it[threads]",)], ids=["-k", "node id"])
+@pytest.mark.parametrize("selection", ["-k=threads", "-k=threads -n1", "test_it.py::test_it[threads]", "-p narrow"])
 def test_a_pool_whose_tests_were_not_selected_is_not_said_to_be_excluded(pytester, selection):
-    pytester.makepyfile(test_it="import pytest\n@pytest.mark.celery_pools\n@pytest.mark.skip\ndef test_it(): pass\n")
-    result = pytester.runpytest_inprocess("--celery-pools=solo,threads", *selection)
+    pytester.syspathinsert()
+    pytester.makepyfile(
+        test_it="import pytest\n@pytest.mark.celery_pools\n@pytest.mark.skip\ndef test_it(): pass\n",
+        narrow="""
+            def pytest_collection_modifyitems(config, items):
+                config.hook.pytest_deselected(items=[items.pop(0)])
+        """,
+    )
+    result = pytester.runpytest_inprocess("--celery-pools=solo,threads", *selection.split())
     result.stdout.fnmatch_lines(
         ["solo: no test ran under it; every test that uses a worker excludes it, or was not selected"]
     )

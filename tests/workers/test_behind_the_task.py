@@ -39,12 +39,19 @@ def ping():
 
 SUITE = """
 import pytest
-from proj import charge, pay, ping, remind, sort
+from proj import charge, pay, ping, remind
+
+left = []
+
+@pytest.fixture(autouse=True)
+def another_worker(celery_pool_worker):
+    assert celery_pool_worker.pid not in left
 
 @pytest.mark.celery_expect(state="FAILURE")
 def test_handler(celery_pool_worker):
     with pytest.raises((ValueError, RuntimeError)):  # Celery stores the one, then the other
         pay.delay().get(timeout=10)
+    left.append(celery_pool_worker.pid)
 
 def test_after_the_handler(celery_pool_worker):
     assert ping.delay().get(timeout=10)
@@ -53,6 +60,7 @@ def test_after_the_handler(celery_pool_worker):
 def test_errback(celery_pool_worker):
     with pytest.raises((ValueError, TypeError)):
         charge.apply_async(link_error=remind.s(1, 2)).get(timeout=10)
+    left.append(celery_pool_worker.pid)
 
 def test_after_the_errback(celery_pool_worker):
     assert ping.delay().get(timeout=10)
