@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.errors import WorkerError
 from pytest_celerypool.launch import Memory
-from pytest_celerypool.ledger import Ledger, TaskEntry, spans_of_all
+from pytest_celerypool.ledger import Copies, Ledger, TaskEntry, spans_of_all
 from pytest_celerypool.trace import Finding, Span, in_order
 from pytest_celerypool.vain import is_at_rest, is_late, is_refused, is_replaced, stores_nothing
 
 if TYPE_CHECKING:
-    from pytest_celerypool.agent.publishing import Publication
+    from pytest_celerypool.agent.publishing import Publication, Route
     from pytest_celerypool.broker import Broker
     from pytest_celerypool.worker import WorkerHandle
 
@@ -166,7 +166,7 @@ class Handle:
         :raises WorkerError: the worker died.
         """
         __tracebackhide__ = True
-        self._wait(lambda: not self.ledger.outstanding(), self._deadline(timeout), self._hopeless)
+        self._wait(self._is_drained, self._deadline(timeout), self._hopeless)
 
     def pump(self) -> None:
         """Take in what the workers have recorded since the last call."""
@@ -292,9 +292,17 @@ class Handle:
             time.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_POLL_S)
 
+    def _is_drained(self) -> bool:
+        """Whether all has ended, and what an exchange may have copied has come; a copy comes soon or never."""
+        if self.ledger.outstanding():
+            return False
+        entries = self.ledger.incomplete()
+        return not entries or time.monotonic() - max(map(_last_event, self.ledger.tasks.values())) > _RECEIVED_S
+
     def _hopeless(self) -> bool:
         """Whether all that is outstanding waits for something that no patience brings."""
-        return all(self._in_vain(entry) or is_late(entry, self.timeout) for entry in self.ledger.outstanding())
+        outstanding = self.ledger.outstanding()
+        return bool(outstanding) and all(self._in_vain(entry) or is_late(entry, self.timeout) for entry in outstanding)
 
     def _in_vain(self, entry: TaskEntry) -> bool:
         """Whether no worker has a task, and none will."""
@@ -510,6 +518,12 @@ class Handle:
 
     # -- publications of this process
 
+    def note_copies(self, task_id: str, retries: int, route: Route | None) -> None:
+        """Note it if an exchange hands a message on to several of the queues that the workers consume."""
+        takers = [] if route is None else [taker for member in self.members for taker in member.takers(route)]
+        if route is not None and len(set(takers)) > 1:
+            self.ledger.copied(task_id, retries, Copies(route, tuple(dict.fromkeys(takers))))
+
     def publishing(self, publication: Publication) -> None:
         """Note a message that the test is about to publish, and have its queue consumed."""
         if publication.parent is None and not publication.retries and not publication.task.startswith("celery."):
@@ -524,8 +538,15 @@ class Handle:
                 publication.eta,
                 publication.route,
             )
+            self.note_copies(publication.id, publication.retries, publication.through)
         for member in self.members:
             member.heed(publication)
+
+
+def _last_event(entry: TaskEntry) -> float:
+    """Return when something last happened to a task, in monotonic seconds."""
+    published = [when for _, when in entry.publications]
+    return max([*published, *entry.receptions, *(span.ended or 0.0 for span in entry.spans)], default=0.0)
 
 
 def is_alive(pid: int) -> bool:

@@ -7,7 +7,7 @@ import copy
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_celerypool.agent.publishing import Route
 from pytest_celerypool.trace import LOST, Command, Finding, Span, Wait, in_order
@@ -21,6 +21,13 @@ PASSING_STATES = frozenset({"RETRY", "IGNORED"})
 SETTLING_S = 6.0
 
 
+class Copies(NamedTuple):
+    """What an exchange makes of one message: one for each of several queues."""
+
+    route: Route
+    queues: tuple[str, ...]
+
+
 @dataclass
 class TaskEntry:
     """All that is known of one task id: how often it was published and received, and its spans."""
@@ -32,6 +39,8 @@ class TaskEntry:
     #: The exchange, the routing key and the type of the exchange, where it was not sent to a queue.
     route: Route | None = None
     publications: list[tuple[int, float]] = field(default_factory=list)
+    #: By the number of retries of a message of which an exchange makes several.
+    copies: dict[int, Copies] = field(default_factory=dict)
     receptions: list[float] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     unknown: bool = False
@@ -48,6 +57,20 @@ class TaskEntry:
     def open_spans(self) -> list[Span]:
         """The executions that have begun and not ended."""
         return [span for span in self.spans if span.ended is None]
+
+    def published(self, retries: int) -> int:
+        """Return how many messages were published with this number of `retries`."""
+        return sum(number == retries for number, _ in self.publications)
+
+    def deliveries(self, retries: int) -> int:
+        """Return how many messages with this number of `retries` the workers should get."""
+        return self.published(retries) * (len(self.copies[retries].queues) if retries in self.copies else 1)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether copies of a message have not come, and may be on their way."""
+        came = len(self.receptions)
+        return bool(self.copies) and came < sum(map(self.deliveries, {retries for retries, _ in self.publications}))
 
     @property
     def outstanding(self) -> bool:
@@ -153,6 +176,10 @@ class Ledger:
         """The tasks that have not ended."""
         return [entry for entry in self.tasks.values() if entry.outstanding]
 
+    def incomplete(self) -> list[TaskEntry]:
+        """The tasks of whose messages copies have not come."""
+        return [entry for entry in self.tasks.values() if entry.incomplete]
+
     def unknown(self) -> list[TaskEntry]:
         """The tasks that the worker refused because they are not registered in it."""
         return [entry for entry in self.tasks.values() if entry.unknown]
@@ -175,6 +202,11 @@ class Ledger:
             if span.retries == retries and span.published is None:
                 span.published = published
         self._waits.published(entry)
+
+    def copied(self, task_id: str, retries: int, copies: Copies) -> None:
+        """Note that an exchange makes several messages of one that was published."""
+        if task_id in self.tasks:
+            self.tasks[task_id].copies[retries] = copies
 
     def unpublish(self, task_id: str) -> None:
         """Take back the last :meth:`publish` of `task_id`: it could not be sent."""

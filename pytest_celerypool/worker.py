@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_celerypool.agent.publishing import Binding, Route
 from pytest_celerypool.crossing import Crossing
 from pytest_celerypool.handle import Handle, is_alive, is_stopped
 from pytest_celerypool.launch import Launched
@@ -15,7 +16,7 @@ from pytest_celerypool.trace import Finding, Span
 from pytest_celerypool.units import format_seconds
 
 if TYPE_CHECKING:
-    from pytest_celerypool.agent.publishing import Publication, Route
+    from pytest_celerypool.agent.publishing import Publication
     from pytest_celerypool.broker import Broker
     from pytest_celerypool.pools import Pool
 
@@ -160,6 +161,8 @@ class WorkerHandle(Handle):
         self.ledger.feed(record)
         if record["e"] == "pub":
             self._consume(record["queue"])
+            if record.get("through") is not None:
+                self.note_copies(record["id"], record["retries"], Route(*record["through"]))
         elif record["e"] == "astray":
             self.soiled = True
         else:
@@ -249,18 +252,37 @@ class WorkerHandle(Handle):
             return self._way(entry.route, entry.queue)
         return f"is queued in {entry.queue!r}, not received yet"
 
+    def takers(self, route: Route) -> list[str]:
+        """Return the queues of the worker that get a copy of a message that goes that way."""
+        # The application may know a queue by another name than the broker: a Broadcast.
+        bindings = [(name, Binding(*rest)) for name, *rest in self.launched.info.get("bindings", ())]
+        taking = (binding.queue for name, binding in bindings if binding.takes(route) and self.consumes(name))
+        queues = list(dict.fromkeys(taking))
+        if route.kind == "fanout" and self._is_redis and queues:
+            return queues[-1:]  # kombu gives what a process has subscribed to, to the queue that did so last
+        return queues
+
+    @property
+    def _is_redis(self) -> bool:
+        return str(self.launched.info.get("write", "")).startswith(("redis", "sentinel"))
+
     def _way(self, route: Route, queue: str | None) -> str:
         """Say how a message went that was given to an exchange and has not come."""
         text = f"went to the exchange {route.exchange!r} with the routing key {route.key!r}, to which "
-        if queue is None:
+        bound = queue or next(iter(self.takers(route)), None)
+        if bound is None:
             return f"{text}no queue of the application is bound"
-        text += f"the queue {queue!r} is bound, and was not received yet"
-        server = str(self.launched.info.get("write", "")).partition(":")[0]
-        if route.kind in ("", "direct") or not server.startswith(("redis", "sentinel")):
+        text += f"the queue {bound!r} is bound, and was not received yet"
+        if route.kind in ("", "direct") or not self._is_redis:
             return text
+        remedy = (
+            f"give apply_async() queue={queue!r} in place of the exchange"
+            if queue is not None
+            else f"give apply_async() declare=[app.amqp.queues[{route.exchange!r}].exchange]"
+        )
         return (
             f"{text}. On Redis kombu takes an exchange for a direct one, and drops the message, unless the process "
-            f"that publishes has declared it: give apply_async() queue={queue!r} in place of the exchange"
+            f"that publishes has declared it: {remedy}"
         )
 
     @property

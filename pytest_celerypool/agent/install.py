@@ -213,6 +213,11 @@ def describe(controller: Any) -> dict[str, Any]:
         "autoscale": bool(controller.autoscale),
         "tasks": sorted(app.tasks),
         "queues": sorted(app.amqp.queues.consume_from),
+        "bindings": [
+            (name, *binding)
+            for name, queue in app.amqp.queues.consume_from.items()
+            for binding in publishing.bindings_of(queue)
+        ],
         "unchanging": commands.unchanging(),
         "read": app.connection_for_read().as_uri(),
         "write": app.connection_for_write().as_uri(),

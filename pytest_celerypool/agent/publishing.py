@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 
 class Route(NamedTuple):
-    """How a message goes that is given to an exchange, and not to a queue.
+    """How a message goes that is given to an exchange.
 
     :ivar kind: the type of the exchange, as far as the application's queues tell; else empty.
     """
@@ -24,13 +24,30 @@ class Route(NamedTuple):
     kind: str = ""
 
 
+class Binding(NamedTuple):
+    """What a queue gets of an exchange.
+
+    :ivar kind: the type of the exchange.
+    """
+
+    queue: str
+    exchange: str
+    kind: str
+    key: str
+
+    def takes(self, route: Route) -> bool:
+        """Whether the queue gets what goes that way."""
+        return self.exchange == route.exchange and _matches(self.kind, self.key, route.key)
+
+
 @dataclass(frozen=True)
 class Publication:
     """One message on its way to the broker.
 
     ``published`` is monotonic seconds; ``eta`` is ISO 8601 text or ``None``; ``queue`` is the name of the queue that
-    gets it, or ``None`` where only the broker may know one. ``route`` is ``None`` where Celery declares that queue with
-    the message, as mostly. ``arguments`` are args and kwargs, ``time_limits`` the hard and the soft one in seconds.
+    gets it, or ``None`` where only the broker may know one. ``through`` is ``None`` where the message goes to that
+    queue alone, as mostly, and no exchange may copy it. ``route`` is the same if Celery does not declare the queue with
+    the message, else ``None``. ``arguments`` are args and kwargs, ``time_limits`` the hard and the soft one in seconds.
     """
 
     id: str
@@ -45,6 +62,7 @@ class Publication:
     arguments: tuple[Any, Any] = ((), {})
     time_limits: tuple[float | None, float | None] = (None, None)
     route: Route | None = None
+    through: Route | None = None
 
 
 Before = Callable[[Publication, Any], None]
@@ -98,7 +116,8 @@ def _wrap(amqp: Any, watchers: list[tuple[Before, Failed]]) -> None:
 def _describe(amqp: Any, name: str, message: Any, options: dict[str, Any]) -> Publication:
     # Protocol 2 keeps what describes the task in the headers, protocol 1 in the body.
     about = message.headers if "id" in message.headers else message.body
-    queue, route = _destination(amqp, options)
+    queue, through, declared = _destination(amqp, options)
+    route = None if declared else through
     exchange, routing_key = (options.get("exchange"), options.get("routing_key")) if route is None else route[:2]
     body = message.body
     arguments = (body[0], body[1]) if about is message.headers else (body["args"], body["kwargs"])
@@ -115,53 +134,68 @@ def _describe(amqp: Any, name: str, message: Any, options: dict[str, Any]) -> Pu
         routing_key=routing_key,
         published=time.monotonic(),
         route=route,
+        through=through,
     )
 
 
-def _destination(amqp: Any, options: Mapping[str, Any]) -> tuple[str | None, Route | None]:
-    """Return the name of the queue that a message reaches, and the route if it is not sent to that queue.
+def _destination(amqp: Any, options: Mapping[str, Any]) -> tuple[str | None, Route | None, bool]:
+    """Return the name of the queue that a message reaches, the way if an exchange hands it on, and whether it is sure.
 
-    Celery's router adds the default queue to whatever names none, an exchange included. ``send_task_message`` then
-    declares that queue, and leaves the message to the exchange.
+    It is if Celery declares the queue with the message. Celery's router adds the default queue to whatever names none,
+    an exchange included. ``send_task_message`` then declares that queue, and leaves the message to the exchange. A
+    ``Broadcast`` it does not declare: under its name every process has a queue of its own.
     """
+    from kombu.common import Broadcast
+
     exchange, key = options.get("exchange"), options.get("routing_key")
     queue: Any = options.get("queue")
     if queue is None and exchange is None:
         queue = amqp.default_queue
-    if not exchange and not key:
-        return getattr(queue, "name", queue), None
     if isinstance(queue, str):
-        queue = amqp.queues.get(queue, queue)
+        queue = _named(amqp.queues, queue)
+    if not exchange and not key and not _hands_on(queue):
+        return getattr(queue, "name", queue), None, True
     own = getattr(queue, "exchange", None)
     if (not exchange or not key) and (options.get("exchange_type") or getattr(own, "type", "direct")) == "direct":
-        return getattr(queue, "name", queue), None
+        return getattr(queue, "name", queue), None, True
     name = str(getattr(exchange, "name", exchange) or getattr(own, "name", ""))
     key = str(key or getattr(queue, "routing_key", "") or "")
     if not name:
-        return key, None
-    if _binds(queue, name, key):
-        return str(queue.name), None
-    known = [each for each in list(amqp.queues.values()) if _types(each, name)]
-    kinds = [getattr(exchange, "type", None), *(kind for each in known for kind in _types(each, name)), ""]
-    kind = next(str(each) for each in kinds if each is not None)
-    return next((str(each.name) for each in known if _binds(each, name, key)), None), Route(name, key, kind)
+        return key, None, True
+    known = [binding for each in list(amqp.queues.values()) for binding in bindings_of(each)]
+    known = [each for each in known if each.exchange == name]
+    kinds = [getattr(exchange, "type", None), *(each.kind for each in known), ""]
+    route = Route(name, key, next(str(each) for each in kinds if each is not None))
+    if isinstance(queue, Broadcast):
+        return None, route, False
+    if any(each.takes(route) for each in bindings_of(queue)):
+        return str(queue.name), route, True
+    return next((each.queue for each in known if each.takes(route)), None), route, False
 
 
-def _bindings(queue: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield name and type of each exchange that a queue is bound to when it is declared, and the routing key."""
+def _named(queues: Any, name: str) -> Any:
+    """Return the queue that an application knows by a name, or by an alias; else the name."""
+    try:
+        return queues.aliases[name] if name in queues.aliases else dict.__getitem__(queues, name)
+    except KeyError:
+        return name
+
+
+def _hands_on(queue: Any) -> bool:
+    """Whether a message to a queue goes to the queue's exchange, as Celery sends it unless that is a direct one."""
+    return getattr(getattr(queue, "exchange", None), "type", "direct") != "direct"
+
+
+def bindings_of(queue: Any) -> Iterator[Binding]:
+    """Yield what a queue gets once it is declared.
+
+    :param queue: of kombu's; anything else, as a name, has no bindings.
+    """
     for each in (queue, *(getattr(queue, "bindings", None) or ())):
         exchange = getattr(each, "exchange", None)
         if exchange is not None:
-            yield str(exchange.name), str(exchange.type or "direct"), str(each.routing_key or "")
-
-
-def _types(queue: Any, exchange: str) -> list[str]:
-    return [kind for name, kind, _ in _bindings(queue) if name == exchange]
-
-
-def _binds(queue: Any, exchange: str, key: str) -> bool:
-    """Whether a queue, as it is declared, gets what goes to an exchange with that routing key."""
-    return any(name == exchange and _matches(kind, bound, key) for name, kind, bound in _bindings(queue))
+            kind = str(exchange.type or "direct")
+            yield Binding(str(queue.name), str(exchange.name), kind, str(each.routing_key or ""))
 
 
 def _matches(kind: str, bound: str, key: str) -> bool:

@@ -258,6 +258,7 @@ class Recorder:
                 eta=publication.eta,
                 queue=publication.queue,
                 **({} if publication.route is None else {"route": publication.route}),
+                **({} if publication.through is None else {"through": publication.through}),
             )
         except Exception as exc:  # noqa: BLE001 - the user's task goes on, the report says what failed
             self.failed("published", exc)

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from pytest_celerypool.ledger import PASSING_STATES, Ledger, TaskEntry
+from pytest_celerypool.ledger import PASSING_STATES, Copies, Ledger, TaskEntry
 from pytest_celerypool.pools import Pool
 from pytest_celerypool.trace import LOST, Command, Finding, Kind, Span, Wait
 from pytest_celerypool.units import format_seconds
@@ -239,40 +240,70 @@ def _duplicates(ledger: Ledger, pool: Pool, seen: Seen) -> Iterator[Finding]:
     for entry in ledger.tasks.values():
         for retries in dict.fromkeys(span.retries for span in entry.spans):
             spans = [span for span in entry.spans if span.retries == retries and span.started is not None]
-            published = sum(number == retries for number, _ in entry.publications)
-            # A task that rejects its message may ask for another delivery.
-            rejected = sum(span.state == "REJECTED" for span in spans)
-            if published == 0 or len(spans) - rejected <= published:
-                continue
-            died = [span for span in spans if span.state == LOST or _child_died(span)]
-            done = [span for span in spans if span not in died and span.state not in ("REJECTED", *PASSING_STATES)]
-            if len(died) >= _CRASH_LOOP:
-                what = (
-                    f"it ended its process {len(died)} times and was delivered again each time: it will do so for ever"
-                )
-                remedy = "Let it fail for good: leave reject_on_worker_lost off, or count the deliveries."
-            elif len(done) > published and not (seen.ended_by_test and died):
-                what = (
-                    f"it was executed {len(done)} times and published {published} time{'s' * (published != 1)}: "
-                    "the broker delivered it again, so that what it does is done twice"
-                )
-                remedy = (
-                    "Make the task safe to repeat, or the visibility timeout longer than its longest run, "
-                    "ETA and time in the queue."
-                )
-            else:
+            why = _why_again(entry, retries, spans, seen)
+            if why is None:
                 continue
             yield Finding(
                 kind="task-duplicated",
                 task=entry.task,
                 pool=pool.name,
-                message=what,
-                evidence="\n".join(_called(span) for span in spans[:_MOST]),
-                remedy=remedy,
+                message=why.message,
+                evidence="\n".join([*why.evidence, *(_called(span) for span in spans[:_MOST])]),
+                remedy=why.remedy,
                 tests=[ledger.test],
-                key="crash loop" if len(died) >= _CRASH_LOOP else "delivered again",
+                key=why.key,
                 ids=[entry.id],
             )
+
+
+class _Again(NamedTuple):
+    """Why a task ran more often than it was published, and what to do about it."""
+
+    key: str
+    message: str
+    remedy: str
+    evidence: tuple[str, ...] = ()
+
+
+def _why_again(entry: TaskEntry, retries: int, spans: Sequence[Span], seen: Seen) -> _Again | None:
+    """Return why a message was executed several times, ``None`` if it was not, or was to be.
+
+    :param retries: of the message, and `spans` all its executions.
+    """
+    published, due = entry.published(retries), entry.deliveries(retries)
+    copies = entry.copies.get(retries)
+    # That every queue gets it is all that a fanout exchange is for.
+    meant = due if copies is not None and copies.route.kind == "fanout" else published
+    # A task that rejects its message may ask for another delivery.
+    rejected = sum(span.state == "REJECTED" for span in spans)
+    if published == 0 or len(spans) - rejected <= meant:
+        return None
+    died = [span for span in spans if span.state == LOST or _child_died(span)]
+    done = [span for span in spans if span not in died and span.state not in ("REJECTED", *PASSING_STATES)]
+    if len(died) >= _CRASH_LOOP:
+        return _Again(
+            "crash loop",
+            f"it ended its process {len(died)} times and was delivered again each time: it will do so for ever",
+            "Let it fail for good: leave reject_on_worker_lost off, or count the deliveries.",
+        )
+    if len(done) <= meant or (seen.ended_by_test and died):
+        return None
+    often = f"it was executed {len(done)} times and published {published} time{'s' * (published != 1)}: "
+    if copies is not None and len(done) <= due:
+        queues = " and ".join(map(repr, copies.queues[:_MOST]))
+        return _Again(
+            "copied",
+            f"{often}the exchange {copies.route.exchange!r} put a copy into each of the queues {queues}, so that what "
+            "it does is done for each of them",
+            "Bind the queues so that each routing key matches one of them alone, or send the task to a queue by name.",
+            (f"{queues} are bound to the {copies.route.kind} exchange by what matches {copies.route.key!r}",),
+        )
+    return _Again(
+        "delivered again",
+        f"{often}the broker delivered it again, so that what it does is done twice",
+        "Make the task safe to repeat, or the visibility timeout longer than its longest run, "
+        "ETA and time in the queue.",
+    )
 
 
 # -- promises

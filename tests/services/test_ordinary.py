@@ -123,6 +123,33 @@ def test_what_runs_before_a_restarted_worker_is_ready(project: Project, service:
     assert passes(project, tests, "--celery-pools=solo", f"--celery-broker={service.url}")
 
 
+BROADCAST = """
+@pytest.fixture
+def noted_names():
+    "No test of a cluster may have a worker beside it."
+
+def test_one_worker(celery_pool_worker):
+    add.apply_async((1, 2), queue="everywhere")
+    celery_pool_worker.drain()
+    assert len(celery_pool_worker.spans) == 1
+
+def test_two_workers(celery_pool_cluster):
+    workers = celery_pool_cluster({name: {"pool": "solo", "queues": ["everywhere"]} for name in ("one", "two")})
+    add.apply_async((1, 2), queue="everywhere")
+    workers.drain()
+    assert sorted(span.worker for span in workers.spans) == ["one", "two"]
+"""
+
+
+@pytest.mark.usefixtures("rabbit_service")
+def test_a_broadcast_runs_once_in_each_worker(project: Project) -> None:
+    """Under the name of a Broadcast each worker has a queue of its own; that all run the task is no duplicate."""
+    shop = project.path / "shop.py"
+    queues = 'app.conf.task_queues = [Queue(app.conf.task_default_queue), Broadcast("everywhere")]\n'
+    shop.write_text(f"{shop.read_text()}\nfrom kombu import Queue\nfrom kombu.common import Broadcast\n{queues}")
+    assert passes(project, BROADCAST, "--celery-pools=solo", f"--celery-broker={AMQP}")
+
+
 @pytest.mark.slow
 def test_xdist(project: Project, service: Any) -> None:
     """Two nodes of xdist share a server and never meet."""

@@ -150,6 +150,52 @@ def test_on_redis_a_message_may_be_dropped_that_has_a_queue(tmp_path, server, hi
     assert ("give apply_async() queue='cpu' in place of the exchange" in text) is hint
 
 
+def bound(worker, exchange, kind="topic", key="#", also=()):
+    """The same worker, its queues bound to an exchange."""
+    worker.info["queues"] += also
+    worker.info["bindings"] = [[queue, queue, exchange, kind, key] for queue in worker.info["queues"]]
+    return worker
+
+
+def published(made, route, when):
+    made.ledger.publish("1", "proj.add", 0, when, "cpu", None)
+    made.note_copies("1", 0, route)
+
+
+def test_a_test_is_not_over_before_each_queue_has_given_its_copy(tmp_path):
+    records = [{**RECEIVED, "t": time.monotonic()}, started(), {**ended(), "t": time.monotonic()}]
+    made = cluster(bound(launched(tmp_path, "cpu", records), "x"), bound(launched(tmp_path, "io"), "x"))
+    published(made, Route("x", "k", "topic"), time.monotonic())
+    with pytest.raises(TaskTimeoutError):
+        made.drain(0.2)
+    (tmp_path / "io.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    made.drain(0.2)
+    assert [span.worker for span in made.spans] == ["cpu", "io"]
+
+
+def test_a_copy_that_does_not_come_soon_is_not_waited_for(tmp_path):
+    made = cluster(bound(launched(tmp_path, "cpu", [RECEIVED, started(), ended()]), "x", also=["io"]))
+    published(made, Route("x", "k", "topic"), 1.0)
+    made.drain(0.2)
+
+
+def test_workers_of_the_same_queue_share_one_message(tmp_path):
+    made = cluster(
+        bound(launched(tmp_path, "cpu"), "x"), bound(launched(tmp_path, "io"), "x", also=["cpu"], key="other")
+    )
+    published(made, Route("x", "k", "topic"), 1.0)
+    assert made.ledger.tasks["1"].copies == {}
+
+
+@pytest.mark.parametrize(("server", "copies"), [("redis://somewhere", 1), ("amqp://somewhere", 2)])
+def test_a_process_gets_a_fanout_of_redis_once(tmp_path, server, copies):
+    worker = bound(launched(tmp_path, "cpu"), "x", "fanout", also=["io"])
+    worker.info["write"] = server
+    made = cluster(worker)
+    published(made, Route("x", "k", "fanout"), 1.0)
+    assert made.ledger.tasks["1"].deliveries(0) == copies
+
+
 def test_a_queue_that_was_cancelled_is_consumed_by_nobody(tmp_path):
     made = cluster(launched(tmp_path, "cpu", [commanded("cancel_consumer", queue="cpu")]))
     made.ledger.publish("1", "proj.add", 0, 1.0, "cpu", None)

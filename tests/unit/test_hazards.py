@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pytest_celerypool.ledger import Ledger
+from pytest_celerypool.agent.publishing import Route
+from pytest_celerypool.ledger import Copies, Ledger
 from pytest_celerypool.pools import pool
 from pytest_celerypool.trace import Command
 from pytest_celerypool.verdict.hazards import Seen, find
@@ -115,6 +116,34 @@ def test_executions_beyond_the_publications_are_duplicates():
     story.begin("a", 3, slot="2")
     story.end("a", 6, slot="2")
     assert story.kinds() == {("task-duplicated", "t.work")}
+
+
+def executed(*, times, route=None, queues=("a", "b")):
+    """The story of a task that was published once, and of an exchange that put it into these queues."""
+    story = Story()
+    story.publish("a", 0)
+    if route is not None:
+        story.ledger.copied("a", 0, Copies(route, queues))
+    for number in range(times):
+        story.begin("a", 1 + number)
+        story.end("a", 1.5 + number)
+    return list(find(story.ledger, story.pool, story.seen))
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [(2, "the exchange 'x' put a copy into each of the queues 'a' and 'b'"), (3, "delivered it again")],
+)
+def test_what_an_exchange_copied_was_not_delivered_again(times, says):
+    (finding,) = executed(times=times, route=Route("x", "k", "topic"))
+    assert finding.kind == "task-duplicated"
+    assert says in finding.message
+
+
+def test_what_goes_to_every_queue_by_design_is_a_duplicate_only_beyond_that():
+    fanout = Route("x", "k", "fanout")
+    assert executed(times=2, route=fanout) == []
+    assert [finding.kind for finding in executed(times=3, route=fanout)] == ["task-duplicated"]
 
 
 @pytest.mark.parametrize("state", ["REJECTED", "RETRY"])

@@ -3,6 +3,7 @@
 import pytest
 from celery import Celery
 from kombu import Exchange, Queue, binding
+from kombu.common import Broadcast
 
 from pytest_celerypool.agent import publishing
 from pytest_celerypool.agent.publishing import Route
@@ -23,6 +24,7 @@ def publish():
         Queue("b"),
         Queue("c", bindings=[binding(Exchange("cx"), routing_key="c"), binding(Exchange("dx"), routing_key="d")]),
         Queue("f", Exchange("fx", type="fanout")),
+        Broadcast("all"),
     ]
     app.conf.task_default_queue = "b"
     app.conf.task_routes = {"proj.routed": {"exchange": "ax", "routing_key": "a.route"}}
@@ -79,6 +81,27 @@ def test_a_message_to_an_exchange_reaches_what_is_bound_to_it_and_not_the_defaul
     assert (published.exchange, published.routing_key) == (name, key)
 
 
+@pytest.mark.parametrize(
+    ("options", "through"),
+    [
+        ({}, None),
+        ({"queue": "made_up"}, None),
+        ({"queue": "a"}, Route("ax", "a.#", "topic")),
+        ({"queue": "a", "routing_key": "a.b"}, Route("ax", "a.b", "topic")),
+        ({"queue": "f"}, Route("fx", "b", "fanout")),
+        ({"exchange": "cx", "routing_key": "c"}, Route("cx", "c", "direct")),
+    ],
+)
+def test_an_exchange_that_hands_a_message_on_is_told(publish, options, through):
+    assert publish(**options).through == through
+
+
+def test_a_broadcast_goes_to_its_exchange_and_not_to_the_queue_of_the_publisher(publish):
+    published = publish(queue="all")
+    assert (published.queue, published.route) == (None, Route("all", "b", "fanout"))
+    assert (published.exchange, published.routing_key) == ("all", "b")
+
+
 def test_a_key_that_the_queue_is_not_bound_with_leads_elsewhere(publish):
     assert publish(queue="a", routing_key="b.c").route == Route("ax", "b.c", "topic")
 
@@ -110,6 +133,9 @@ def test_a_topic_is_read_as_the_broker_does(bound, key, matches):
 
 def test_a_queue_may_have_several_bindings():
     queue = Queue("c", bindings=[binding(Exchange("cx"), routing_key="c"), binding(Exchange("dx"), routing_key="d")])
-    assert publishing._binds(queue, "dx", "d")
-    assert not publishing._binds(queue, "dx", "c")
-    assert not publishing._binds("no queue", "dx", "d")
+    assert [each.takes(Route("dx", "d")) for each in publishing.bindings_of(queue)] == [False, True]
+    assert not any(each.takes(Route("dx", "c")) for each in publishing.bindings_of(queue))
+
+
+def test_a_name_has_no_bindings():
+    assert list(publishing.bindings_of("a")) == []
