@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from pytest_celerypool.ledger import PASSING_STATES, Copies, Ledger, TaskEntry
+from pytest_celerypool.ledger import PASSING_STATES, Ledger, TaskEntry
 from pytest_celerypool.pools import Pool
 from pytest_celerypool.trace import LOST, Command, Finding, Kind, Span, Wait
 from pytest_celerypool.units import format_seconds
