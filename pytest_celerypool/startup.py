@@ -214,7 +214,7 @@ def _load(settings: Settings, config: pytest.Config) -> Any:
             raise pytest.fail.Exception(text, pytrace=False)
         try:
             loaded = loading.load(loading.parse(settings.app))
-        except Exception as exc:  # noqa: BLE001 - the user's module may raise anything
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - the user's module may raise anything
             message = f"{settings.sources['app']}={settings.app}: {_own_traceback(exc)}"
             raise pytest.fail.Exception(message, pytrace=False) from None
         config.stash[APPLICATION] = loaded

@@ -12,12 +12,16 @@ import os
 import sys
 
 from pytest_celerypool.agent import originals  # noqa: F401 - for its moment: before anything is patched
+from pytest_celerypool.agent.stacks import StackWriter
 
 
 def main() -> None:
     """Run ``celery`` with the agent installed; leaves by :exc:`SystemExit`, as Celery's main does."""
     with open(sys.argv[1], encoding="utf-8") as file:
         config = json.load(file)
+    # From here on, so that a worker that hangs while it imports can say where.
+    stacks = StackWriter(config["folder"])
+    stacks.register()
     sys.argv = ["celery", *sys.argv[2:]]
     known = set(sys.path)
     sys.path[:0] = [entry for entry in config["path"] if entry not in known]
@@ -39,9 +43,15 @@ def main() -> None:
             file.write(exc.name or "")
         raise
 
+    if config["green"]:
+        # What waits cooperatively leaves the thread to the hub.
+        import greenlet
+
+        stacks.register([greenlet.getcurrent()])
+
     from pytest_celerypool.agent import install
 
-    install.install(config)
+    install.install(config, stacks)
 
     from celery.__main__ import main as celery_main
 

@@ -17,10 +17,11 @@ from pytest_celerypool.agent.stacks import StackWriter
 from pytest_celerypool.agent.watch import Watch
 
 
-def install(config: Mapping[str, Any]) -> None:
+def install(config: Mapping[str, Any], stacks: StackWriter) -> None:
     """Prepare this process to become the worker that `config` describes.
 
     :param config: what :mod:`pytest_celerypool.launch.subprocess` wrote for this worker.
+    :param stacks: answers in this process already.
     """
     from celery import signals
 
@@ -36,7 +37,7 @@ def install(config: Mapping[str, Any]) -> None:
         signals.worker_shutting_down.connect(waits.shorten_prefork_exit(), weak=False)
         _keep_temporary_files(config["folder"])
     _load_through(config, recorder)
-    _report_readiness(config, recorder)
+    _report_readiness(config, recorder, stacks)
 
 
 def _load_through(config: Mapping[str, Any], recorder: Recorder) -> None:
@@ -164,10 +165,10 @@ def _use_test_databases(names: Mapping[str, str]) -> None:
         connections[alias].close()
 
 
-def _report_readiness(config: Mapping[str, Any], recorder: Recorder) -> None:
+def _report_readiness(config: Mapping[str, Any], recorder: Recorder, stacks: StackWriter) -> None:
     from celery import signals
 
-    stacks, collector = StackWriter(config["folder"]), Collector(config["folder"])
+    collector = Collector(config["folder"])
 
     def answer_signals(**_: Any) -> None:
         tracer = recorder.tracer

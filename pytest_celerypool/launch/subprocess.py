@@ -161,8 +161,8 @@ class SubprocessWorker(WithLog):
                 stacks = self.stacks()
                 self.end(0.0)
                 raise WorkerError(
-                    f"the {self.spec.title} was not ready after {START_TIMEOUT_S:.0f} s. "
-                    f"It was here:\n{stacks}{self._log_tail()}"
+                    f"the {self.spec.title} was not ready after {START_TIMEOUT_S:.0f} s{self._log_tail()}\n"
+                    f"It was here:\n{stacks}"
                 )
             meanwhile()
             time.sleep(_POLL_S)

@@ -276,6 +276,7 @@ def test_an_application_that_nobody_names_is_asked_for(pytester):
     [
         ("import nothing_like_it\n", ["*ModuleNotFoundError: No module named 'nothing_like_it'"]),
         ("1 / 0\n", ["*proj.py*line 1*", "*ZeroDivisionError*"]),
+        ("import sys\nsys.exit('no settings')\n", ["*proj.py*line 2*", "SystemExit: no settings"]),
         ("other = 1\n", ["*has no attribute 'app'*"]),
         ("app = 'text'\n", ["*proj:app is 'text', not a Celery application.*"]),
     ],

@@ -1,5 +1,6 @@
 """When something goes wrong, the failure says what, soon: one run of one suite in which all tests fail."""
 
+import importlib
 import re
 
 import pytest
@@ -447,3 +448,31 @@ def _calls(run, test, pool):
 
 def test_nothing_is_left(run, shared_project):
     assert not shared_project.remains()
+
+
+HANGS_AT_IMPORT = """
+import sys
+import time
+from celery import Celery
+
+app = Celery("proj", broker="redis://localhost:1/0")
+
+def connect():
+    time.sleep(600)
+
+if "worker" in sys.argv:
+    connect()
+"""
+
+
+@pytest.mark.parametrize("name", [pytest.param("solo", marks=pytest.mark.slow), "gevent"])
+def test_a_worker_that_never_gets_ready_says_where_it_is(pytester, monkeypatch, name):
+    # Imported by name: pytester takes out of sys.modules what a run has imported.
+    launch = importlib.import_module("pytest_celerypool.launch.subprocess")
+    monkeypatch.setattr(launch, "START_TIMEOUT_S", 3.0)
+    pytester.makepyfile(proj=HANGS_AT_IMPORT, test_it="def test_it(celery_pool_worker): pass\n")
+    result = pytester.runpytest_inprocess("--celery-app=proj:app", f"--celery-pools={name}")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [f"the {name} worker was not ready after 3 s, and logged nothing", "It was here:", "*proj.py*in connect*"]
+    )
