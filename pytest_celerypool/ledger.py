@@ -44,6 +44,8 @@ class TaskEntry:
     receptions: list[float] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     unknown: bool = False
+    #: Whether nothing of its end can be stored: then the worker's main process fails to do so too, and tells nobody.
+    unstorable: bool = False
     #: The worker that had it last; empty while none has received it.
     worker: str = ""
     #: How far its message has come, as :class:`~pytest_celerypool.waiting.QueueWaits` knows it.
@@ -244,7 +246,7 @@ class Ledger:
     def _lose(self, entry: TaskEntry, span: Span, *, reported: bool = False) -> None:
         span.state = LOST
         self.lost_slots = True
-        if self._reports_lost or reported:
+        if (self._reports_lost or reported) and not entry.unstorable:
             entry.settles_until = time.monotonic() + SETTLING_S
 
     # -- records
@@ -285,6 +287,9 @@ class Ledger:
 
     def _on_unknown(self, record: Mapping[str, Any]) -> None:
         self._had(record).unknown = True
+
+    def _on_unstorable(self, record: Mapping[str, Any]) -> None:
+        self._entry(record["id"], None).unstorable = True
 
     def _on_agent_error(self, record: Mapping[str, Any]) -> None:
         self.agent_errors.append(f"{record['where']}: {record['error']}")

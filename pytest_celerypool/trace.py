@@ -5,15 +5,17 @@ object, or :data:`PACKED`. ``e`` is its kind, ``t`` monotonic seconds:
 
 ===============  ====================================================================================
 ``boot``         the agent is installed: ``pid``
-``ready``        the worker consumes: ``hostname pool concurrency tasks queues unchanging read write backend prefix``
-``pub``          about to be published: ``id task parent retries eta queue``, and ``route`` where it is not sent to that
-                 queue; ``unpub`` takes it back
+``ready``        the worker consumes: ``hostname pool concurrency tasks queues bindings unchanging read write backend
+                 prefix``
+``pub``          about to be published: ``id task parent retries eta queue``, ``route`` where it is not sent to that
+                 queue, and ``through`` where an exchange hands it on; ``unpub`` takes it back
 ``recv``         received by the worker: ``id task retries eta``
 ``start``        begins in a slot: ``id task retries args kwargs pid slot mem delayed``
 ``end``          leaves the slot: ``id task retries pid slot state exc cpu wait delay stored mem hold kept``, and where
                  garbage was collected in it ``collected swept``
 ``settle``       the worker ended it without the slot: ``id task state exc`` (revoked, lost, timed out)
 ``astray``       an exception goes on through Celery itself, which may end the worker: ``id``
+``unstorable``   neither its result nor its failure can be stored, by whatever process: ``id``
 ``unknown``      not registered: ``id task``
 ``finding``      a detector saw a hazard: ``kind task id pid message evidence remedy key others``
 ``wait``         a task begins to wait for others in its slot: ``id task on evidence``; ``waited`` ends it: ``id``

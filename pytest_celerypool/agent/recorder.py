@@ -417,6 +417,8 @@ class Recorder:
         if _fails_behind_the_task(passes):
             self.writer.write("astray", t=time.monotonic(), id=task_id)
             return "FAILURE"
+        if storing.cannot_be_stored(passes):
+            self.writer.write("unstorable", t=time.monotonic(), id=task_id)
         return None
 
 

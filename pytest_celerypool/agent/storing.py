@@ -28,6 +28,13 @@ def is_of_storing(exc: BaseException) -> bool:
     return False
 
 
+def cannot_be_stored(exc: BaseException) -> bool:
+    """Whether neither a result nor its failure can be encoded for the backend: whoever tries again fails as well."""
+    from kombu.exceptions import EncodeError
+
+    return isinstance(exc, EncodeError) and is_of_storing(exc)
+
+
 def watch(recorder: Recorder) -> Callable[[], None]:
     """Mark the execution of the current slot as over while its result is stored, and measure how long that takes.
 

@@ -184,6 +184,13 @@ def test_where_the_pool_reports_lost_slots_the_ledger_waits_for_it():
     assert made.spans[0].state == "FAILURE"
 
 
+def test_for_a_result_that_no_process_can_store_nothing_is_waited_for():
+    unstorable = {"e": "unstorable", "t": 4.0, "id": "1"}
+    made = ledger(published(), started(), unstorable, ended(state=None), reports_lost=True)
+    assert not made.outstanding()
+    assert made.spans[0].state == LOST
+
+
 def test_the_wait_for_a_report_of_a_lost_slot_has_an_end(monkeypatch):
     made = ledger(published(), started(), ended(state=None), reports_lost=True)
     later = time.monotonic() + SETTLING_S

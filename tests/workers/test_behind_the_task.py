@@ -70,8 +70,7 @@ LOST = """
 from proj import sort
 
 def test_words(celery_pool_worker):
-    sort.delay({"b", "a"})
-    celery_pool_worker.drain(timeout=2)
+    sort.delay({"b", "a"}).get(timeout=3)
 """
 
 
@@ -96,6 +95,7 @@ def test_what_cannot_be_stored_is_told_under_every_pool(project, pool, stored):
     )
     assert "task-lost: proj.sort under " + pool in run.output
     assert "can be stored in the result backend, under any pool" in " ".join(run.output.split())
+    assert f"the {pool} pool told nobody, and whoever waits for the result waits for ever" in run.output  # at once
     assert set(run.outcomes().values()) == {"failed"}, run.output
 
 

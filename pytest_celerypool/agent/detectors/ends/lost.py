@@ -100,9 +100,7 @@ class Endings(Detector):
         With ``result_extended`` what is stored has the task's arguments in it, whose message may have had another
         serializer.
         """
-        from kombu.exceptions import EncodeError
-
-        if isinstance(exc, EncodeError) and storing.is_of_storing(exc):
+        if storing.cannot_be_stored(exc):
             self.watch.report(
                 "task-lost",
                 run,
