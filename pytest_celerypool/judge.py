@@ -45,6 +45,9 @@ _FAILED_DRAIN_S = 1.0
 #: The same where code in C keeps the hub, and nobody has told of it yet.
 _KEPT_DRAIN_S = 4.0
 
+#: Lines of a worker's log that a report shows of its beginning and its end, and characters of each line.
+_LOG_BEGINNING, _LOG_END, _LOG_LINE = 100, 500, 4000
+
 _CLUSTER_UNSTRESSED = "--celery-stress: the tasks of tests with celery_pool_cluster were not repeated"
 
 
@@ -387,6 +390,7 @@ def sections(item: pytest.Item) -> list[tuple[str, str]]:
     for member in handle.members:
         log = member.log.rstrip()
         if log:
+            log = log if item.config.get_verbosity() > 1 else excerpt(log)
             found.append((f"Celery worker log ({member.label}, this test only)", log))
     spans = handle.spans
     if spans:
@@ -402,3 +406,13 @@ def sections(item: pytest.Item) -> list[tuple[str, str]]:
             lines.append(f"… and {len(spans) - 50} more")
         found.append((f"Celery spans ({handle.place})", "\n".join(lines)))
     return found
+
+
+def excerpt(log: str) -> str:
+    """Return what a report shows of a log: all of it unless it is very long, then its beginning and its end."""
+    lines = log.splitlines()
+    left_out = len(lines) - _LOG_BEGINNING - _LOG_END
+    if left_out > 0:
+        note = f"… {left_out} of {len(lines)} lines are left out here; -vv shows them all …"
+        lines[_LOG_BEGINNING:-_LOG_END] = [note]
+    return "\n".join(line if len(line) <= _LOG_LINE else f"{line[:_LOG_LINE]}…" for line in lines)

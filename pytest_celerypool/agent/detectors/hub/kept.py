@@ -250,7 +250,7 @@ class HubKept(Detector):
             whose = "a greenlet that it started" if isinstance(meter, ChildMeter) else "it"
             remedy, how = _remedy(kind, pool), _how(hold, seen)
         if lasts:
-            effect += "; it still does"
+            effect += "; it went on after that"
             if kind == BLOCKED:
                 effect += ": if it waits for another task of this worker, it never ends"
         line = self._line(seen, meter)
