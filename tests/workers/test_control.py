@@ -134,10 +134,11 @@ def test_left_too(celery_pool_worker):
 """
 
 
+@pytest.mark.gate("subprocess")
 @pytest.mark.parametrize(
     ("pools", "launch"),
-    [("prefork,solo,threads,gevent", "subprocess"), ("solo,gevent", "inprocess")],
-    ids=["subprocess", "inprocess"],
+    [("prefork,gevent", "subprocess"), ("solo,threads", "subprocess"), ("solo,gevent", "inprocess")],
+    ids=["subprocess", "further pools", "inprocess"],
 )
 def test_what_one_test_does_by_remote_control_does_not_reach_the_next(project, pools, launch):
     run = project.write(proj=APP, test_it=SUITE).run(
