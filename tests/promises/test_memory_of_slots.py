@@ -23,6 +23,7 @@ def check(sides):
     assert all(size < each / 10 for size in greenlets for each in child)
 
 
+@pytest.mark.slow
 @pytest.mark.celery_pools("prefork", concurrency=CHILDREN)
 @pytest.mark.celery_expect
 def test_memory_of_a_child(celery_pool_worker, measured, compared):
@@ -35,6 +36,7 @@ def test_memory_of_a_child(celery_pool_worker, measured, compared):
     assert len(children) == CHILDREN
 
 
+@pytest.mark.slow
 @pytest.mark.celery_pools("gevent", "eventlet", concurrency=GREENLETS)
 @pytest.mark.celery_expect
 @pytest.mark.celery_budget(overlap=GREENLETS)

@@ -35,6 +35,7 @@ def test_children_compute_at_once(celery_pool_worker, burst, measured):
     assert together / longer >= 0.75 * PROCESSORS
 
 
+@pytest.mark.slow
 @pytest.mark.celery_pools("prefork", concurrency=2 * PROCESSORS, fresh=True)
 @pytest.mark.celery_budget(overlap=2 * PROCESSORS)
 def test_more_children_than_processors(celery_pool_worker, burst, measured):

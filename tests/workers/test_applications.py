@@ -443,6 +443,7 @@ def test_what_the_test_made_current_is_left_so():
 """
 
 
+@pytest.mark.gate("subprocess")
 @pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
 def test_shared_tasks_are_sent_by_the_application_under_test_whichever_was_made_last(project, launch):
     project.write(

@@ -74,7 +74,7 @@ def test_words(celery_pool_worker):
 """
 
 
-@pytest.mark.gate("solo", "threads")
+@pytest.mark.gate("solo")
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent", "eventlet"])
 def test_its_caller_hears_and_the_next_test_has_another_worker(project, pool):
     run = project.write(proj=APP, test_it=SUITE).run(

@@ -28,6 +28,7 @@ def reproduction(title):
     return textwrap.dedent(block[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", DEFECTS)
 def test_the_reproduction_fails_under_the_pools_that_have_the_defect_alone(project, title):
     code = reproduction(title)

@@ -261,7 +261,7 @@ def test_next(add, celery_session_worker):
 """
 
 
-@pytest.mark.gate("prefork", "gevent")
+@pytest.mark.gate("prefork")
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent", "eventlet"])
 def test_a_task_that_runs_for_ever_does_not_hang_the_next_test(project, pool):
     project.write(conftest=CONFTEST, test_it=STUCK)
@@ -273,6 +273,7 @@ def test_a_task_that_runs_for_ever_does_not_hang_the_next_test(project, pool):
     assert not project.remains()
 
 
+@pytest.mark.gate("gevent")
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
 def test_green_pools_run_in_a_host(project, pool):
     project.write(conftest=CONFTEST, test_it=SUITE)
@@ -627,7 +628,7 @@ def test_a_failure_that_lies_in_the_nature_of_its_pool_is_told_apart(project):
     assert not any("a property of the pool" in ended.failure(name) for name in others)
 
 
-@pytest.mark.gate("prefork", "gevent")
+@pytest.mark.gate("prefork")
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent", "eventlet"])
 def test_a_session_worker_that_a_test_ends_is_replaced(project, pool):
     """Or every later test of its pool would fail for what an earlier one did."""

@@ -181,6 +181,7 @@ def test_nothing_is_left(run, shared_project):
     assert not shared_project.remains()
 
 
+@pytest.mark.gate("prefork", "gevent")
 @pytest.mark.parametrize("pool", [pool.name for pool in POOLS])
 def test_an_application_of_a_fixture_needs_no_module(project, pool):
     project.write(proj=APP, test_it=SUITE)

@@ -300,6 +300,7 @@ def test_it(celery_pool_worker):
 """
 
 
+@pytest.mark.gate("9")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_fork_server_ends_with_a_host_that_is_killed(project, until, number):
     project.write(proj=APP, test_it=KILLED)

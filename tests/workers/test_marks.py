@@ -67,7 +67,7 @@ JUDGED = {
 }
 
 
-@pytest.fixture(scope="module", params=[(), ("-n1",)], ids=["", "xdist"])
+@pytest.fixture(scope="module", params=[(), pytest.param(("-n1",), marks=pytest.mark.slow)], ids=["", "xdist"])
 def run(request, shared_project):
     shared_project.write(proj=PROJ, conftest=CONFTEST, test_it=SUITE)
     return shared_project.run("--celery-app=proj:app", "--celery-pools=solo,threads", *request.param)

@@ -89,7 +89,7 @@ def test_a_run_stores_what_the_tasks_of_passing_tests_took(suite):
     assert not list(suite.path.glob(".b.json*"))
 
 
-@pytest.mark.gate("xdist")
+@pytest.mark.gate("one process")
 @pytest.mark.parametrize("distribution", [(), ("-n2",)], ids=["one process", "xdist"])
 def test_a_regression_fails_every_test_that_ran_the_task(recorded, distribution):
     """With both sides in the report and in JUnit, so that --lf runs them again."""
