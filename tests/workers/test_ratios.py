@@ -39,7 +39,9 @@ def test_misspelt(celery_pool_worker):
 """
 
 
-@pytest.fixture(scope="module", params=[(), pytest.param(("-n2",), marks=pytest.mark.slow)], ids=["one process", "xdist"])
+@pytest.fixture(
+    scope="module", params=[(), pytest.param(("-n2",), marks=pytest.mark.slow)], ids=["one process", "xdist"]
+)
 def run(request, shared_project):
     shared_project.write(proj=APP, test_it=SUITE)
     return shared_project.run("--celery-app=proj:app", "--celery-pools=solo,threads", *request.param)

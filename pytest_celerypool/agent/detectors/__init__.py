@@ -49,6 +49,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.state.process:State",
     "pytest_celerypool.agent.detectors.state.slot:SlotState",
     "pytest_celerypool.agent.detectors.state.threads:Threads",
+    "pytest_celerypool.agent.detectors.state.sessions:Sessions",
     "pytest_celerypool.agent.detectors.sharing.overlaps:Sharing",
     "pytest_celerypool.agent.detectors.promises.limits:Limits",
     "pytest_celerypool.agent.detectors.promises.settings:Revocations",
