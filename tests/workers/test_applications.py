@@ -187,7 +187,7 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.mark.gate("read-and-write", "sentinel", "lazy-object", "eager")
+@pytest.mark.gate("read-and-write", "lazy-object")
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_its_own_servers_are_never_used(project, configuration):
     project.write(

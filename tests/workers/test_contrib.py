@@ -292,9 +292,9 @@ def test_it(celery_worker):
     ("arguments", "parameters", "slots"),
     [
         ((), {}, 1),
-        (("--celery-concurrency=3",), {}, 3),
+        pytest.param(("--celery-concurrency=3",), {}, 3, marks=pytest.mark.slow),
         (("--celery-concurrency=threads=5",), {}, 5),
-        (("--celery-concurrency=gevent=5",), {}, 1),
+        pytest.param(("--celery-concurrency=gevent=5",), {}, 1, marks=pytest.mark.slow),
         (("--celery-concurrency=3",), {"concurrency": 1}, 1),
     ],
 )
@@ -698,6 +698,7 @@ FORGETFUL = """
 """
 
 
+@pytest.mark.gate("gevent")
 @pytest.mark.parametrize("pool", ["threads", "gevent"])
 def test_a_suite_that_knows_nothing_of_findings_gets_them_as_warnings(project, pool):
     project.write(test_it=FORGETFUL)

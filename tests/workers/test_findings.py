@@ -188,6 +188,7 @@ def test_a_wrong_value_names_the_option_and_what_is_valid(noisy, option, message
     assert message in done.output
 
 
+@pytest.mark.gate("subprocess")
 @pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
 def test_what_shows_only_when_the_worker_ends_is_a_failed_report_of_its_own(noisy, launch):
     noisy.write(
@@ -210,6 +211,7 @@ def test_late_findings_of_a_node_reach_the_controller(noisy):
     assert "it slammed the door" in done.output
 
 
+@pytest.mark.gate("subprocess")
 @pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
 def test_findings_arrive_from_every_pool_and_launch(noisy, launch):
     done = run(noisy, "--celery-pools=all", f"--celery-launch={launch}", "-k", "test_shout")
@@ -239,6 +241,7 @@ QUIET = """
 """
 
 
+@pytest.mark.gate("subprocess")
 @pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
 def test_what_is_found_before_any_test_is_of_the_first(noisy, launch):
     noisy.write(test_it=QUIET)
@@ -246,6 +249,7 @@ def test_what_is_found_before_any_test_is_of_the_first(noisy, launch):
     assert "it shouted at the door" in done.failure("test_one[threads]")
 
 
+@pytest.mark.gate("subprocess")
 @pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
 def test_a_detector_that_fails_before_any_test_is_reported(noisy, launch):
     noisy.write(test_it=QUIET)

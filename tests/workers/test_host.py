@@ -273,13 +273,15 @@ GEVENT = ("--celery-pools=gevent", "--celery-launch=inprocess")
     ("option", "outcomes"),
     [
         ("-x", ["passed", "failed"]),
-        ("--maxfail=2", ["passed", "failed", "passed", "passed", "passed"]),
+        pytest.param("--maxfail=2", ["passed", "failed", "passed", "passed", "passed"], marks=pytest.mark.slow),
         ("-k=other", ["passed"]),
-        ("--deselect=test_it.py::test_it", ["passed"]),
+        pytest.param("--deselect=test_it.py::test_it", ["passed"], marks=pytest.mark.slow),
         ("--sw", ["passed", "failed"]),
         ("test_it.py::test_it[gevent-2]", ["passed"]),
-        ("--import-mode=importlib", ["passed", "failed", "passed", "passed", "passed"]),
-        ("--strict-markers", ["passed", "failed", "passed", "passed", "passed"]),
+        pytest.param(
+            "--import-mode=importlib", ["passed", "failed", "passed", "passed", "passed"], marks=pytest.mark.slow
+        ),
+        pytest.param("--strict-markers", ["passed", "failed", "passed", "passed", "passed"], marks=pytest.mark.slow),
     ],
 )
 def test_options_of_pytest(project, option, outcomes):
@@ -583,6 +585,7 @@ def test_it(celery_pool, life):
 """
 
 
+@pytest.mark.gate("SIGINT-gevent", "SIGTERM-prefork", "SIGKILL-eventlet")
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_however_pytest_is_ended(project, until, host, number):

@@ -111,7 +111,7 @@ def test_theirs(celery_pool_worker):
 }
 
 
-@pytest.mark.gate("pytest_asyncio-inprocess", "pytest_cov-inprocess", "pytest_timeout-inprocess")
+@pytest.mark.gate("pytest_asyncio-inprocess")
 @pytest.mark.parametrize("launch", [pytest.param("subprocess", marks=pytest.mark.slow), "inprocess"])
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
 def test_both_do_their_work(project, neighbour, launch):

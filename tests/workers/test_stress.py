@@ -70,6 +70,7 @@ def stressed(project, tmp_path):
     return run
 
 
+@pytest.mark.gate("subprocess")
 @pytest.mark.parametrize("launch", ["subprocess", "inprocess"])
 def test_every_task_runs_as_often_again_and_counts_in_nothing(stressed, launch):
     done, ran = stressed("--celery-pools=threads", "--celery-stress=4", f"--celery-launch={launch}", "-k", "test_wait")
