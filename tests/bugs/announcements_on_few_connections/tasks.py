@@ -14,7 +14,7 @@ class Channel:
 
     def send(self, text):
         self.queue.put({"text": text})
-        time.sleep(1.2)
+        time.sleep(0.8)
         self.queue.close()
 
 
