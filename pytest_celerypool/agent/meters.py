@@ -141,6 +141,7 @@ class Clocks:
         self._memory_read = -MEMORY_AGE_S
         self._delays: dict[int, ProcFile] = {}
         self._main = ProcFile("/proc/self/schedstat") if self._contended else None
+        self._beside, self._beside_at = 0.0, -SLACK_S
 
     def memory(self, now: float) -> int | None:
         """Resident memory of this process in bytes, read at the moment `now`."""
@@ -165,13 +166,16 @@ class Clocks:
         figures = file.second_and_third()
         return (None, 0) if figures is None else (figures[0] / 1e9, figures[1])
 
-    def delay_beside(self) -> float:
+    def delay_beside(self, now: float) -> float:
         """Seconds that a thread has waited for a processor that may have had the interpreter's lock meanwhile.
 
         It is the main one, in which Celery or the test runs. 0 where no other thread runs Python, or nothing is told.
+        It was read at most :data:`SLACK_S` before the moment `now`.
         """
-        nanoseconds = None if self._main is None else self._main.second()
-        return 0.0 if nanoseconds is None else nanoseconds / 1e9
+        if self._main is not None and now - self._beside_at >= SLACK_S:
+            self._beside = (self._main.second() or 0) / 1e9
+            self._beside_at = now
+        return self._beside
 
 
 class Cost(NamedTuple):
@@ -223,11 +227,13 @@ class Run:
     :ivar delayed: seconds that the thread of its slot had waited for a processor, ever, when it began; ``None`` where
         the system does not tell.
     :ivar collected: seconds of the garbage collections that Python began by itself in its slot meanwhile.
+    :ivar thread: the system's number of its thread; ``None`` where the slot is a greenlet.
+    :ivar memory: resident memory of its process at its end, in bytes; ``None`` where the system does not tell.
     """
 
     __slots__ = (
-        *("about", "collected", "delayed", "id", "limits", "marks", "nests"),
-        *("number", "over", "started", "stored", "task"),
+        *("about", "collected", "delayed", "id", "limits", "marks", "memory", "nests"),
+        *("number", "over", "started", "stored", "task", "thread"),
     )
 
     started: float
@@ -240,6 +246,8 @@ class Run:
         self.marks: dict[str, Any] = {}
         self.number = 0
         self.limits: Any = None
+        self.thread: int | None = None
+        self.memory: int | None = None
         self.nests = self.over = False
         self.stored = self.collected = 0.0
 
@@ -263,7 +271,7 @@ class ThreadMeter(Run):
     """Measures one execution in a slot that is a thread, from :meth:`begin` to :meth:`stop`.
 
     Its waits for a processor are not read again as long as it has had one since they were read: its processor time
-    says that, and takes a quarter of the time.
+    says that, and takes a quarter of the time. Who has had one all the time has not waited for the main thread either.
     """
 
     __slots__ = ("_alone", "_asked_at", "_asked_cpu", "_beside", "_clocks", "_cpu", "_turns", "_waits")
@@ -275,9 +283,10 @@ class ThreadMeter(Run):
         self.started = self._asked_at = time.monotonic()
         self._waits = self.delayed, self._turns = clocks.waits()
         super().__init__(task_id, task, about)
+        self.thread = originals.get_native_id()
         # The main thread waits for itself only once.
-        self._alone = originals.get_native_id() == clocks.pid
-        self._beside = 0.0 if self._alone else clocks.delay_beside()
+        self._alone = self.thread == clocks.pid
+        self._beside = 0.0 if self._alone else clocks.delay_beside(self.started)
 
     def begin(self) -> None:
         """Begin to measure processor time."""
@@ -295,7 +304,8 @@ class ThreadMeter(Run):
         ended = time.monotonic()
         delayed, turns = self._waits_at(used, ended)
         waited = _since(self.delayed, delayed)
-        beside = 0.0 if self._alone else self._clocks.delay_beside() - self._beside
+        ran_on = self._asked_at == self.started  # there was no reason to ask again
+        beside = 0.0 if self._alone or ran_on else self._clocks.delay_beside(ended) - self._beside
         delay = None if waited is None else waited + beside
         wait = waited if waited is None or is_wait(waited, turns - self._turns) else 0.0
         return Cost(ended, used - self._cpu, wait, None, None, delay, self.stored, self.collected, 0.0)

@@ -208,10 +208,6 @@ class Recorder:
         """Return the execution in the current slot, ``None`` outside of any."""
         return self.running.get(self.key())
 
-    def memory(self, now: float) -> int | None:
-        """Return the resident memory of this process in bytes, as it was a few milliseconds before `now` at most."""
-        return self._clocks.recent_memory(now)
-
     def failed(self, where: str, exc: BaseException) -> None:
         """Record once for each place that the agent itself failed there."""
         if where not in self._failed:
@@ -393,7 +389,7 @@ class Recorder:
                 ended, cpu, wait, hold, kept, delay, stored, collected, swept = meter.stop()
                 about, clocks = meter.about, self._clocks
                 # While other tasks run nobody can tell whose the growth is, and an older figure is as good.
-                memory = clocks.recent_memory(ended) if self.running else clocks.memory(ended)
+                memory = meter.memory = clocks.recent_memory(ended) if self.running else clocks.memory(ended)
                 measured: tuple[Any, ...] = (cpu, wait, delay, stored, memory, hold, kept)
                 if collected:
                     measured += (collected, swept)

@@ -341,13 +341,36 @@ def test_a_thread_may_have_waited_for_the_main_one(moment):
         def waits(self):
             return self.told.pop(0)
 
-        def delay_beside(self):
+        def delay_beside(self, _now):
             return self.beside.pop(0)
 
     meter = ThreadMeter(Told(), "1", None, "")
     moment.now = 1.0
     cost = meter.stop()
     assert (cost.wait, cost.delay) == (0.25, 0.75)
+
+
+def test_who_has_had_a_processor_all_the_time_has_not_waited_for_the_main_thread(moment):
+    class Told:
+        pid = -1
+        beside = [7.0]
+
+        def waits(self):
+            return 1.0, 10
+
+        def delay_beside(self, _now):
+            return self.beside.pop(0)  # a second question raises
+
+    meter = ThreadMeter(Told(), "1", None, "")
+    moment.now = moment.used = 1.0
+    assert meter.stop().delay == 0.0
+
+
+def test_the_main_threads_wait_is_read_once_in_a_millisecond():
+    clocks = Clocks(contended=True)
+    told = [5e9, 6e9]
+    clocks._main = SimpleNamespace(second=lambda: told.pop(0))
+    assert [clocks.delay_beside(now) for now in (10.0, 10.0 + SLACK_S / 2, 10.0 + 2 * SLACK_S)] == [5.0, 5.0, 6.0]
 
 
 @pytest.mark.parametrize(("turns", "wait"), [(1, 0.0), (20, 0.25)])

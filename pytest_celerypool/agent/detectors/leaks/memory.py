@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -63,6 +62,7 @@ class Memory(Detector):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
+        self._running = watch.recorder.running
         self._forget()
 
     def _forget(self) -> None:
@@ -79,19 +79,17 @@ class Memory(Detector):
 
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Compare with the end before, if no other task ran in between."""
-        recorder = self.watch.recorder
-        self._ended[run.task.name] += 1
-        if recorder.running:
+        name = run.task.name
+        self._ended[name] += 1
+        if self._running:
             self._since = ""
             return
-        memory = recorder.memory(time.monotonic())
-        last, self._last = self._last, memory
+        last, self._last = self._last, run.memory
         alone = self._since != ""
         self._since = None
-        if last is None or memory is None or not alone:
+        if last is None or run.memory is None or not alone:
             return
-        name = run.task.name
-        grown = memory - last
+        grown = run.memory - last
         if grown < self._limit / 2:
             if name in self._grown and grown < self._limit / 8:
                 del self._grown[name]

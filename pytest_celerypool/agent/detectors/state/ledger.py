@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celerypool.agent.detectors.state.changes import (
     CHANGED,
-    CLOCK,
     MARK,
     Change,
     Closed,
@@ -102,7 +101,7 @@ class Ledger:
                 change.clocks = {
                     other.id: cpu_of(other)
                     for other in self._watch.running()
-                    if other is not run and CLOCK in other.marks
+                    if other is not run and other.thread is not None
                 }
             doings.changes[subject.key] = change
             self.active.setdefault(subject.key, []).append(change)

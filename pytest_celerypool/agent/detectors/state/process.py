@@ -12,19 +12,17 @@ import functools
 import logging
 import os
 import sys
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from pytest_celerypool.agent import originals
 from pytest_celerypool.agent.detectors import Detector
 from pytest_celerypool.agent.detectors.state import of_modules as state_of_modules
 from pytest_celerypool.agent.detectors.state import of_system as state_of_system
 from pytest_celerypool.agent.detectors.state.assigned import Assigned
-from pytest_celerypool.agent.detectors.state.changes import CHANGED, CLOCK, LEFT, Subject
+from pytest_celerypool.agent.detectors.state.changes import CHANGED, LEFT, Subject
 from pytest_celerypool.agent.detectors.state.ledger import Ledger
 from pytest_celerypool.agent.detectors.state.mutator import Mutator
 from pytest_celerypool.agent.frames import TRACER
@@ -48,7 +46,6 @@ class State(Detector):
         self._made: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._passing = _passing_files()
         self._replaced: dict[int, Any] = {}
-        self._keeps_clocks = not (watch.pool.green or watch.pool.forks) and hasattr(time, "pthread_getcpuclockid")
         self._path: WatchedPath | None = None
         self._assigned = Assigned(watch, self.ledger) if watch.launch == "subprocess" else None
         self.resting.add("returned")
@@ -67,6 +64,7 @@ class State(Detector):
             "celery.utils.collections",
             "django.utils.translation",
             "django.utils.timezone",
+            "django.test.utils",
             "gettext",
             "cProfile",
             "kombu.serialization",
@@ -84,16 +82,19 @@ class State(Detector):
 
     def started(self, run: Run) -> None:
         """A task begins."""
-        if self._keeps_clocks:
-            run.marks[CLOCK] = time.pthread_getcpuclockid(originals.get_ident())
         self.ledger.started(run)
         if self._assigned is not None:
             if self._assigned.started(run):
                 self.heed_all()
             if "returned" in self.resting and self._assigned.replaces(run.task.name):
                 self.listen("returned")
-        if self.ledger.calm and not self._keeps_clocks and not (self._assigned and self._assigned.compares):
+        if self._sees_nothing():
             self.pass_over(run.task.name, "started", "ended")
+            if not self._sees_nothing():  # another thread heeded all in between
+                self.heed_all()
+
+    def _sees_nothing(self) -> bool:
+        return self.ledger.calm and not (self._assigned and self._assigned.compares)
 
     def returned(self, run: Run, result: Any) -> None:
         """A task's own code is through."""
