@@ -76,6 +76,7 @@ BUILT_IN: Sequence[str] = (
     "pytest_celerypool.agent.detectors.sharing.streams:Streams",
     "pytest_celerypool.agent.detectors.sharing.explained:ExplainedSharing",
     "pytest_celerypool.agent.detectors.sharing.spawned:Spawned",
+    "pytest_celerypool.agent.detectors.sharing.foreign_timeouts:ForeignTimeouts",
 )
 
 

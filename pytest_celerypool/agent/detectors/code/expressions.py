@@ -122,6 +122,7 @@ class Expressions:
         elif isinstance(node, ast.NamedExpr):
             self._assign([node.target], node.value, walk)
         elif isinstance(node, ast.Yield | ast.YieldFrom):
+            self._expression(node.value, walk)
             self._mark("yield", node)
         else:
             for child in ast.iter_child_nodes(node):

@@ -143,8 +143,10 @@ class Flow(Expressions):
     def _on_For(self, node: ast.For, walk: Walk) -> bool:  # noqa: N802
         self._expression(node.iter, walk)
         self._used(node.iter, walk)
-        self._mark("enter", node.iter)
-        self._mark("leave", node.iter)
+        # A generator runs at the one to begin with, then at the whole statement; from Python 3.14 on always at the one.
+        for part in (node.iter, node):
+            self._mark("enter", part)
+            self._mark("leave", part)
         return self._loop(node.body, node.orelse, walk, [])
 
     def _loop(self, body: list[ast.stmt], orelse: list[ast.stmt], walk: Walk, reads: list[Step]) -> bool:

@@ -18,6 +18,7 @@ from pytest_celerypool.agent.detectors import Detector, Kind
 from pytest_celerypool.agent.detectors.code.flow import Step
 from pytest_celerypool.agent.detectors.code.places import UNKNOWN, Scope, resolve
 from pytest_celerypool.agent.detectors.code.standing import Reader, frames_of, split
+from pytest_celerypool.agent.detectors.holders import walk
 from pytest_celerypool.agent.detectors.sharing.slot_names import slot_name_in
 from pytest_celerypool.agent.detectors.sharing.streams import SHARED_STREAM
 from pytest_celerypool.agent.detectors.state.sources import name_of
@@ -166,7 +167,7 @@ SIGNS = (
         ("ConnectionError", "TimeoutError", "PoolError", "PoolTimeout", "EmptyPoolError", "LimitExceeded", "Error"),
         r"^Too many connections|QueuePool limit of size|[Cc]onnection pool exhausted|pool exhausted|"
         r"couldn't get a connection after|checking out a connection from|No connection available|"
-        r"Pool reached maximum size",
+        r"Pool reached maximum size|Pool is empty and a new connection can't be opened",
         True,
         "the pool of connections has fewer than {pool} runs tasks at once in one process; under prefork each child has "
         "a pool of its own",
@@ -264,6 +265,8 @@ class ExplainedSharing(Detector):
             return
         if isinstance(exc, RuntimeError) and self._taken_elsewhere(run, text, places):
             return
+        if isinstance(exc, threading.BrokenBarrierError) and self._never_filled(run, places):
+            return
         if overlapped and isinstance(exc, _HALF) and self._half_imported(run, exc, places):
             return
         if overlapped and "Empty" in names and self._all_lent(run, places):
@@ -310,6 +313,21 @@ class ExplainedSharing(Detector):
         )
         remedy = "take and release it in one task, or use a lock that anybody may release: threading.Lock, one in Redis"
         self._tell("bound-object", run, text, means, remedy, places, [])
+        return True
+
+    def _never_filled(self, run: Run, places: list[Entry]) -> bool:
+        """Tell of a barrier of the project's at which tasks wait for one another; returns whether."""
+        barriers = walk(self.watch.frames, lambda value: issubclass(type(value), threading.Barrier))
+        reached = next((each for each in barriers if each.value.broken and each.value.parties > 1), None)
+        if reached is None:
+            return False
+        parties = reached.value.parties
+        means = (
+            f"{parties} tasks have to come to it in one process at once, and {{pool}} does not run as many there; "
+            "each of them waits for the others until it gives up"
+        )
+        remedy = "let a chord wait for the tasks: chord(group)(callback); or do what the barrier is for in one task"
+        self._tell("pool-bound", run, f"nobody else has come to {reached.path}", means, remedy, places, [])
         return True
 
     def _half_imported(self, run: Run, exc: BaseException, places: list[Entry]) -> bool:

@@ -51,13 +51,13 @@ class Spawned(Detector):
                 self._tell(run, library, count - before.get(library, 0))
 
     def _pending(self) -> dict[str, int]:
-        """Return by library how many callbacks this thread's hub would run next, if it ran."""
+        """Return by library how many callbacks and timers this thread's hub would come to, if it ran."""
         found = {}
         pool = self.watch.pool.name
         if pool != "gevent" and (module := sys.modules.get("gevent._hub_local")) is not None:
             hub = module.get_hub_if_exists()
             if hub is not None and hub.dead is not True:
-                found["gevent"] = len(getattr(hub.loop, "_callbacks", ()))
+                found["gevent"] = len(getattr(hub.loop, "_callbacks", ())) + getattr(hub.loop, "activecnt", 0)
         if pool != "eventlet" and (module := sys.modules.get("eventlet.hubs")) is not None:
             hub = getattr(module._threadlocal, "hub", None)
             if hub is not None:

@@ -391,15 +391,25 @@ def _of_one_for_all() -> list[Mutator]:
 
 def _settings_of_django() -> list[Mutator]:
     """Return those of Django's settings, which are one object for the process; its own names begin with ``_``."""
-    module = sys.modules.get("django.conf")
+    module, utils = sys.modules.get("django.conf"), sys.modules.get("django.test.utils")
     remedy = "Pass the value on, or keep what differs from task to task in a context variable."
+    found = []
+
+    def item(settings: Any, name: str) -> Item:
+        subject = Subject(("django", name), f"Django's setting {name}", remedy, grade="own")
+        return Item(subject, lambda: getattr(settings, name, None))
 
     def items(settings: Any, name: str, *_: Any) -> list[Item]:
-        subject = Subject(("django", name), f"Django's setting {name}", remedy, grade="own")
-        return [] if name.startswith("_") else [Item(subject, lambda: getattr(settings, name, None))]
+        return [] if name.startswith("_") else [item(settings, name)]
 
-    owner: Any = getattr(module, "LazySettings", None)
-    return [Mutator(owner, name, items) for name in ("__setattr__", "__delattr__")] if owner is not None else []
+    def overridden(override: Any) -> list[Item]:
+        return [item(module.settings, name) for name in override.options]  # type: ignore[union-attr]
+
+    if module is not None:
+        found += [Mutator(module.LazySettings, name, items) for name in ("__setattr__", "__delattr__")]
+    if utils is not None:
+        found += [Mutator(utils.override_settings, name, overridden) for name in ("enable", "disable")]
+    return found
 
 
 def _fields_of_csv() -> list[Mutator]:

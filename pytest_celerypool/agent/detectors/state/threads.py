@@ -98,7 +98,8 @@ MEANINGS = (
         Exception,
         re.compile(
             r"cannot be called from a running event loop|while another loop is running|event loop is already running|"
-            r"cannot use AsyncToSync in the same thread as an async event loop|cannot call this from an async context"
+            r"cannot use AsyncToSync in the same thread as an async event loop|cannot call this from an async context|"
+            r"^Already running \w+ in this thread$"
         ),
         _green,
         "asyncio keeps the loop that runs for the whole thread, and under {pool} all tasks share one: a second task "
