@@ -11,14 +11,18 @@ from pytest_celerypool.errors import WorkerError
 def databases_of_tests(request: Any) -> dict[str, str]:
     """Return the names of the test databases by alias, created if need be; empty without pytest-django.
 
+    One is left out where the project's own database is in memory too and the test uses none: then each process has its
+    own as it does when the project runs, and nothing of anybody's can be written to.
+
     :param request: a pytest request.
     :raises WorkerError: a test database exists only inside this process.
     """
     if not _django_is_active(request.config):
         return {}
-    request.getfixturevalue("django_db_setup")
     from django.db import connections
 
+    own = {alias: connections[alias].settings_dict.get("NAME") for alias in connections}
+    request.getfixturevalue("django_db_setup")
     names = {}
     for alias in connections:
         connection = connections[alias]
@@ -27,6 +31,8 @@ def databases_of_tests(request: Any) -> dict[str, str]:
             continue
         name = str(connection.settings_dict["NAME"])
         if connection.vendor == "sqlite" and connection.is_in_memory_db():
+            if own[alias] == ":memory:" and not _uses_databases(request.node):
+                continue
             raise WorkerError(
                 f"no worker is started: the test database {alias!r} is an in-memory SQLite database, which no other "
                 "process can open, and the worker must not write to the real one. Give the test database a file: "
@@ -34,6 +40,16 @@ def databases_of_tests(request: Any) -> dict[str, str]:
             )
         names[alias] = name
     return names
+
+
+def _uses_databases(item: Any) -> bool:
+    """Whether a test asks pytest-django, or a base class of Django's, for databases."""
+    fixtures = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
+    return (
+        not fixtures.isdisjoint(getattr(item, "fixturenames", ()))
+        or item.get_closest_marker("django_db") is not None
+        or bool(getattr(getattr(item, "cls", None), "databases", None))
+    )
 
 
 def hidden_rows(item: Any) -> str:

@@ -46,6 +46,10 @@ _NO_WAIT_S = 50e-6
 MEMORY_AGE_S = 0.01
 
 
+#: Seconds that a thread has waited for a processor, ever, ``None`` where the system does not tell; and its turns there.
+Waits = tuple[float | None, int]
+
+
 class ProcFile:
     """A small file of ``/proc`` kept open, since opening it anew costs twenty times as much.
 
@@ -89,17 +93,21 @@ class ProcFile:
         except (IndexError, ValueError):
             return None
 
-    def second_and_third(self) -> tuple[int, int] | None:
-        """Return the second and the third of its integers, ``None`` where the system does not offer both."""
+    def waits(self) -> Waits:
+        """Return what a ``schedstat`` says: the second of its integers in seconds, and the third."""
+        # Three times for each task, and by a tracer of switches: without another call where that can be.
+        if self._contended:
+            read = originals.pread(*self._arguments) > 0
+            fields: list[bytes] | None = self._buffer.raw.split(None, 3) if read else self._fields()
+        else:
+            try:
+                fields = originals.read_at(self._fd, _READ, 0).split(None, 3)
+            except OSError:
+                fields = self._fields()
         try:
-            # A tracer of switches asks this: without another call where that can be.
-            fields = self._fields() if self._contended else originals.read_at(self._fd, _READ, 0).split(None, 3)
-        except OSError:
-            fields = self._fields()
-        try:
-            return None if fields is None else (int(fields[1]), int(fields[2]))
+            return (None, 0) if fields is None else (int(fields[1]) / 1e9, int(fields[2]))
         except (IndexError, ValueError):
-            return None
+            return None, 0
 
     def _fields(self) -> list[bytes] | None:
         """Read the file; the first three of what is returned are its first three figures."""
@@ -115,9 +123,6 @@ class ProcFile:
             return None
         return self._buffer.raw.split(None, 3)
 
-
-#: Seconds that a thread has waited for a processor, ever, ``None`` where the system does not tell; and its turns there.
-Waits = tuple[float | None, int]
 
 #: Seconds of processor time that a thread has used so far, and its :data:`Waits`.
 Asked = tuple[float, float | None, int]
@@ -159,12 +164,13 @@ class Clocks:
 
         They are the second and the third figure of ``schedstat``.
         """
-        ident = originals.get_ident()
-        file = self._delays.get(ident)
-        if file is None:
-            file = self._delays[ident] = ProcFile("/proc/thread-self/schedstat", contended=self._contended)
-        figures = file.second_and_third()
-        return (None, 0) if figures is None else (figures[0] / 1e9, figures[1])
+        file = self._delays.get(originals.get_ident()) or self._open_delays()
+        return file.waits()
+
+    def _open_delays(self) -> ProcFile:
+        file = ProcFile("/proc/thread-self/schedstat", contended=self._contended)
+        self._delays[originals.get_ident()] = file
+        return file
 
     def delay_beside(self, now: float) -> float:
         """Seconds that a thread has waited for a processor that may have had the interpreter's lock meanwhile.
@@ -295,7 +301,12 @@ class ThreadMeter(Run):
 
     def waited(self) -> float:
         """Return the seconds that its slot has waited for a processor, ever."""
-        return self._waits_at(time.thread_time(), time.monotonic())[0] or 0.0
+        # As _waits_at() does; storing asks for it twice in each task.
+        used, now = time.thread_time(), time.monotonic()
+        if now - self._asked_at - (used - self._asked_cpu) >= _NO_WAIT_S:
+            self._asked_cpu, self._asked_at = used, now
+            self._waits = self._clocks.waits()
+        return self._waits[0] or 0.0
 
     def stop(self) -> Cost:
         """End the measurement and return what it took."""

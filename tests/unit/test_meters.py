@@ -159,13 +159,19 @@ def test_a_file_closed_by_others_is_opened_again(tmp_path: Path):
 
 @pytest.mark.parametrize("contended", [True, False])
 @pytest.mark.parametrize(
-    ("text", "figures"), [("1 2 3\n", (2, 3)), ("1 2 3 4\n", (2, 3)), ("1 2\n", None), ("1 2 x", None)]
+    ("text", "waits"),
+    [
+        ("1 2000000000 3\n", (2.0, 3)),
+        ("1 2000000000 3 4\n", (2.0, 3)),
+        ("1 2\n", (None, 0)),
+        ("1 2 x", (None, 0)),
+    ],
 )
-def test_two_figures_are_offered_together_or_not_at_all(tmp_path: Path, text: str, figures: Any, contended: bool):
+def test_waits_and_turns_are_offered_together_or_not_at_all(tmp_path: Path, text: str, waits: Any, contended: bool):
     path = tmp_path / "schedstat"
     path.write_text(text)
     file = ProcFile(str(path), contended=contended)
-    assert file.second_and_third() == figures
+    assert file.waits() == waits
     file.close()
 
 

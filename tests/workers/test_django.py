@@ -163,6 +163,42 @@ def test_a_database_in_memory_is_refused_with_what_to_do(suite, project):
     assert not (project.path / "real.sqlite3").exists()
 
 
+IN_MEMORY = """
+import pytest
+from django.db import connection
+from django.conf import settings
+from celery import Celery
+
+if not settings.configured:
+    settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
+
+app = Celery("reports")
+
+@app.task
+def total(*amounts):
+    with connection.cursor() as cursor:
+        return cursor.execute("SELECT " + " + ".join(map(str, amounts))).fetchone()[0]
+
+@pytest.mark.celery_expect
+def test_total():
+    assert total.delay(1, 2).get(timeout=10) == 3
+
+@pytest.mark.celery_expect
+@pytest.mark.django_db
+def test_with_a_database():
+    assert total.delay(1, 2).get(timeout=10) == 3
+"""
+
+
+def test_a_real_database_in_memory_is_nobodys_so_that_a_test_without_one_gets_its_worker(project):
+    project.write(test_it=IN_MEMORY)
+    options = ("-ppytest_django.plugin", "--celery-app=test_it:app", "--celery-pools=solo")
+    run = project.run(*options, "-k", "total")
+    assert run.outcomes()["test_total[solo]"] == "passed", run.output
+    run = project.run(*options, "-k", "with_a_database")
+    assert "no worker is started" in run.failure("test_with_a_database[solo]")
+
+
 @pytest.mark.slow
 def test_each_node_of_xdist_has_its_own(suite, project):
     run = suite('HERE / "test.sqlite3"')("--celery-pools=solo,threads", "-n2", "-k", "not hidden")

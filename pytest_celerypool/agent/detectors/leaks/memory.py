@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -70,7 +70,7 @@ class Memory(Detector):
         self._since: str | None = None
         self._limit = self.watch.limit("growing-memory")
         self._grown: dict[str, list[Growth]] = {}
-        self._ended: Counter[str] = Counter()
+        self._ended: dict[str, int] = {}
         self._reported: set[str] = set()
 
     def forked(self) -> None:
@@ -80,7 +80,7 @@ class Memory(Detector):
     def ended(self, run: Run, state: str | None, exc: BaseException | None) -> None:
         """Compare with the end before, if no other task ran in between."""
         name = run.task.name
-        self._ended[name] += 1
+        self._ended[name] = self._ended.get(name, 0) + 1
         if self._running:
             self._since = ""
             return
