@@ -164,13 +164,14 @@ def test_a_database_in_memory_is_refused_with_what_to_do(suite, project):
 
 
 IN_MEMORY = """
-import pytest
+import django, pytest
 from django.db import connection
 from django.conf import settings
 from celery import Celery
 
 if not settings.configured:
     settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
+    django.setup()
 
 app = Celery("reports")
 
