@@ -979,6 +979,39 @@ def test_the_status_of_a_child_is_compared_with_who_started_it(mine, theirs, got
     assert reports == ["foreign-child"] * told
 
 
+@pytest.mark.parametrize(
+    ("pid", "number", "asked", "runs_on", "told"),
+    [
+        (12, 9, True, True, 1),
+        (12, 9, False, True, 0),  # it was told the number by somebody
+        (12, 0, True, True, 0),  # it asks whether the process is there
+        (12, 9, True, False, 0),  # nobody waits for it any more
+        (11, 9, True, True, 0),  # its own
+    ],
+)
+def test_a_signal_to_the_child_of_another_task_is_told_of_if_the_children_were_looked_up(
+    pid, number, asked, runs_on, told
+):
+    reports, runs = [], [Run(name, types.SimpleNamespace(name=name), "") for name in ("one", "two")]
+    now = types.SimpleNamespace(run=None)
+    detector = ChildStatus(
+        types.SimpleNamespace(
+            frames=Frames(os.path.dirname(__file__)),
+            pool=types.SimpleNamespace(name="threads"),
+            current=lambda: now.run,
+            running=lambda: runs if runs_on else runs[:1],
+            report=lambda kind, *_, **__: reports.append(kind),
+        )
+    )
+    for now.run, child in zip(runs, (11, 12), strict=True):
+        detector._start(child)
+    now.run = runs[0]
+    if asked:
+        detector._asked()
+    detector._killed(pid, number)
+    assert reports == ["foreign-child"] * told
+
+
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="the system has none")
 @pytest.mark.parametrize(
     ("kind", "options", "told"), [("P_ALL", 0, 1), ("P_PID", 0, 0), ("P_ALL", getattr(os, "WNOWAIT", 0), 0)]
