@@ -103,6 +103,29 @@ def test_a_task_awaits_what_it_wrote_and_reads_after_its_wait(module, standing):
     assert {step.value for step in stood.wrote.values()} == {"secret"}
 
 
+@pytest.mark.parametrize("at", [0, 1], ids=["begins", "goes on"])
+def test_a_task_awaits_what_a_generator_reads_in_which_it_stands(module, standing, at):
+    users = module("""
+        headers = {}
+
+        def pages(at):
+            for number in range(3):
+                if number == at:
+                    wait()
+                yield headers["token"]
+
+        def call(token, at):
+            headers["token"] = token
+            found = []
+            for page in pages(at):
+                found.append(page)
+            return found
+    """)
+    stood = standing(users, users.call, "secret", at)
+    assert stood.known
+    assert names(stood.awaits) == {"token"}
+
+
 def test_what_is_written_before_a_task_is_known_by_its_arguments(module, reader):
     users = module("""
         schemas = {"acme": "t_acme"}

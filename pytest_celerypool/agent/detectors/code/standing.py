@@ -165,7 +165,8 @@ def split(
         # A whole ``with`` statement, which waits for its lock, ends where the last call in it does.
         if (node.lineno, node.col_offset) > (line, column):
             continue
-        if best is None or (node.lineno, node.col_offset) == (line, column):
+        exact = (node.lineno, node.col_offset) == (line, column)
+        if exact or (best is None and not isinstance(node, ast.For)):
             best = number
     if best is None:
         return None
